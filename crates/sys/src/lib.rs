@@ -1,0 +1,2 @@
+//! See docs/ARCHITECTURE.md.
+#![allow(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Tidiness checks.
+fn main() {}
