@@ -1,0 +1,143 @@
+//! A set of pages, kept as sorted runs.
+
+use crate::{PageCount, PageIndex, PageRange};
+
+/// A set of pages of one memory, kept as sorted, non-empty runs that do not touch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageSet {
+    runs: Vec<PageRange>,
+}
+
+impl PageSet {
+    /// The empty set.
+    pub const fn new() -> Self {
+        Self { runs: Vec::new() }
+    }
+
+    /// The runs in ascending order.
+    pub fn runs(&self) -> &[PageRange] {
+        &self.runs
+    }
+
+    /// How many pages are inside.
+    pub fn count(&self) -> PageCount {
+        PageCount(self.runs.iter().map(|r| r.count().0).sum())
+    }
+
+    /// Whether nothing is inside.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Whether `page` is inside.
+    pub fn contains(&self, page: PageIndex) -> bool {
+        let at = self.runs.partition_point(|r| r.end <= page);
+        self.runs.get(at).is_some_and(|r| r.contains(page))
+    }
+
+    /// Adds every page of `range`. Costs O(1) when it lies behind everything added so far.
+    pub fn insert(&mut self, range: PageRange) {
+        if range.is_empty() {
+            return;
+        }
+        let first = self.runs.partition_point(|r| r.end < range.start);
+        let last = self.runs.partition_point(|r| r.start <= range.end);
+        if first == last {
+            self.runs.insert(first, range);
+            return;
+        }
+        let merged = PageRange {
+            start: range.start.min(self.runs[first].start),
+            end: range.end.max(self.runs[last - 1].end),
+        };
+        self.runs.splice(first..last, [merged]);
+    }
+
+    /// Takes every page of `range` out.
+    pub fn remove(&mut self, range: PageRange) {
+        if range.is_empty() {
+            return;
+        }
+        let first = self.runs.partition_point(|r| r.end <= range.start);
+        let last = self.runs.partition_point(|r| r.start < range.end);
+        if first >= last {
+            return;
+        }
+        let before = PageRange { start: self.runs[first].start, end: range.start };
+        let after = PageRange { start: range.end, end: self.runs[last - 1].end };
+        let keep = [before, after].into_iter().filter(|r| r.start < r.end);
+        self.runs.splice(first..last, keep);
+    }
+
+    /// The pages that are in `range` and in the set, as runs.
+    pub fn within(&self, range: PageRange) -> impl Iterator<Item = PageRange> {
+        let first = self.runs.partition_point(|r| r.end <= range.start);
+        self.runs[first..]
+            .iter()
+            .take_while(move |r| r.start < range.end)
+            .filter_map(move |r| r.intersect(range))
+    }
+}
+
+impl FromIterator<PageRange> for PageSet {
+    fn from_iter<I: IntoIterator<Item = PageRange>>(ranges: I) -> Self {
+        let mut set = Self::new();
+        for range in ranges {
+            set.insert(range);
+        }
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(u64, u64),
+        Remove(u64, u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        (any::<bool>(), 0u64..80, 0u64..12).prop_map(|(insert, start, len)| {
+            if insert { Step::Insert(start, start + len) } else { Step::Remove(start, start + len) }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_set_of_numbers(steps in proptest::collection::vec(step(), 0..40)) {
+            let mut set = PageSet::new();
+            let mut oracle = BTreeSet::new();
+            for step in steps {
+                match step {
+                    Step::Insert(a, b) => {
+                        set.insert(PageRange::new(a, b));
+                        oracle.extend(a..b);
+                    }
+                    Step::Remove(a, b) => {
+                        set.remove(PageRange::new(a, b));
+                        oracle.retain(|p| !(a..b).contains(p));
+                    }
+                }
+                let listed: Vec<u64> =
+                    set.runs().iter().flat_map(|r| r.start.0..r.end.0).collect();
+                prop_assert_eq!(&listed, &oracle.iter().copied().collect::<Vec<_>>());
+                prop_assert!(set.runs().windows(2).all(|w| w[0].end < w[1].start));
+                for page in 0..100 {
+                    prop_assert_eq!(set.contains(PageIndex(page)), oracle.contains(&page));
+                }
+                let inside: Vec<u64> = set
+                    .within(PageRange::new(20, 50))
+                    .flat_map(|r| r.start.0..r.end.0)
+                    .collect();
+                prop_assert_eq!(inside, oracle.range(20..50).copied().collect::<Vec<_>>());
+            }
+        }
+    }
+}

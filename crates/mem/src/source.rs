@@ -1,0 +1,85 @@
+//! Where pages come from and go to.
+
+use crate::{MemoryId, PageRange, PageSet};
+
+/// A place where the bytes of an instance's pages can be had: a live process, a frozen one, a
+/// stored checkpoint, a file, later a recompute function.
+///
+/// Implementations are read from several threads at once.
+pub trait PageSource: Send + Sync {
+    /// The pages of `memory` that hold content here. A page of a mapping that is not listed has
+    /// no content of its own: it reads as zero, or as the file behind a private file mapping.
+    ///
+    /// # Errors
+    /// When the source cannot be listed.
+    fn pages(&self, memory: MemoryId) -> Result<PageSet, PageSourceError>;
+
+    /// Fills `buffer` with the bytes of `pages`; `buffer` is exactly `pages.bytes()` long.
+    /// Either every byte is right or an error comes back: a source never makes up zeros for
+    /// what it could not read.
+    ///
+    /// # Errors
+    /// When a page is not in the source, cannot be read, or fails its checksum.
+    fn read(
+        &self,
+        memory: MemoryId,
+        pages: PageRange,
+        buffer: &mut [u8],
+    ) -> Result<(), PageSourceError>;
+}
+
+/// A place that takes an instance's pages: a checkpoint being written, a process being built.
+pub trait PageSink: Send + Sync {
+    /// Takes the bytes of `pages` of `memory`; `bytes` is exactly `pages.bytes()` long. May be
+    /// called from several threads at once, each page once.
+    ///
+    /// # Errors
+    /// When the bytes cannot be taken; the whole operation is then given up.
+    fn put(&self, memory: MemoryId, pages: PageRange, bytes: &[u8]) -> Result<(), PageSinkError>;
+}
+
+/// Why a page could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PageSourceError {
+    /// The source holds no content for the page.
+    #[error("read {pages} of {memory}: the source does not hold it")]
+    Absent {
+        /// The memory asked for.
+        memory: MemoryId,
+        /// The pages asked for.
+        pages: PageRange,
+    },
+    /// The bytes are there but are not the ones that were written.
+    #[error("read {pages} of {memory}: {detail}; the checkpoint is damaged, use another one")]
+    Damaged {
+        /// The memory asked for.
+        memory: MemoryId,
+        /// The pages asked for.
+        pages: PageRange,
+        /// What was found.
+        detail: String,
+    },
+    /// The kernel or the disk refused.
+    #[error("read {pages} of {memory}: {cause}")]
+    Io {
+        /// The memory asked for.
+        memory: MemoryId,
+        /// The pages asked for.
+        pages: PageRange,
+        /// What it said.
+        cause: std::io::Error,
+    },
+}
+
+/// Why a page could not be taken.
+#[derive(Debug, thiserror::Error)]
+#[error("write {pages} of {memory}: {cause}")]
+pub struct PageSinkError {
+    /// The memory written to.
+    pub memory: MemoryId,
+    /// The pages written.
+    pub pages: PageRange,
+    /// What went wrong.
+    pub cause: std::io::Error,
+}
