@@ -1,0 +1,19 @@
+//! What a verb tells whoever watches it: phases, progress, notes. The command line draws them.
+
+/// Watches a verb. Called from worker threads too.
+pub trait Observer: Send + Sync {
+    /// A phase begins.
+    fn phase(&self, _name: &'static str) {}
+
+    /// So many bytes of `total` are through.
+    fn progress(&self, _done_bytes: u64, _total_bytes: u64) {}
+
+    /// Something the user should know although nothing is wrong.
+    fn note(&self, _text: &str) {}
+}
+
+/// An observer that looks away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {}
