@@ -1,2 +1,23 @@
-//! See docs/ARCHITECTURE.md.
+//! `process::Instance` + `mem::PageSource` -> a running process.
+//!
+//! [`check`] compares an instance with this host and lists every mismatch before anything is
+//! started. [`build`] makes a stopped process that equals the instance, phase by phase, and
+//! compares it with the instance before it may run; [`Built::start`] lets it go. Until then any
+//! error, and our own death, ends the half-built process and takes back what was created.
+//!
+//! This room knows no format, no store and nothing of capture: bytes come through
+//! `mem::PageSource`. It runs nothing in the new process but system calls, through `inject`.
+//! Read next: [`Request`], then `builder`.
 #![forbid(unsafe_code)]
+
+mod error;
+mod exit;
+mod observer;
+mod options;
+mod request;
+
+pub use error::{Mismatch, MismatchKind, ResumeError};
+pub use exit::Exit;
+pub use observer::{Observer, Phase, PhaseTime, Silent};
+pub use options::{ExternalPolicy, FilesPolicy, Options, PidPolicy};
+pub use request::{Built, Request, Resumed, build, check};
