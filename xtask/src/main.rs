@@ -1,2 +1,74 @@
-//! Tidiness checks.
-fn main() {}
+//! Checks of the tree's own form and its generated files: `cargo xtask tidy`,
+//! `cargo xtask generate`, `cargo xtask ci`.
+
+mod edges;
+mod generate;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, bail};
+
+fn main() -> ExitCode {
+    let verb = std::env::args().nth(1).unwrap_or_default();
+    let result = match verb.as_str() {
+        "tidy" => tidy::run(&root()),
+        "generate" => generate::run(),
+        "ci" => ci(),
+        _ => Err(anyhow::anyhow!(
+            "name a task: `tidy` checks the tree's form, `generate` rebuilds generated files, \
+             `ci` does what CI does"
+        )),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {verb}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the checkout.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Everything that must hold before a change lands, cheapest first.
+fn ci() -> anyhow::Result<()> {
+    cargo(&["fmt", "--all", "--check"])?;
+    tidy::run(&root())?;
+    generate::run()?;
+    unchanged_in_git(&["crates/image/src/generated"])?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    cargo(&["build", "--workspace", "--bins"])?;
+    cargo(&["test", "--workspace", "--no-fail-fast"])
+}
+
+fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
+    println!("== cargo {}", arguments.join(" "));
+    let status = Command::new(env!("CARGO"))
+        .args(arguments)
+        .current_dir(root())
+        .status()
+        .context("start cargo")?;
+    if !status.success() {
+        bail!("cargo {} failed", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// Fails when a generated file differs from the committed one.
+fn unchanged_in_git(paths: &[&str]) -> anyhow::Result<()> {
+    let status = Command::new("git")
+        .args(["diff", "--exit-code", "--stat", "--"])
+        .args(paths)
+        .current_dir(root())
+        .status()
+        .context("start git")?;
+    if !status.success() {
+        bail!("generated files differ from the committed ones: commit what `generate` wrote");
+    }
+    Ok(())
+}

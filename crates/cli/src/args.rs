@@ -1,0 +1,286 @@
+//! The grammar of the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  rekindle check 4711                   what stands in the way of a checkpoint of process 4711
+  rekindle checkpoint 4711              take a checkpoint; the program keeps running
+  rekindle checkpoint 4711 --stop       take a checkpoint and end the program
+  rekindle resume latest                bring it back, here, as if it had been started here
+  rekindle resume latest --detach       bring it back in the background
+  rekindle demo                         see all of it on a sample service
+
+TARGET is a pid or an instance id. REF is a checkpoint id, a unique prefix of one, `latest`,
+`latest:INSTANCE`, or a path. `resume` brings a program back from a checkpoint (CRIU and DMTCP
+say restore); it is not the counterpart of a pause.";
+
+/// Pause a running Linux program, keep the memory it needs, bring it back.
+#[derive(Debug, Parser)]
+#[command(name = "rekindle", version, about, before_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// Directory that holds the checkpoints [default: the user's state directory].
+    #[arg(long, global = true, env = "REKINDLE_STORE", value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// What stdout gets.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Longest the whole verb may take (`90s`, `5m`); on expiry everything is undone.
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// How long to wait for blockers that pass by themselves.
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration, default_value = "10s")]
+    pub(crate) wait: Duration,
+    /// Say what would be done, and do nothing.
+    #[arg(long, global = true)]
+    pub(crate) dry_run: bool,
+    /// More talk on stderr; repeat for more.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Whether to draw progress.
+    #[arg(long, global = true, value_enum, default_value_t = Progress::Auto)]
+    pub(crate) progress: Progress,
+}
+
+/// What stdout gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Whether to draw progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// On a terminal.
+    Auto,
+    /// Not at all.
+    Never,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// What this host can do; every blocker of TARGET.
+    Check {
+        /// A pid or an instance id; without one only the host is looked at.
+        target: Option<String>,
+        /// Look as a checkpoint with `--stop` would.
+        #[arg(long)]
+        stop: bool,
+        #[command(flatten)]
+        descriptors: Descriptors,
+    },
+    /// Start CMD under a stable outer pid: signals and exit status pass through.
+    Run {
+        /// The command and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<std::ffi::OsString>,
+    },
+    /// Store the state of a running program; it keeps running unless `--stop` is given.
+    Checkpoint {
+        /// A pid or an instance id.
+        target: String,
+        /// End the program once the checkpoint is safe on disk.
+        #[arg(long)]
+        stop: bool,
+        /// Checkpoint to build on; `none` is the only one this version knows.
+        #[arg(long, value_name = "REF", default_value = "none")]
+        parent: String,
+        /// Give up, thaw and undo if the program would stand still longer than this.
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        max_pause: Option<Duration>,
+        #[command(flatten)]
+        descriptors: Descriptors,
+    },
+    /// Bring a program back from a checkpoint (restore). In the foreground it is the program:
+    /// its stdio and its exit status.
+    #[command(alias = "restore-ref")]
+    Resume(Resume),
+    /// Show what a checkpoint holds.
+    Inspect {
+        /// Which checkpoint.
+        reference: String,
+        /// Which part.
+        #[arg(value_enum)]
+        part: Option<Part>,
+    },
+    /// Read a checkpoint whole and check every byte of it.
+    Verify {
+        /// Which checkpoint.
+        reference: String,
+        /// Also check whether it can be resumed here.
+        #[arg(long)]
+        for_this_host: bool,
+    },
+    /// List the checkpoints of the store.
+    List,
+    /// Remove checkpoints; without `--keep` only what crashed writers left behind.
+    Prune {
+        /// How many of the newest checkpoints of each line to keep.
+        #[arg(long, value_name = "N")]
+        keep: Option<usize>,
+    },
+    /// See all of it on a sample service, with a report.
+    Demo {
+        /// How much the service holds, in MB.
+        #[arg(long, default_value_t = 512)]
+        mb: u64,
+    },
+    /// CRIU's words: checkpoint and stop.
+    #[command(hide = true)]
+    Dump {
+        /// The pid.
+        #[arg(short = 't', long = "tree", value_name = "PID")]
+        target: String,
+        /// Directory that holds the checkpoints.
+        #[arg(short = 'D', long = "images-dir", value_name = "DIR")]
+        directory: Option<PathBuf>,
+        /// Leave the program running.
+        #[arg(short = 'R', long)]
+        leave_running: bool,
+        /// Close established TCP connections in the checkpoint.
+        #[arg(long)]
+        tcp_close: bool,
+    },
+    /// CRIU's words: resume the latest checkpoint.
+    #[command(hide = true)]
+    Restore {
+        /// Directory that holds the checkpoints.
+        #[arg(short = 'D', long = "images-dir", value_name = "DIR")]
+        directory: Option<PathBuf>,
+        /// Do not wait for the program.
+        #[arg(short = 'd', long = "restore-detached")]
+        detach: bool,
+    },
+    /// The service that `demo` works on.
+    #[command(hide = true, name = "sample-kv")]
+    SampleKv {
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+/// `resume`.
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    /// Which checkpoint.
+    pub(crate) reference: String,
+    /// Return as soon as the program runs; it gets a session of its own.
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Load everything before the first instruction (what this version always does).
+    #[arg(long)]
+    pub(crate) eager: bool,
+    /// Command that succeeds once the program answers; run until it does.
+    #[arg(long, value_name = "CMD")]
+    pub(crate) probe: Option<String>,
+    /// How long the probe may fail.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    pub(crate) probe_timeout: Duration,
+    /// Resume although the original or another resume is alive; only without writable files.
+    #[arg(long)]
+    pub(crate) as_copy: bool,
+    /// File that gets the JSON report of a foreground resume.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) descriptors: Descriptors,
+}
+
+/// What to do with descriptors that cannot simply be rebuilt.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Descriptors {
+    /// Files that changed since the checkpoint.
+    #[arg(long, value_enum, default_value_t = Files::Strict)]
+    pub(crate) files: Files,
+    /// Established TCP connections.
+    #[arg(long, value_enum, default_value_t = Tcp::Refuse)]
+    pub(crate) tcp: Tcp,
+    /// What stands behind a descriptor whose other end is outside: `fd=N:inherit`, `fd=N:null`,
+    /// `fd=N:close`, `fd=N:reopen:PATH`. Descriptors 0 to 2 default to the caller's.
+    #[arg(long, value_name = "fd=N:POLICY")]
+    pub(crate) external: Vec<String>,
+}
+
+/// `--files`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Files {
+    /// A writable file that changed refuses; append-only files may have grown.
+    Strict,
+    /// Changed files are taken as they are.
+    Ignore,
+}
+
+/// `--tcp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tcp {
+    /// The program finds them closed by the peer.
+    Close,
+    /// They are blockers.
+    Refuse,
+}
+
+/// Parts of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Mappings.
+    Maps,
+    /// Descriptors.
+    Fds,
+    /// Threads.
+    Threads,
+    /// Extents.
+    Pages,
+}
+
+/// Reads `90s`, `5m`, `250ms`, `2h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 = number.parse().map_err(|_| "write a number and a unit: 90s, 5m".to_owned())?;
+    let seconds = match unit {
+        "us" => number / 1e6,
+        "ms" => number / 1e3,
+        "s" | "" => number,
+        "m" => number * 60.0,
+        "h" => number * 3600.0,
+        _ => return Err(format!("`{unit}` is no unit of time; use us, ms, s, m or h")),
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("7"), Ok(Duration::from_secs(7)));
+        assert!(duration("soon").is_err());
+        assert!(duration("5 parsecs").is_err());
+    }
+}

@@ -1,0 +1,230 @@
+//! Who is who on this host: instance ids, one owner at a time, and what was resumed as what.
+//!
+//! `/run/rekindle/ID/` (or `$XDG_RUNTIME_DIR/rekindle/ID/` for users) holds `lock`, which the
+//! verb at work on the instance has locked (flock(2), gone with its process), and `state`, which
+//! a resume writes so that the resumed process is known as the instance it carries on.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use process::{InstanceId, LineIdentity};
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+/// The registry of one host and user.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    root: PathBuf,
+}
+
+/// What a resume leaves so that its process is known as an old instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunState {
+    /// The instance it carries on.
+    pub instance: String,
+    /// The boot it runs in.
+    pub boot_id: String,
+    /// Inode of the pid namespace the pid is seen in.
+    pub pid_namespace: u64,
+    /// Its pid there.
+    pub pid: i32,
+    /// Its start time in clock ticks since boot.
+    pub start_time_ticks: u64,
+    /// The checkpoint it came from.
+    pub checkpoint: String,
+}
+
+/// Holds an instance's lock until dropped.
+#[derive(Debug)]
+pub struct InstanceLock {
+    file: File,
+}
+
+/// Why an instance could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// Another verb is at work on it.
+    #[error("lock instance {instance}: {holder} is at work on it; try again when it is done")]
+    Busy {
+        /// The instance.
+        instance: String,
+        /// Who, as far as the lock file tells.
+        holder: String,
+    },
+    /// The registry's files could not be used.
+    #[error("use {path}: {cause}; rekindle keeps its locks there")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+impl Registry {
+    /// The registry of whoever runs this: `/run/rekindle` for root, else in
+    /// `$XDG_RUNTIME_DIR`, else in the temporary directory under a name of the user's own.
+    pub fn of_this_user() -> Self {
+        let root = if rustix::process::geteuid().is_root() {
+            PathBuf::from("/run")
+        } else if let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR") {
+            PathBuf::from(dir)
+        } else {
+            std::env::temp_dir().join(format!("user-{}", rustix::process::geteuid().as_raw()))
+        };
+        Self { root: root.join("rekindle") }
+    }
+
+    /// A registry at `root`, for tests.
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// Takes the instance's lock for `verb`.
+    ///
+    /// # Errors
+    /// When another verb has it, or the file cannot be used.
+    pub fn lock(&self, instance: &InstanceId, verb: &str) -> Result<InstanceLock, RegistryError> {
+        let dir = self.root.join(instance.as_str());
+        let path = dir.join("lock");
+        let io = |cause| RegistryError::Io { path: path.clone(), cause };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io)?;
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let holder = fs::read_to_string(&path).unwrap_or_default();
+                let holder =
+                    if holder.is_empty() { "another rekindle".to_owned() } else { holder };
+                return Err(RegistryError::Busy { instance: instance.to_string(), holder });
+            }
+            Err(errno) => return Err(io(errno.into())),
+        }
+        file.set_len(0).map_err(io)?;
+        write!(file, "rekindle {verb}, pid {}", std::process::id()).map_err(io)?;
+        Ok(InstanceLock { file })
+    }
+
+    /// What was resumed and may still run, unreadable entries left out.
+    pub fn runs(&self) -> Vec<RunState> {
+        let Ok(entries) = fs::read_dir(&self.root) else { return Vec::new() };
+        entries
+            .filter_map(|e| fs::read(e.ok()?.path().join("state")).ok())
+            .filter_map(|bytes| serde_json::from_slice(&bytes).ok())
+            .collect()
+    }
+
+    /// The instance a process is, when it was resumed here.
+    pub fn instance_of(
+        &self,
+        boot_id: &str,
+        pid_namespace: u64,
+        pid: i32,
+        start_time_ticks: u64,
+    ) -> Option<InstanceId> {
+        self.runs()
+            .into_iter()
+            .find(|r| {
+                r.boot_id == boot_id
+                    && r.pid_namespace == pid_namespace
+                    && r.pid == pid
+                    && r.start_time_ticks == start_time_ticks
+            })
+            .and_then(|r| r.instance.parse().ok())
+    }
+
+    /// Writes down that `line` runs here, from `checkpoint`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn record(&self, line: &LineIdentity, checkpoint: &str) -> Result<(), RegistryError> {
+        let state = RunState {
+            instance: line.instance.to_string(),
+            boot_id: line.boot_id.clone(),
+            pid_namespace: line.pid_namespace,
+            pid: line.pid,
+            start_time_ticks: line.start_time_ticks,
+            checkpoint: checkpoint.to_owned(),
+        };
+        let dir = self.root.join(line.instance.as_str());
+        let path = dir.join("state");
+        let io = |cause| RegistryError::Io { path: path.clone(), cause };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io)?;
+        let fresh = dir.join("state.new");
+        let json = serde_json::to_vec(&state).map_err(|e| io(e.into()))?;
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&fresh)
+            .map_err(io)?;
+        file.write_all(&json).map_err(io)?;
+        fs::rename(&fresh, &path).map_err(io)
+    }
+}
+
+impl Drop for InstanceLock {
+    fn drop(&mut self) {
+        // Closing would unlock too; the holder's name goes first so that nobody reads a stale one.
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// The id of an instance at first sight.
+pub fn first_sight_id(
+    boot_id: &str,
+    pid_namespace: u64,
+    pid: i32,
+    start_time_ticks: u64,
+) -> InstanceId {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(boot_id.as_bytes());
+    hasher.update(&pid_namespace.to_le_bytes());
+    hasher.update(&pid.to_le_bytes());
+    hasher.update(&start_time_ticks.to_le_bytes());
+    InstanceId::from_hash(hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_verb_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::at(dir.path());
+        let id = first_sight_id("boot", 1, 2, 3);
+        let held = registry.lock(&id, "checkpoint").unwrap();
+        let error = registry.lock(&id, "resume").unwrap_err();
+        assert!(error.to_string().contains("rekindle checkpoint, pid"), "{error}");
+        drop(held);
+        registry.lock(&id, "resume").unwrap();
+    }
+
+    #[test]
+    fn a_resumed_process_is_known_by_its_instance() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::at(dir.path());
+        let line = LineIdentity {
+            instance: first_sight_id("boot", 1, 2, 3),
+            boot_id: "boot".into(),
+            pid_namespace: 1,
+            pid: 77,
+            start_time_ticks: 99,
+        };
+        registry.record(&line, "abc").unwrap();
+        assert_eq!(registry.instance_of("boot", 1, 77, 99), Some(line.instance));
+        assert_eq!(registry.instance_of("boot", 1, 77, 98), None);
+    }
+}

@@ -1,0 +1,217 @@
+//! What verbs report: the JSON objects of the command line's contract, as values. Times are in
+//! microseconds, sizes in bytes. What has no meaning for a run is null, never invented.
+
+use process::{Blocker, Change, ChangeKind};
+use serde::Serialize;
+
+use crate::phase::PhaseTime;
+
+/// The state the instance is in when a verb returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It runs, as before.
+    Running,
+    /// It was ended after its checkpoint was published.
+    Stopped,
+    /// It runs again, from a checkpoint.
+    Resumed,
+    /// The verb failed and everything was undone.
+    RolledBack,
+    /// Nothing was touched.
+    Refused,
+    /// It is gone although it should not be. Never expected.
+    Lost,
+}
+
+/// One reason against an operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BlockerReport {
+    /// Name of the kind of state, see `rekindle check`.
+    pub kind: &'static str,
+    /// The object.
+    pub object: String,
+    /// Who holds it.
+    pub holder: String,
+    /// What lifts it.
+    pub lift: String,
+    /// Whether `--wait` may help.
+    pub transient: bool,
+}
+
+impl From<&Blocker> for BlockerReport {
+    fn from(blocker: &Blocker) -> Self {
+        Self {
+            kind: blocker.kind.name(),
+            object: blocker.object.clone(),
+            holder: blocker.holder.clone(),
+            lift: blocker.lift.clone(),
+            transient: blocker.transient,
+        }
+    }
+}
+
+/// A difference the program could notice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChangeReport {
+    /// What kind.
+    pub kind: &'static str,
+    /// What exactly.
+    pub what: String,
+}
+
+impl From<&Change> for ChangeReport {
+    fn from(change: &Change) -> Self {
+        let kind = match change.kind {
+            ChangeKind::Session => "session",
+            ChangeKind::Parent => "parent",
+            ChangeKind::Connection => "connection",
+            ChangeKind::PidNamespace => "pid-namespace",
+            ChangeKind::Timer => "timer",
+            ChangeKind::Descriptor => "descriptor",
+            ChangeKind::Placement => "placement",
+        };
+        Self { kind, what: change.what.clone() }
+    }
+}
+
+/// A name and a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TimeReport {
+    /// What took the time.
+    pub name: &'static str,
+    /// How long, in microseconds.
+    pub us: u64,
+}
+
+impl From<&PhaseTime> for TimeReport {
+    fn from(time: &PhaseTime) -> Self {
+        Self { name: time.name, us: micros(time.elapsed) }
+    }
+}
+
+/// Cold memory by where it comes back from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "one field for each treatment of that name")]
+pub struct ColdBytes {
+    pub zero: u64,
+    pub file: u64,
+    pub twin: u64,
+    pub rule: u64,
+    pub dead: u64,
+    pub same: u64,
+    pub spill: u64,
+}
+
+impl ColdBytes {
+    /// The sum over all provenances.
+    pub fn total(&self) -> u64 {
+        self.zero + self.file + self.twin + self.rule + self.dead + self.same + self.spill
+    }
+}
+
+/// What `checkpoint` reports.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckpointReport {
+    /// `rekindle.checkpoint/1`.
+    pub schema: &'static str,
+    /// `running` or `stopped`.
+    pub outcome: Outcome,
+    /// Empty: a checkpoint with blockers is refused.
+    pub blockers: Vec<BlockerReport>,
+    /// What was or will be different.
+    pub changed: Vec<ChangeReport>,
+    /// The checkpoint's id; null for `--dry-run`.
+    pub id: Option<String>,
+    /// The parent's id; null for a full checkpoint.
+    pub parent: Option<String>,
+    /// The instance's id.
+    pub instance: String,
+    /// The instance's pid.
+    pub pid: i32,
+    /// Sum of all stops.
+    pub pause_us: Option<u64>,
+    /// The longest stop.
+    pub pause_max_us: Option<u64>,
+    /// Every stop.
+    pub stops: Vec<TimeReport>,
+    /// Private anonymous and copied pages, in RAM or swap, and each shared object once.
+    pub resident_bytes: u64,
+    /// Clean pages of file mappings in RAM, which are not stored; null until measured.
+    pub file_clean_bytes: Option<u64>,
+    /// Bytes copied while the instance stood still.
+    pub copied_in_pause_bytes: Option<u64>,
+    /// Bytes in the critical tier.
+    pub critical_bytes: u64,
+    /// What they take in the store.
+    pub critical_stored_bytes: u64,
+    /// Bytes in the warm tier.
+    pub warm_raw_bytes: u64,
+    /// What they take in the store.
+    pub warm_stored_bytes: u64,
+    /// Bytes in the cold tier.
+    pub cold_bytes: ColdBytes,
+    /// Bytes stored nowhere, because they can be made again.
+    pub not_stored_bytes: u64,
+    /// Everything newly written for this checkpoint.
+    pub stored_bytes: u64,
+    /// Bytes reused from parents.
+    pub referenced_bytes: u64,
+    /// CPU time of this process.
+    pub cpu_us: u64,
+    /// Time spent giving huge pages back; null as nothing splits any.
+    pub collapse_us: Option<u64>,
+    /// Every phase.
+    pub phases: Vec<TimeReport>,
+}
+
+/// What `resume` reports.
+#[derive(Clone, Debug, Serialize)]
+pub struct ResumeReport {
+    /// `rekindle.resume/1`.
+    pub schema: &'static str,
+    /// `resumed`.
+    pub outcome: Outcome,
+    /// Empty: a resume with blockers is refused.
+    pub blockers: Vec<BlockerReport>,
+    /// What is different for the program.
+    pub changed: Vec<ChangeReport>,
+    /// The checkpoint's id.
+    pub id: String,
+    /// The instance's id.
+    pub instance: String,
+    /// The pid out here.
+    pub pid: Option<i32>,
+    /// The pid as the program sees it.
+    pub pid_inside: Option<i32>,
+    /// From the start of the command to the first instruction.
+    pub first_instruction_us: Option<u64>,
+    /// From the start of the command to the probe's success; null without a probe.
+    pub first_answer_us: Option<u64>,
+    /// Bytes brought into memory before the first instruction.
+    pub loaded_before_start_bytes: Option<u64>,
+    /// Faults served before the first answer; null as everything is loaded before the start.
+    pub faults_before_answer: Option<u64>,
+    /// Every phase.
+    pub phases: Vec<TimeReport>,
+}
+
+/// What any verb reports when it did not do what it was asked for.
+#[derive(Clone, Debug, Serialize)]
+pub struct FailureReport {
+    /// `rekindle.failure/1`.
+    pub schema: &'static str,
+    /// The state the instance is in.
+    pub outcome: Outcome,
+    /// The message that went to stderr.
+    pub error: String,
+    /// Every reason, when it was refused.
+    pub blockers: Vec<BlockerReport>,
+    /// What was left different: nothing, unless it says so.
+    pub changed: Vec<ChangeReport>,
+}
+
+/// Whole microseconds.
+pub(crate) fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,28 @@
+//! The allowed dependency edges between rooms. `docs/ARCHITECTURE.md` shows the same table for
+//! people; a test holds the two together. A new edge is a decision with a commit of its own.
+
+/// Each room with the rooms it may depend on.
+pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
+    ("mem", &[]),
+    ("process", &["mem"]),
+    ("plan", &["mem"]),
+    ("codec", &["plan"]),
+    ("image", &["mem", "process", "plan", "codec"]),
+    ("store", &["mem", "process", "plan", "codec", "image"]),
+    ("sys", &["mem"]),
+    ("inject", &["mem", "sys"]),
+    ("target", &["mem", "sys", "inject"]),
+    ("capture", &["mem", "process", "plan", "codec", "sys", "inject", "target"]),
+    ("resume", &["mem", "process", "plan", "codec", "sys", "inject", "target"]),
+    (
+        "engine",
+        &["mem", "process", "plan", "codec", "image", "store", "sys", "target", "capture", "resume"],
+    ),
+    ("cli", &["engine", "sample-kv"]),
+];
+
+/// Rooms that do no IO: they may not name the kernel, the file system, the clock or threads.
+pub(crate) const PURE: &[&str] = &["mem", "process", "plan", "codec", "image"];
+
+/// Rooms in which `unsafe` may stand.
+pub(crate) const UNSAFE: &[&str] = &["sys", "inject"];
