@@ -3,3 +3,6 @@
 pub mod arena;
 pub mod interrupt;
 pub mod priority;
+pub mod ptrace;
+pub mod remote;
+pub mod task;

@@ -1,0 +1,216 @@
+//! A seized thread.
+
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+use super::{PtraceError, Stop, StoppedThread, raw};
+use crate::task::Tid;
+
+/// How long a dropped tracee is waited for before it is left to the end of our thread.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Polls that only yield the processor: about the time a tracee on another processor takes.
+const YIELDS_MAX: u32 = 2000;
+const NAP_MIN: Duration = Duration::from_micros(100);
+const NAP_MAX: Duration = Duration::from_millis(2);
+
+/// What to be told of a tracee (`PTRACE_SETOPTIONS`); none by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Seize threads it creates, and report them as [`Event::Clone`](super::Event::Clone).
+    pub trace_clone: bool,
+    /// Seize children it forks, and report them.
+    pub trace_fork: bool,
+    /// Report its end while its memory still exists.
+    pub trace_exit: bool,
+    /// Report a change of program.
+    pub trace_exec: bool,
+    /// Let its system calls pass its seccomp filters as long as we trace it. Needs
+    /// `CAP_SYS_ADMIN`, and that we ourselves have no filter.
+    pub suspend_seccomp: bool,
+    /// Kill it when we end, however we end. Only for processes of our own making.
+    pub exit_kill: bool,
+}
+
+impl Options {
+    pub(super) fn bits(self) -> u64 {
+        const SUSPEND_SECCOMP: i32 = 1 << 21;
+        let choices = [
+            (true, libc::PTRACE_O_TRACESYSGOOD),
+            (self.trace_clone, libc::PTRACE_O_TRACECLONE),
+            (self.trace_fork, libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK),
+            (self.trace_exit, libc::PTRACE_O_TRACEEXIT),
+            (self.trace_exec, libc::PTRACE_O_TRACEEXEC),
+            (self.suspend_seccomp, SUSPEND_SECCOMP),
+            (self.exit_kill, libc::PTRACE_O_EXITKILL),
+        ];
+        let bits = choices.iter().filter(|(wanted, _)| *wanted).fold(0, |all, (_, bit)| all | bit);
+        u64::from(bits.unsigned_abs())
+    }
+}
+
+/// How a stopped thread goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// Run, receiving this signal (0: none).
+    Continue(i32),
+    /// Run to the next entry into or return from a system call, receiving this signal (0: none).
+    Syscall(i32),
+    /// Stay in the group stop, and report when it ends (`PTRACE_LISTEN`).
+    Listen,
+}
+
+/// A thread seized by the calling OS thread, running or on its way to a stop.
+///
+/// Dropping it lets the thread go: it is detached, which needs a stop, so the drop may interrupt
+/// it and wait up to a second. A thread in uninterruptible sleep for longer stays traced until
+/// the calling OS thread ends; it is running all the same.
+#[derive(Debug)]
+pub struct Traced {
+    tid: Tid,
+    /// False once there is nothing to detach from.
+    attached: bool,
+    /// A signal the thread is stopped on the way to receive; it gets it when let go. 0: none.
+    held_signal: i32,
+    /// ptrace obeys only the OS thread that seized: `*const ()` keeps this from being sent.
+    _bound_to_thread: PhantomData<*const ()>,
+}
+
+impl Traced {
+    /// Seizes thread `tid` without stopping it (`PTRACE_SEIZE`).
+    pub fn seize(tid: Tid, options: Options) -> Result<Self, PtraceError> {
+        raw::request("seize", libc::PTRACE_SEIZE, tid, 0, options.bits())?;
+        Ok(Self::adopt(tid))
+    }
+
+    /// Takes over a thread that was seized for us: a child of a tracee under
+    /// [`Options::trace_clone`] or [`Options::trace_fork`], whose number is the event's message.
+    pub const fn adopt(tid: Tid) -> Self {
+        Self { tid, attached: true, held_signal: 0, _bound_to_thread: PhantomData }
+    }
+
+    /// The thread.
+    pub const fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// Asks it to stop (`PTRACE_INTERRUPT`); the stop is reported by a wait.
+    pub fn interrupt(&self) -> Result<(), PtraceError> {
+        raw::request("interrupt", libc::PTRACE_INTERRUPT, self.tid, 0, 0).map(drop)
+    }
+
+    /// Waits for any change of state, at most to `deadline`. An end is `Ok` too, and the thread
+    /// is then no longer traced.
+    pub fn wait(&mut self, deadline: Instant) -> Result<Stop, PtraceError> {
+        let started = Instant::now();
+        let mut tries = 0_u32;
+        loop {
+            if let Some(stop) = self.try_wait()? {
+                return Ok(stop);
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Err(PtraceError::Timeout { tid: self.tid, waited: now - started });
+            }
+            if tries < YIELDS_MAX {
+                std::thread::yield_now();
+            } else {
+                let doublings = (tries - YIELDS_MAX).min(5);
+                let nap = NAP_MIN.saturating_mul(1 << doublings).min(NAP_MAX);
+                std::thread::sleep(nap.min(deadline - now));
+            }
+            tries = tries.saturating_add(1);
+        }
+    }
+
+    /// A change of state that has already happened, if any.
+    pub fn try_wait(&mut self) -> Result<Option<Stop>, PtraceError> {
+        let mut status = 0;
+        // SAFETY: `status` is a live int; the flags make the call return at once.
+        let got =
+            unsafe { libc::waitpid(self.tid.raw(), &raw mut status, libc::__WALL | libc::WNOHANG) };
+        if got < 0 {
+            let error = PtraceError::last("wait for", self.tid);
+            let interrupted = matches!(&error, PtraceError::Call { source, .. }
+                if source.kind() == std::io::ErrorKind::Interrupted);
+            if interrupted {
+                return Ok(None);
+            }
+            self.attached = false;
+            return Err(error);
+        }
+        if got == 0 {
+            return Ok(None);
+        }
+        let stop = Stop::from_status(status);
+        if stop.is_end() {
+            self.attached = false;
+        }
+        self.held_signal = if let Stop::Signal(signal) = stop { signal } else { 0 };
+        Ok(Some(stop))
+    }
+
+    /// Waits, at most to `deadline`, until the thread is stopped by [`interrupt`](Self::interrupt)
+    /// or by a group stop. Signals it is about to receive on the way are handed to it, so that
+    /// nothing is lost. On failure the thread is let go.
+    pub fn into_stopped(mut self, deadline: Instant) -> Result<StoppedThread, PtraceError> {
+        loop {
+            let stop = self.wait(deadline)?;
+            match stop {
+                Stop::Interrupt | Stop::Group(_) => return Ok(StoppedThread::new(self, stop)),
+                Stop::Signal(signal) => self.resume(Resume::Continue(signal))?,
+                Stop::Syscall | Stop::Event(_) => self.resume(Resume::Continue(0))?,
+                Stop::Exited(_) | Stop::Killed(_) => {
+                    return Err(PtraceError::Ended { tid: self.tid, how: stop });
+                }
+            }
+        }
+    }
+
+    /// Waits for the next stop of any kind, at most to `deadline`. On failure the thread is let
+    /// go.
+    pub fn into_next_stop(mut self, deadline: Instant) -> Result<StoppedThread, PtraceError> {
+        let stop = self.wait(deadline)?;
+        if stop.is_end() {
+            return Err(PtraceError::Ended { tid: self.tid, how: stop });
+        }
+        Ok(StoppedThread::new(self, stop))
+    }
+
+    pub(super) fn resume(&mut self, how: Resume) -> Result<(), PtraceError> {
+        let (action, request, signal) = match how {
+            Resume::Continue(signal) => ("continue", libc::PTRACE_CONT, signal),
+            Resume::Syscall(signal) => ("continue", libc::PTRACE_SYSCALL, signal),
+            Resume::Listen => ("listen to", libc::PTRACE_LISTEN, 0),
+        };
+        raw::request(action, request, self.tid, 0, u64::from(signal.unsigned_abs()))?;
+        self.held_signal = 0;
+        Ok(())
+    }
+
+    /// Detaches; the thread has to be stopped.
+    pub(super) fn detach(&mut self, signal: i32) -> Result<(), PtraceError> {
+        let signal = u64::from(signal.unsigned_abs());
+        raw::request("detach from", libc::PTRACE_DETACH, self.tid, 0, signal)?;
+        self.attached = false;
+        Ok(())
+    }
+
+    /// Lets a thread go whose state is not known.
+    fn release(&mut self) -> Result<(), PtraceError> {
+        let deadline = Instant::now() + RELEASE_TIMEOUT;
+        while self.attached && self.detach(self.held_signal).is_err() {
+            self.interrupt()?;
+            self.wait(deadline)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        if self.attached {
+            // Fails only for a thread that is gone, or that cannot stop and so runs anyway.
+            let _ = self.release();
+        }
+    }
+}
