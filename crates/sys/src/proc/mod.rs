@@ -1,0 +1,33 @@
+//! Files under `/proc`: typed parsers, each tested on recorded text, and [`ProcDir`], through
+//! which they are read.
+//!
+//! The parsers are pure and never panic; they keep what they do not know where it could matter
+//! and refuse text that does not have its documented form. Numbers are plain integers here
+//! because the kernel prints them so: pids are those of the reader's pid namespace unless a
+//! field says otherwise.
+
+mod auxv;
+mod dir;
+mod fdinfo;
+mod host;
+mod locks;
+mod maps;
+mod mounts;
+mod net;
+mod stat;
+mod status;
+mod text;
+mod timers;
+
+pub use auxv::parse_auxv;
+pub use dir::{FileStat, ProcDir, ProcError, file_stat, pids};
+pub use fdinfo::{EpollTarget, FdDetail, FdInfo, TimerfdInfo, parse_fdinfo};
+pub use host::{CpuInfo, boot_id, parse_cpuinfo, read_global};
+pub use locks::{FileLock, LockKind, parse_lock, parse_locks};
+pub use maps::{MapsEntry, SmapsEntry, maps_entries, parse_smaps};
+pub use mounts::{CgroupMembership, Mount, parse_cgroup, parse_mountinfo};
+pub use net::{InetSocket, UnixSocket, parse_inet, parse_unix};
+pub use stat::{Stat, StatMemory, parse_stat};
+pub use status::{CapabilitySets, IdSet, RunState, Status, parse_status};
+pub use text::{Excerpt, Malformed};
+pub use timers::{PosixTimerInfo, TimerNotify, parse_timers};
