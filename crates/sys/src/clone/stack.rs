@@ -1,0 +1,95 @@
+//! A stack for a forked child, with what it is told.
+
+use std::fs;
+use std::io;
+use std::ptr::NonNull;
+
+use super::init_child::InitArgs;
+use crate::proc::maps_entries;
+
+const STACK_BYTES: usize = 64 * 1024;
+
+/// A mapping that holds the arguments of an init, the ranges it shall give back, and its stack.
+#[derive(Debug)]
+pub(super) struct ChildStack {
+    base: NonNull<u8>,
+    len_bytes: usize,
+    args_bytes: usize,
+}
+
+impl ChildStack {
+    /// Makes one. The ranges to give back are this process's private anonymous mappings of now.
+    pub(super) fn with(args: InitArgs) -> io::Result<Self> {
+        let ranges = anonymous_ranges()?;
+        let args_bytes = size_of::<InitArgs>().next_multiple_of(16);
+        let args_bytes = (args_bytes + ranges.len() * size_of::<[u64; 2]>()).next_multiple_of(4096);
+        let len_bytes = args_bytes + STACK_BYTES;
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len_bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let Some(base) = NonNull::new(base.cast::<u8>()) else {
+            return Err(io::Error::other("the kernel mapped the null page"));
+        };
+        let stack = Self { base, len_bytes, args_bytes };
+        // SAFETY: the mapping is ours alone, page-aligned and has room for the arguments, padded
+        // to 16 bytes, and the ranges behind them.
+        unsafe {
+            let at = base.add(size_of::<InitArgs>().next_multiple_of(16)).cast::<[u64; 2]>();
+            at.as_ptr().copy_from_nonoverlapping(ranges.as_ptr(), ranges.len());
+            base.cast::<InitArgs>().write(InitArgs {
+                give_back: at.as_ptr(),
+                give_back_count: ranges.len() as u64,
+                ..args
+            });
+        }
+        Ok(stack)
+    }
+
+    /// The arguments.
+    pub(super) const fn args(&self) -> *const u8 {
+        self.base.as_ptr()
+    }
+
+    /// The lowest address of the stack.
+    pub(super) fn stack_start(&self) -> u64 {
+        (self.base.as_ptr().addr() + self.args_bytes) as u64
+    }
+
+    /// Its length.
+    pub(super) const fn stack_bytes(&self) -> u64 {
+        (self.len_bytes - self.args_bytes) as u64
+    }
+}
+
+impl Drop for ChildStack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours; the child has its own copy.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len_bytes) };
+    }
+}
+
+/// This process's writable private anonymous mappings as (address, length). Taken before the
+/// stack is mapped, so that is not among them.
+fn anonymous_ranges() -> io::Result<Vec<[u64; 2]>> {
+    let maps = fs::read("/proc/self/maps")?;
+    let mut ranges = Vec::new();
+    for entry in maps_entries(&maps) {
+        let entry = entry.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        let special = entry.name_raw.starts_with(b"[v") || entry.name_raw.starts_with(b"[u");
+        if !entry.has_inode() && !special {
+            ranges.push([entry.range.start.0, entry.range.len()]);
+        }
+    }
+    Ok(ranges)
+}
