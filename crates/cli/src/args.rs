@@ -109,7 +109,6 @@ pub(crate) enum Verb {
     },
     /// Bring a program back from a checkpoint (restore). In the foreground it is the program:
     /// its stdio and its exit status.
-    #[command(alias = "restore-ref")]
     Resume(Resume),
     /// Show what a checkpoint holds.
     Inspect {
@@ -201,6 +200,26 @@ pub(crate) struct Resume {
     pub(crate) report: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) descriptors: Descriptors,
+}
+
+impl Resume {
+    /// The resume that CRIU's `restore` means: the latest checkpoint, nothing special.
+    pub(crate) fn of_latest(detach: bool) -> Self {
+        Self {
+            reference: "latest".to_owned(),
+            detach,
+            eager: false,
+            probe: None,
+            probe_timeout: Duration::from_secs(5),
+            as_copy: false,
+            report: None,
+            descriptors: Descriptors {
+                files: Files::Strict,
+                tcp: Tcp::Refuse,
+                external: Vec::new(),
+            },
+        }
+    }
 }
 
 /// What to do with descriptors that cannot simply be rebuilt.

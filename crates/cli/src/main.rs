@@ -1,2 +1,38 @@
-//! The command line.
-fn main() {}
+//! `rekindle`: parse, call the engine, draw, exit code. Data goes to stdout, talk to stderr.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the face")]
+
+mod args;
+mod demo;
+mod draw;
+mod progress;
+mod verbs;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    let cli = args::Cli::parse();
+    talk(cli.common.verbose);
+    verbs::run(cli, started)
+}
+
+/// Sets up the talk on stderr: warnings, with `-v` what happens, with `-vv` in detail.
+fn talk(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("REKINDLE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}

@@ -6,7 +6,23 @@
 #![forbid(unsafe_code)]
 
 pub mod events;
+mod external;
+mod failure;
+mod host;
 pub mod phase;
 pub mod registry;
 pub mod report;
+mod resume;
+mod settings;
+mod shelf;
 mod staging;
+
+pub use ::resume::{Exit, ExternalPolicy, FilesPolicy, Options as ResumeOptions, PidPolicy};
+pub use external::{ExternalError, parse_external};
+pub use failure::{ExitClass, VerbError};
+pub use resume::{ResumeRequest, ResumeVerbError, Revived, resume};
+pub use settings::{Settings, default_store};
+pub use shelf::{
+    ExtentRow, FdRow, InspectReport, ListRow, MapRow, Part, PruneReport, ShelfError, ThreadRow,
+    VerifyReport, inspect, list, prune, verify,
+};

@@ -16,3 +16,4 @@ pub mod sched;
 pub mod seccomp;
 pub mod socket;
 pub mod task;
+pub mod supervise;

@@ -1,0 +1,246 @@
+//! Reports as text for people.
+
+use engine::report::{BlockerReport, CheckpointReport, Outcome, ResumeReport};
+use engine::{CheckReport, InspectReport, ListRow, PruneReport, VerifyReport};
+
+/// Bytes for people, in powers of ten.
+pub(crate) fn bytes(count: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+    let value = count as f64;
+    match count {
+        0..1_000 => format!("{count} B"),
+        1_000..1_000_000 => format!("{:.1} kB", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", value / 1e6),
+        _ => format!("{:.2} GB", value / 1e9),
+    }
+}
+
+/// Microseconds for people.
+pub(crate) fn time(us: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+    let value = us as f64;
+    match us {
+        0..1_000 => format!("{us} us"),
+        1_000..1_000_000 => format!("{:.1} ms", value / 1e3),
+        _ => format!("{:.2} s", value / 1e6),
+    }
+}
+
+/// Every blocker, one to a paragraph.
+pub(crate) fn blockers(rows: &[BlockerReport]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        text.push_str(&format!("  {}: {}", row.kind, row.object));
+        if !row.holder.is_empty() {
+            text.push_str(&format!(" ({})", row.holder));
+        }
+        text.push('\n');
+        if !row.lift.is_empty() {
+            text.push_str(&format!("    lift: {}\n", row.lift));
+        }
+    }
+    text
+}
+
+/// What a checkpoint did.
+pub(crate) fn checkpoint(report: &CheckpointReport) -> String {
+    let mut text = String::new();
+    if let Some(id) = &report.id {
+        text.push_str(&format!("checkpoint  {id}\n"));
+    }
+    text.push_str(&format!("instance    {} (pid {})\n", report.instance, report.pid));
+    if let Some(us) = report.pause_us {
+        text.push_str(&format!("stood still {}\n", time(us)));
+    }
+    text.push_str(&format!("resident    {}\n", bytes(report.resident_bytes)));
+    let share = (report.stored_bytes * 100).checked_div(report.resident_bytes).unwrap_or(0);
+    text.push_str(&format!("stored      {} ({share}%)\n", bytes(report.stored_bytes)));
+    for change in &report.changed {
+        text.push_str(&format!("note        {}\n", change.what));
+    }
+    let state = match report.outcome {
+        Outcome::Stopped => "the program was ended; bring it back with `rekindle resume`",
+        _ => "the program keeps running",
+    };
+    text.push_str(state);
+    text.push('\n');
+    text
+}
+
+/// What a resume did.
+pub(crate) fn resume(report: &ResumeReport) -> String {
+    let mut text = format!("resumed     {} (instance {})\n", report.id, report.instance);
+    if let (Some(outside), Some(inside)) = (report.pid, report.pid_inside) {
+        if outside == inside {
+            text.push_str(&format!("pid         {outside}\n"));
+        } else {
+            text.push_str(&format!("pid         {outside} here, {inside} inside\n"));
+        }
+    }
+    if let Some(us) = report.first_instruction_us {
+        text.push_str(&format!("running     after {}\n", time(us)));
+    }
+    if let Some(us) = report.first_answer_us {
+        text.push_str(&format!("answering   after {}\n", time(us)));
+    }
+    if let Some(count) = report.loaded_before_start_bytes {
+        text.push_str(&format!("loaded      {}\n", bytes(count)));
+    }
+    for change in &report.changed {
+        text.push_str(&format!("note        {}\n", change.what));
+    }
+    text
+}
+
+/// What a check found.
+pub(crate) fn check(report: &CheckReport) -> String {
+    let mut text = String::new();
+    for row in &report.host {
+        let mark = if row.available { "ok  " } else { "MISS" };
+        text.push_str(&format!("{mark} {}: {}\n", row.name, row.detail));
+    }
+    let Some(target) = &report.target else { return text };
+    text.push_str(&format!("target      {}\n", target.name));
+    for change in &report.changed {
+        text.push_str(&format!("note        {}\n", change.what));
+    }
+    if report.blockers.is_empty() {
+        text.push_str("nothing stands in the way of a checkpoint\n");
+    } else {
+        text.push_str(&format!("{} things stand in the way:\n", report.blockers.len()));
+        text.push_str(&blockers(&report.blockers));
+    }
+    text
+}
+
+/// The checkpoints of a store.
+pub(crate) fn list(rows: &[ListRow]) -> String {
+    if rows.is_empty() {
+        return "no checkpoints\n".to_owned();
+    }
+    let mut text =
+        format!("{:<16}  {:<12}  {:<20}  {:>9}  {:>9}\n", "ID", "INSTANCE", "MADE", "PAGES", "STORED");
+    for row in rows {
+        text.push_str(&format!(
+            "{:<16}  {:<12}  {:<20}  {:>9}  {:>9}\n",
+            row.id,
+            row.instance,
+            utc(row.created_ns),
+            bytes(row.page_bytes),
+            bytes(row.stored_bytes)
+        ));
+    }
+    text
+}
+
+/// Nanoseconds since the epoch as `2026-11-22T15:04:05Z` (proleptic Gregorian calendar).
+fn utc(ns: u64) -> String {
+    let seconds = ns / 1_000_000_000;
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Civil-from-days with years that begin in March, so that leap days come last.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        rest / 3_600,
+        rest / 60 % 60,
+        rest % 60
+    )
+}
+
+/// What a verification read.
+pub(crate) fn verify(report: &VerifyReport) -> String {
+    let mut text = format!(
+        "checkpoint {} is whole: {} frames, {} of pages, {} read\n",
+        report.id,
+        report.frames,
+        bytes(report.page_bytes),
+        bytes(report.stored_bytes)
+    );
+    if report.fits_this_host == Some(true) {
+        text.push_str("it can be resumed on this host\n");
+    }
+    text
+}
+
+/// What was removed.
+pub(crate) fn prune(report: &PruneReport) -> String {
+    let mut text = String::new();
+    for id in &report.removed {
+        text.push_str(&format!("removed {id}\n"));
+    }
+    for id in &report.in_use {
+        text.push_str(&format!("kept {id}: in use\n"));
+    }
+    for path in &report.leftovers {
+        text.push_str(&format!("removed leftover {path}\n"));
+    }
+    text.push_str(&format!("{} given back\n", bytes(report.freed_bytes)));
+    text
+}
+
+/// What a checkpoint holds.
+pub(crate) fn inspect(report: &InspectReport) -> String {
+    let mut text = format!(
+        "checkpoint  {}\ninstance    {} (pid {} inside)\nmade        {}\ncommand     {}\n\
+         kernel      {}\ncpu         {}\nstored      {}\n",
+        report.id,
+        report.instance,
+        report.pid_inside,
+        utc(report.created_ns),
+        report.command.join(" "),
+        report.kernel,
+        report.cpu,
+        bytes(report.stored_bytes)
+    );
+    for row in report.threads.iter().flatten() {
+        text.push_str(&format!(
+            "{:>8}  {:<15}  at {}  blocked {}  pending {}\n",
+            row.tid, row.name, row.rip, row.blocked_signals, row.pending_signals
+        ));
+    }
+    for row in report.maps.iter().flatten() {
+        text.push_str(&format!("{:>18}-{:<18} {} {}\n", row.start, row.end, row.permissions, row.what));
+    }
+    for row in report.fds.iter().flatten() {
+        text.push_str(&format!(
+            "{:>5}  {}  flags {} at {}\n",
+            row.fd, row.what, row.flags, row.position_bytes
+        ));
+    }
+    for row in report.pages.iter().flatten() {
+        text.push_str(&format!(
+            "{}  {}-{}  {} {}  {}\n",
+            row.memory, row.start, row.end, row.tier, row.treatment, row.reason
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_the_calendars() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_400_000_000_000), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(1_795_348_799_000_000_000), "2026-11-22T11:59:59Z");
+    }
+
+    #[test]
+    fn sizes_and_times_have_units() {
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(1_500_000), "1.5 MB");
+        assert_eq!(time(999), "999 us");
+        assert_eq!(time(2_340_000), "2.34 s");
+    }
+}

@@ -1,0 +1,314 @@
+//! One function for each verb: options in, engine call, report out, exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use engine::registry::Registry;
+use engine::report::Outcome;
+use engine::{
+    CheckpointRequest, ExitClass, FilesPolicy, ResumeOptions, ResumeRequest, Settings, VerbError,
+};
+use serde::Serialize;
+
+use crate::args::{Cli, Common, Descriptors, Files, Format, Part, Progress, Resume, Tcp, Verb};
+use crate::draw;
+use crate::progress::Bar;
+
+/// What a verb needs beside its own options.
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) format: Format,
+    pub(crate) progress: Progress,
+    pub(crate) verbose: bool,
+    pub(crate) registry: Registry,
+}
+
+impl Context {
+    fn new(common: &Common, started: Instant) -> Self {
+        Self {
+            settings: Settings {
+                store: common.store.clone().unwrap_or_else(engine::default_store),
+                timeout: common.timeout,
+                wait: common.wait,
+                dry_run: common.dry_run,
+                started,
+            },
+            format: common.format,
+            progress: common.progress,
+            verbose: common.verbose > 0,
+            registry: Registry::of_this_user(),
+        }
+    }
+
+    fn bar(&self) -> Bar {
+        Bar::new(self.progress, self.verbose)
+    }
+
+    /// Prints a report in the asked form.
+    fn print<T: Serialize>(&self, report: &T, text: impl FnOnce(&T) -> String) -> ExitCode {
+        match self.format {
+            Format::Text => print!("{}", text(report)),
+            Format::Json => match serde_json::to_string(report) {
+                Ok(json) => println!("{json}"),
+                Err(error) => {
+                    eprintln!("rekindle: failed to write the report: {error}");
+                    return exit(ExitClass::Unexpected);
+                }
+            },
+        }
+        exit(ExitClass::Done)
+    }
+
+    /// Prints why a verb failed, and in which state the instance is.
+    fn fail(&self, error: &dyn VerbError) -> ExitCode {
+        let report = error.report();
+        eprintln!("rekindle: failed to {error}");
+        if !report.blockers.is_empty() {
+            eprint!("{}", draw::blockers(&report.blockers));
+        }
+        if let Some(state) = state(report.outcome) {
+            eprintln!("rekindle: {state}");
+        }
+        if self.format == Format::Json
+            && let Ok(json) = serde_json::to_string(&report)
+        {
+            println!("{json}");
+        }
+        exit(error.class())
+    }
+}
+
+/// What a verb's end means for the instance, in a sentence.
+fn state(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Running | Outcome::RolledBack => Some("the program is as it was before"),
+        Outcome::Refused => Some("nothing was touched"),
+        Outcome::Stopped => Some("the program was ended and its checkpoint is safe"),
+        Outcome::Resumed => Some("the program runs"),
+        Outcome::Lost => Some("the program is gone; this should never happen, please report it"),
+    }
+}
+
+fn exit(class: ExitClass) -> ExitCode {
+    ExitCode::from(class.code())
+}
+
+/// Runs the verb of `cli`.
+pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
+    let context = Context::new(&cli.common, started);
+    match cli.verb {
+        Verb::Check { target, stop, descriptors } => {
+            check(&context, target.as_deref(), stop, &descriptors)
+        }
+        Verb::Run { command } => run_command(&command),
+        Verb::Checkpoint { target, stop, parent, max_pause, descriptors } => {
+            let request = |external| CheckpointRequest {
+                target,
+                stop,
+                parent,
+                max_pause,
+                tcp_close: descriptors.tcp == Tcp::Close,
+                external,
+            };
+            match externals(&descriptors) {
+                Ok(external) => checkpoint(&context, &request(external)),
+                Err(code) => code,
+            }
+        }
+        Verb::Resume(options) => resume(&context, &options),
+        Verb::Inspect { reference, part } => {
+            let part = part.map(|p| match p {
+                Part::Maps => engine::Part::Maps,
+                Part::Fds => engine::Part::Fds,
+                Part::Threads => engine::Part::Threads,
+                Part::Pages => engine::Part::Pages,
+            });
+            match engine::inspect(&context.settings, &reference, part) {
+                Ok(report) => context.print(&report, draw::inspect),
+                Err(error) => context.fail(&error),
+            }
+        }
+        Verb::Verify { reference, for_this_host } => verify(&context, &reference, for_this_host),
+        Verb::List => list(&context),
+        Verb::Prune { keep } => match engine::prune(&context.settings, keep) {
+            Ok(report) => context.print(&report, draw::prune),
+            Err(error) => context.fail(&error),
+        },
+        Verb::Demo { mb } => crate::demo::run(&context, mb),
+        Verb::Dump { target, directory, leave_running, tcp_close } => {
+            let context = with_store(context, directory);
+            let stop = !leave_running;
+            let request = CheckpointRequest {
+                target,
+                stop,
+                parent: "none".to_owned(),
+                max_pause: None,
+                tcp_close,
+                external: Vec::new(),
+            };
+            checkpoint(&context, &request)
+        }
+        Verb::Restore { directory, detach } => {
+            let context = with_store(context, directory);
+            resume(&context, &Resume::of_latest(detach))
+        }
+        Verb::SampleKv { arguments } => {
+            sample_kv::run(arguments.into_iter().map(std::ffi::OsString::from))
+        }
+    }
+}
+
+fn with_store(mut context: Context, directory: Option<PathBuf>) -> Context {
+    if let Some(directory) = directory {
+        context.settings.store = directory;
+    }
+    context
+}
+
+fn externals(descriptors: &Descriptors) -> Result<Vec<(i32, engine::ExternalPolicy)>, ExitCode> {
+    descriptors.external.iter().map(|text| engine::parse_external(text)).collect::<Result<_, _>>().map_err(
+        |error| {
+            eprintln!("rekindle: failed to {error}");
+            exit(ExitClass::Usage)
+        },
+    )
+}
+
+fn check(
+    context: &Context,
+    target: Option<&str>,
+    stop: bool,
+    descriptors: &Descriptors,
+) -> ExitCode {
+    let external = match externals(descriptors) {
+        Ok(external) => external,
+        Err(code) => return code,
+    };
+    let request = target.map(|target| CheckpointRequest {
+        target: target.to_owned(),
+        stop,
+        parent: "none".to_owned(),
+        max_pause: None,
+        tcp_close: descriptors.tcp == Tcp::Close,
+        external,
+    });
+    match engine::check(request.as_ref(), &context.registry) {
+        Ok(report) => {
+            let class = report.class();
+            context.print(&report, draw::check);
+            exit(class)
+        }
+        Err(error) => context.fail(&error),
+    }
+}
+
+fn checkpoint(context: &Context, request: &CheckpointRequest) -> ExitCode {
+    if let Err(error) = engine::catch_interrupts() {
+        eprintln!("rekindle: failed to catch signals: {error}");
+        return exit(ExitClass::Unexpected);
+    }
+    let bar = context.bar();
+    let result = engine::checkpoint(&context.settings, request, &context.registry, &bar);
+    drop(bar);
+    match result {
+        Ok(report) => context.print(&report, draw::checkpoint),
+        Err(error) => context.fail(&error),
+    }
+}
+
+fn resume(context: &Context, arguments: &Resume) -> ExitCode {
+    let external = match externals(&arguments.descriptors) {
+        Ok(external) => external,
+        Err(code) => return code,
+    };
+    if let Err(error) = engine::catch_interrupts() {
+        eprintln!("rekindle: failed to catch signals: {error}");
+        return exit(ExitClass::Unexpected);
+    }
+    let request = ResumeRequest {
+        reference: arguments.reference.clone(),
+        options: ResumeOptions {
+            files: files_policy(&arguments.descriptors),
+            external,
+            as_copy: arguments.as_copy,
+            detach: arguments.detach,
+            ..ResumeOptions::default()
+        },
+        probe: arguments.probe.clone(),
+        probe_timeout: arguments.probe_timeout,
+    };
+    let bar = context.bar();
+    let result = engine::resume(&context.settings, &request, &context.registry, &bar);
+    drop(bar);
+    let revived = match result {
+        Ok(Some(revived)) => revived,
+        Ok(None) => {
+            eprintln!("rekindle: {} can be resumed here", arguments.reference);
+            return exit(ExitClass::Done);
+        }
+        Err(error) => return context.fail(&error),
+    };
+    if let Some(path) = &arguments.report
+        && let Err(error) = write_report(path, &revived.report)
+    {
+        eprintln!("rekindle: failed to write {}: {error}; the program runs", path.display());
+    }
+    if arguments.detach {
+        return context.print(&revived.report, draw::resume);
+    }
+    // In the foreground we are the program from here on: its status is ours.
+    match revived.wait() {
+        Ok(exit) => ExitCode::from(u8::try_from(exit.shell_code()).unwrap_or(u8::MAX)),
+        Err(error) => {
+            eprintln!("rekindle: failed to wait for the program: {error}");
+            ExitCode::from(125)
+        }
+    }
+}
+
+fn files_policy(descriptors: &Descriptors) -> FilesPolicy {
+    match descriptors.files {
+        Files::Strict => FilesPolicy::Strict,
+        Files::Ignore => FilesPolicy::Ignore,
+    }
+}
+
+fn write_report(path: &std::path::Path, report: &impl Serialize) -> std::io::Result<()> {
+    std::fs::write(path, serde_json::to_vec(report)?)
+}
+
+fn verify(context: &Context, reference: &str, for_this_host: bool) -> ExitCode {
+    let options = for_this_host.then(ResumeOptions::default);
+    match engine::verify(&context.settings, reference, options.as_ref(), &context.registry) {
+        Ok(report) => context.print(&report, draw::verify),
+        Err(error) => context.fail(&error),
+    }
+}
+
+fn list(context: &Context) -> ExitCode {
+    #[derive(Serialize)]
+    struct Listing {
+        schema: &'static str,
+        checkpoints: Vec<engine::ListRow>,
+    }
+    match engine::list(&context.settings) {
+        Ok(checkpoints) => {
+            let listing = Listing { schema: "rekindle.list/1", checkpoints };
+            context.print(&listing, |l| draw::list(&l.checkpoints))
+        }
+        Err(error) => context.fail(&error),
+    }
+}
+
+/// `run`: the command's own status, 125 for a failure of ours, 126 when it cannot be executed,
+/// 127 when it is not found.
+fn run_command(command: &[std::ffi::OsString]) -> ExitCode {
+    match engine::run(command) {
+        Ok(exit) => ExitCode::from(u8::try_from(exit.shell_code()).unwrap_or(u8::MAX)),
+        Err(error) => {
+            eprintln!("rekindle: failed to {error}");
+            ExitCode::from(error.shell_code())
+        }
+    }
+}

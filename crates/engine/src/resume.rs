@@ -1,0 +1,388 @@
+//! The verb `resume`: a stored checkpoint becomes a running process.
+
+use std::io;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use ::resume::{Built, Exit, Mismatch, MismatchKind, Options, Request, ResumeError, Resumed};
+use process::LineIdentity;
+use store::{Checkpoint, ReadError, ResolveError, Store, StoreError};
+
+use crate::events::Observer;
+use crate::failure::{ExitClass, VerbError};
+use crate::phase::{Phase, Phases, Stopped, Watch};
+use crate::registry::{InstanceLock, Registry, RegistryError};
+use crate::report::{BlockerReport, ChangeReport, Outcome, ResumeReport, TimeReport, micros};
+use crate::settings::{Settings, workers};
+
+const OPEN: Phase = Phase {
+    name: "open",
+    limit: Duration::from_secs(60),
+    undo: "nothing to undo: the checkpoint is only read",
+};
+const MATCH: Phase = Phase {
+    name: "match",
+    limit: Duration::from_secs(60),
+    undo: "nothing to undo: nothing was started",
+};
+const BUILD: Phase = Phase {
+    name: "build",
+    limit: Duration::from_secs(3600),
+    undo: "the half-built process and whatever was created for it are removed",
+};
+const START: Phase = Phase {
+    name: "start",
+    limit: Duration::from_secs(60),
+    undo: "before the first instruction the process is removed; after it, it runs",
+};
+
+/// What to resume and how.
+#[derive(Clone, Debug)]
+pub struct ResumeRequest {
+    /// Which checkpoint.
+    pub reference: String,
+    /// How.
+    pub options: Options,
+    /// Command that succeeds once the program answers, run by `sh -c`.
+    pub probe: Option<String>,
+    /// How long the probe may fail.
+    pub probe_timeout: Duration,
+}
+
+/// A program that runs again.
+#[derive(Debug)]
+pub struct Revived {
+    /// What to report.
+    pub report: ResumeReport,
+    resumed: Resumed,
+}
+
+impl Revived {
+    /// Waits for the program's end, passing signals on to it.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn wait(self) -> io::Result<Exit> {
+        self.resumed.wait()
+    }
+}
+
+/// Why a resume did not happen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResumeVerbError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The reference leads nowhere.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The checkpoint cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Somebody else is at work on the instance.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The host does not fit, or the process could not be built.
+    #[error(transparent)]
+    Build(#[from] ResumeError),
+    /// Given up.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The program runs but does not answer.
+    #[error(
+        "see the program answer: `{probe}` kept failing for {after_ms} ms ({last}); it runs as \
+         pid {pid}"
+    )]
+    Probe {
+        /// The command.
+        probe: String,
+        /// How long it was tried.
+        after_ms: u128,
+        /// How it failed last.
+        last: String,
+        /// The running program.
+        pid: i32,
+    },
+}
+
+impl VerbError for ResumeVerbError {
+    fn class(&self) -> ExitClass {
+        match self {
+            Self::Store(error) => crate::shelf::store_class(error),
+            Self::Resolve(_) => ExitClass::Usage,
+            Self::Read(error) => crate::shelf::read_class(error),
+            Self::Registry(_) => ExitClass::Blocked,
+            Self::Build(ResumeError::Mismatches(list)) => mismatch_class(list),
+            Self::Build(ResumeError::Pages(_) | ResumeError::Differs(_)) => ExitClass::Damaged,
+            Self::Build(ResumeError::Cancelled(_)) | Self::Stopped(Stopped::TimedOut { .. }) => {
+                ExitClass::TimedOut
+            }
+            Self::Build(_) | Self::Stopped(_) => ExitClass::RolledBack,
+            Self::Probe { .. } => ExitClass::Partial,
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Build(ResumeError::Mismatches(_))
+            | Self::Store(_)
+            | Self::Resolve(_)
+            | Self::Read(_)
+            | Self::Registry(_) => Outcome::Refused,
+            Self::Build(_) | Self::Stopped(_) => Outcome::RolledBack,
+            Self::Probe { .. } => Outcome::Resumed,
+        }
+    }
+
+    fn blockers(&self) -> Vec<BlockerReport> {
+        match self {
+            Self::Build(ResumeError::Mismatches(list)) => list.iter().map(mismatch_row).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn mismatch_class(list: &[Mismatch]) -> ExitClass {
+    let all = |kind| list.iter().all(|m| m.kind == kind);
+    if list.iter().any(|m| m.kind == MismatchKind::AlreadyRunning) {
+        ExitClass::Blocked
+    } else if all(MismatchKind::Permission) {
+        ExitClass::NotPermitted
+    } else {
+        ExitClass::Incompatible
+    }
+}
+
+/// A mismatch as a row of `blockers[]`.
+pub(crate) fn mismatch_row(mismatch: &Mismatch) -> BlockerReport {
+    BlockerReport {
+        kind: mismatch.kind.name(),
+        object: mismatch.object.clone(),
+        holder: mismatch.cause.clone(),
+        lift: mismatch.lift.clone(),
+        transient: false,
+    }
+}
+
+/// Everything that does not fit, in the engine's and the builder's eyes.
+pub(crate) fn mismatches(
+    checkpoint: &Checkpoint,
+    registry: &Registry,
+    options: &Options,
+) -> Result<Vec<Mismatch>, mem::PageSourceError> {
+    use mem::PageSource;
+    let mut pages = 0;
+    for memory in checkpoint.memories() {
+        pages += checkpoint.pages(memory)?.count().0;
+    }
+    let instance = checkpoint.instance();
+    let mut list = ::resume::check(instance, mem::PageCount(pages), options);
+    if !options.as_copy {
+        list.extend(alive_run(&instance.line, registry));
+    }
+    Ok(list)
+}
+
+/// Another resume of this line that is still alive.
+fn alive_run(line: &LineIdentity, registry: &Registry) -> Option<Mismatch> {
+    let run = registry.runs().into_iter().find(|r| r.instance == line.instance.as_str())?;
+    let alive = crate::host::start_time_ticks(run.pid) == Some(run.start_time_ticks)
+        && crate::host::boot_id().is_some_and(|boot| boot == run.boot_id);
+    alive.then(|| Mismatch {
+        kind: MismatchKind::AlreadyRunning,
+        object: format!("instance {}", line.instance),
+        cause: format!("it runs as pid {}, resumed from checkpoint {}", run.pid, run.checkpoint),
+        lift: "end it first, or resume a copy that holds no writable file with --as-copy"
+            .to_owned(),
+    })
+}
+
+/// Resumes a checkpoint. With a dry run only the checks are made and nothing is returned but
+/// the report of what would be.
+///
+/// # Errors
+/// Every error but a failed probe leaves nothing running.
+pub fn resume(
+    settings: &Settings,
+    request: &ResumeRequest,
+    registry: &Registry,
+    observer: &dyn Observer,
+) -> Result<Option<Revived>, ResumeVerbError> {
+    let mut phases = Phases::new(observer, settings.timeout);
+    let mut options = request.options.clone();
+    if options.workers == 0 {
+        options.workers = workers();
+    }
+    let (checkpoint, lock) = phases.run(OPEN, |_| open(settings, request, registry))?;
+    phases.run(MATCH, |_| {
+        let list = mismatches(&checkpoint, registry, &options).map_err(ResumeError::Pages)?;
+        if list.is_empty() {
+            Ok::<_, ResumeVerbError>(())
+        } else {
+            Err(ResumeError::Mismatches(list).into())
+        }
+    })?;
+    if settings.dry_run {
+        return Ok(None);
+    }
+    let inner = Inner::default();
+    let built = phases.run(BUILD, |watch| build(&checkpoint, &options, observer, watch, &inner))?;
+    let resumed = phases.run(START, |_| start(built, &checkpoint, registry, &options))?;
+    drop(lock);
+    let first_instruction_us = micros(settings.started.elapsed());
+    let mut report = report(&checkpoint, &resumed, &phases, &inner);
+    report.first_instruction_us = Some(first_instruction_us);
+    drop(checkpoint);
+    if let Some(probe) = &request.probe {
+        answered(probe, request.probe_timeout, resumed.pid)?;
+        report.first_answer_us = Some(micros(settings.started.elapsed()));
+    }
+    Ok(Some(Revived { report, resumed }))
+}
+
+fn open(
+    settings: &Settings,
+    request: &ResumeRequest,
+    registry: &Registry,
+) -> Result<(Checkpoint, InstanceLock), ResumeVerbError> {
+    let found = Store::open(&settings.store)?.resolve(&request.reference)?;
+    let checkpoint = found.open()?;
+    let lock = registry.lock(&checkpoint.instance().line.instance, "resume")?;
+    Ok((checkpoint, lock))
+}
+
+fn build(
+    checkpoint: &Checkpoint,
+    options: &Options,
+    observer: &dyn Observer,
+    watch: &Watch,
+    inner: &Inner,
+) -> Result<Built, ResumeVerbError> {
+    let request = Request {
+        instance: checkpoint.instance(),
+        source: checkpoint,
+        order: Some(checkpoint.plan()),
+        options,
+    };
+    let bridge = Bridge { observer, watch: *watch, inner };
+    Ok(::resume::build(request, &bridge)?)
+}
+
+fn start(
+    built: Built,
+    checkpoint: &Checkpoint,
+    registry: &Registry,
+    options: &Options,
+) -> Result<Resumed, ResumeVerbError> {
+    // Recorded before the first instruction: a second resume must see this one from then on.
+    if !options.as_copy {
+        let pid = built.pid();
+        let line = LineIdentity {
+            instance: checkpoint.instance().line.instance.clone(),
+            boot_id: crate::host::boot_id().unwrap_or_default(),
+            pid_namespace: crate::host::own_pid_namespace().unwrap_or_default(),
+            pid,
+            start_time_ticks: crate::host::start_time_ticks(pid).unwrap_or_default(),
+        };
+        registry.record(&line, &checkpoint.id().to_string())?;
+    }
+    Ok(built.start()?)
+}
+
+fn report(
+    checkpoint: &Checkpoint,
+    resumed: &Resumed,
+    phases: &Phases<'_>,
+    inner: &Inner,
+) -> ResumeReport {
+    let mut rows: Vec<TimeReport> = phases.times().iter().map(TimeReport::from).collect();
+    rows.extend(inner.rows());
+    ResumeReport {
+        schema: "rekindle.resume/1",
+        outcome: Outcome::Resumed,
+        blockers: Vec::new(),
+        changed: resumed.changed.iter().map(ChangeReport::from).collect(),
+        id: checkpoint.id().to_string(),
+        instance: checkpoint.instance().line.instance.to_string(),
+        pid: Some(resumed.pid),
+        pid_inside: Some(resumed.pid_inside),
+        first_instruction_us: None,
+        first_answer_us: None,
+        loaded_before_start_bytes: Some(resumed.loaded_bytes),
+        faults_before_answer: None,
+        phases: rows,
+    }
+}
+
+/// Runs `probe` until it succeeds.
+fn answered(probe: &str, timeout: Duration, pid: i32) -> Result<(), ResumeVerbError> {
+    let begun = Instant::now();
+    loop {
+        let run = Command::new("sh")
+            .args(["-c", probe])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        let last = match run {
+            Ok(status) if status.success() => return Ok(()),
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        if begun.elapsed() >= timeout {
+            let after_ms = begun.elapsed().as_millis();
+            return Err(ResumeVerbError::Probe { probe: probe.to_owned(), after_ms, last, pid });
+        }
+        // A probe is a poll by nature; this only keeps a failing one from burning a core.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The times of the builder's own phases.
+#[derive(Default)]
+struct Inner(Mutex<Vec<::resume::PhaseTime>>);
+
+impl Inner {
+    fn rows(&self) -> Vec<TimeReport> {
+        let times = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let name = |phase: ::resume::Phase| match phase {
+            ::resume::Phase::Check => "build.check",
+            ::resume::Phase::Stub => "build.stub",
+            ::resume::Phase::Mappings => "build.mappings",
+            ::resume::Phase::Memory => "build.memory",
+            ::resume::Phase::Process => "build.process",
+            ::resume::Phase::Threads => "build.threads",
+            ::resume::Phase::Finish => "build.finish",
+            ::resume::Phase::Verify => "build.verify",
+            ::resume::Phase::Start => "build.start",
+        };
+        times.iter().map(|t| TimeReport { name: name(t.phase), us: micros(t.took) }).collect()
+    }
+}
+
+/// Passes the builder's news on.
+struct Bridge<'a> {
+    observer: &'a dyn Observer,
+    watch: Watch,
+    inner: &'a Inner,
+}
+
+impl ::resume::Observer for Bridge<'_> {
+    fn phase_started(&self, phase: ::resume::Phase) {
+        self.observer.phase(phase.name());
+    }
+
+    fn phase_finished(&self, time: ::resume::PhaseTime) {
+        self.inner.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(time);
+    }
+
+    fn loaded(&self, done_bytes: u64, total_bytes: u64) {
+        self.observer.progress(done_bytes, total_bytes);
+    }
+
+    fn cancelled(&self) -> Option<String> {
+        self.watch.check().err().map(|stopped| stopped.to_string())
+    }
+}
