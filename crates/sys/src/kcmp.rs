@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::io;
 
-use rustix::process::Pid;
+use crate::task::Tid;
 
 /// A kind of object that tasks share as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl TaskObject {
 /// # Errors
 /// `ESRCH` when a task is gone, `EPERM` when we may not look into both, `ENOSYS` on a kernel
 /// without the call.
-pub fn tasks_share(a: Pid, b: Pid, object: TaskObject) -> io::Result<bool> {
+pub fn tasks_share(a: Tid, b: Tid, object: TaskObject) -> io::Result<bool> {
     Ok(kcmp(a, b, object.code(), 0, 0)? == Some(Ordering::Equal))
 }
 
@@ -49,7 +49,7 @@ pub fn tasks_share(a: Pid, b: Pid, object: TaskObject) -> io::Result<bool> {
 ///
 /// # Errors
 /// As for [`tasks_share`], and `EBADF` when a descriptor is not open.
-pub fn compare_files(a: Pid, fd_a: i32, b: Pid, fd_b: i32) -> io::Result<Ordering> {
+pub fn compare_files(a: Tid, fd_a: i32, b: Tid, fd_b: i32) -> io::Result<Ordering> {
     let order = kcmp(a, b, 0, i64::from(fd_a), i64::from(fd_b))?;
     order.ok_or_else(|| io::Error::other("the kernel gave no order"))
 }
@@ -59,7 +59,7 @@ pub fn compare_files(a: Pid, fd_a: i32, b: Pid, fd_b: i32) -> io::Result<Orderin
 ///
 /// # Errors
 /// As for [`compare_files`], and `ENOENT` when the epoll instance watches nothing under it.
-pub fn watches_file(task: Pid, fd: i32, epoll_fd: i32, target_fd: i32) -> io::Result<bool> {
+pub fn watches_file(task: Tid, fd: i32, epoll_fd: i32, target_fd: i32) -> io::Result<bool> {
     #[repr(C)]
     struct Slot {
         epoll_fd: u32,
@@ -73,19 +73,10 @@ pub fn watches_file(task: Pid, fd: i32, epoll_fd: i32, target_fd: i32) -> io::Re
     Ok(kcmp(task, task, 7, i64::from(fd), address)? == Some(Ordering::Equal))
 }
 
-fn kcmp(a: Pid, b: Pid, kind: i32, index_a: i64, index_b: i64) -> io::Result<Option<Ordering>> {
+fn kcmp(a: Tid, b: Tid, kind: i32, index_a: i64, index_b: i64) -> io::Result<Option<Ordering>> {
     // SAFETY: the call takes integers; for KCMP_EPOLL_TFD the last one is the address of a
     // struct that `watches_file` keeps alive, which the kernel reads. Nothing is changed.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_kcmp,
-            a.as_raw_nonzero().get(),
-            b.as_raw_nonzero().get(),
-            kind,
-            index_a,
-            index_b,
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_kcmp, a.raw(), b.raw(), kind, index_a, index_b) };
     match result {
         0 => Ok(Some(Ordering::Equal)),
         1 => Ok(Some(Ordering::Less)),
@@ -105,7 +96,7 @@ mod tests {
 
     #[test]
     fn duplicates_are_one_description() {
-        let me = rustix::process::getpid();
+        let me = Tid::current();
         let (a, b) = rustix::pipe::pipe().unwrap();
         let copy = a.try_clone().unwrap();
         let order = |x: &std::os::fd::OwnedFd, y: &std::os::fd::OwnedFd| {
@@ -114,12 +105,12 @@ mod tests {
         assert_eq!(order(&a, &copy), Ordering::Equal);
         assert_ne!(order(&a, &b), Ordering::Equal);
         assert_eq!(order(&a, &b), order(&b, &a).reverse());
-        assert!(tasks_share(me, rustix::thread::gettid(), TaskObject::Vm).unwrap());
+        assert!(tasks_share(me, Tid::current(), TaskObject::Vm).unwrap());
     }
 
     #[test]
     fn an_epoll_instance_knows_its_file_under_a_reused_number() {
-        let me = rustix::process::getpid();
+        let me = Tid::current();
         let ep = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
         let (a, _b) = rustix::pipe::pipe().unwrap();
         epoll::add(&ep, &a, epoll::EventData::new_u64(7), epoll::EventFlags::IN).unwrap();

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustix::process::Pid;
+use crate::task::Pid;
 
 /// How many `RLIMIT_` numbers there are.
 pub const LIMIT_COUNT: u32 = 16;
@@ -28,9 +28,7 @@ fn limit(pid: Pid, resource: u32) -> io::Result<Limit> {
     let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: no new limit is given, so nothing changes; the kernel writes one struct, which
     // lives through the call. An unknown resource or pid is an error, not a fault.
-    let result = unsafe {
-        libc::prlimit64(pid.as_raw_nonzero().get(), resource, std::ptr::null(), &raw mut old)
-    };
+    let result = unsafe { libc::prlimit64(pid.raw(), resource, std::ptr::null(), &raw mut old) };
     match result {
         0 => Ok(Limit { soft: old.rlim_cur, hard: old.rlim_max }),
         _ => Err(io::Error::last_os_error()),
@@ -43,7 +41,7 @@ mod tests {
 
     #[test]
     fn own_limits_agree_with_getrlimit() {
-        let all = limits(rustix::process::getpid()).unwrap();
+        let all = limits(Pid::current()).unwrap();
         assert_eq!(all.len(), 16);
         let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         assert_eq!(open_files.current, Some(all[7].soft));

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustix::process::Pid;
+use crate::task::Tid;
 
 /// `struct sched_attr` without its size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,14 +46,13 @@ struct RawAttr {
 ///
 /// # Errors
 /// `ESRCH` when it is gone.
-pub fn sched_attr(tid: Pid) -> io::Result<SchedAttr> {
+pub fn sched_attr(tid: Tid) -> io::Result<SchedAttr> {
     let mut raw = RawAttr::default();
     let size = size_of::<RawAttr>();
     // SAFETY: the kernel writes at most `size` bytes to `raw`, which is that long and lives
     // through the call.
-    let result = unsafe {
-        libc::syscall(libc::SYS_sched_getattr, tid.as_raw_nonzero().get(), &raw mut raw, size, 0)
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_sched_getattr, tid.raw(), &raw mut raw, size, 0) };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -75,14 +74,14 @@ pub fn sched_attr(tid: Pid) -> io::Result<SchedAttr> {
 ///
 /// # Errors
 /// `ESRCH` when it is gone.
-pub fn affinity(tid: Pid) -> io::Result<Vec<u64>> {
+pub fn affinity(tid: Tid) -> io::Result<Vec<u64>> {
     // 8192 CPUs, the most x86-64 kernels are built for.
     let mut words = vec![0u64; 128];
     // SAFETY: the kernel writes at most the stated number of bytes, which is the vector's size.
     let written = unsafe {
         libc::syscall(
             libc::SYS_sched_getaffinity,
-            tid.as_raw_nonzero().get(),
+            tid.raw(),
             size_of_val(words.as_slice()),
             words.as_mut_ptr(),
         )
@@ -99,12 +98,10 @@ pub fn affinity(tid: Pid) -> io::Result<Vec<u64>> {
 ///
 /// # Errors
 /// `ESRCH` when it is gone.
-pub fn io_priority(tid: Pid) -> io::Result<u32> {
+pub fn io_priority(tid: Tid) -> io::Result<u32> {
     const IOPRIO_WHO_PROCESS: i32 = 1;
     // SAFETY: the call takes two integers and touches no memory.
-    let value = unsafe {
-        libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, tid.as_raw_nonzero().get())
-    };
+    let value = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, tid.raw()) };
     u32::try_from(value).map_err(|_| io::Error::last_os_error())
 }
 
@@ -114,7 +111,7 @@ mod tests {
 
     #[test]
     fn own_scheduling() {
-        let me = rustix::thread::gettid();
+        let me = Tid::current();
         let attr = sched_attr(me).unwrap();
         assert!(attr.policy <= 6);
         assert!((-20..=19).contains(&attr.nice));
