@@ -1,0 +1,1 @@
+"""The parts of the benchmark: cells, data, clients, peers, rounds and reports."""
