@@ -1,6 +1,5 @@
 //! What a frame is.
 
-use mem::PAGE_SIZE;
 use plan::Treatment;
 
 /// Pages in a frame at most. A frame is a run of pages inside one aligned chunk of this many
@@ -12,8 +11,7 @@ pub const FRAME_PAGES_MAX: u64 = 16;
 pub const FRAME_BYTES_MAX: usize = 65536;
 
 const PAGE_BYTES: usize = 4096;
-const _: () = assert!(PAGE_BYTES as u64 == PAGE_SIZE);
-const _: () = assert!(FRAME_BYTES_MAX as u64 == FRAME_PAGES_MAX * PAGE_SIZE);
+const _: () = assert!(FRAME_BYTES_MAX as u64 == FRAME_PAGES_MAX * PAGE_BYTES as u64);
 
 static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 

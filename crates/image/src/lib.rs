@@ -1,10 +1,35 @@
-//! The checkpoint's format.
+//! The checkpoint's format: manifest (header, sections), extent index, sealed frames. Bytes in,
+//! bytes out; where they lie is the business of `store`.
+//!
+//! `docs/FORMAT.md` describes the bytes for writers of other readers, `proto/rekindle.proto` the
+//! metadata. This room is pure, and the only one that knows the format: the values of `process`
+//! and `plan` are converted by hand and never serialised themselves. Read next: [`Manifest`],
+//! [`Index`], [`Sealer`].
 #![forbid(unsafe_code)]
 
+mod arrange;
+mod convert;
+mod error;
+mod files;
 mod frame;
+mod generated;
+mod header;
 mod id;
+mod index;
+mod limits;
+mod manifest;
+mod record;
+mod seal;
+mod section;
 mod summary;
 
+pub use arrange::arrange;
+pub use error::{FormatError, LayoutError, OpenError};
+pub use files::{DataFile, Files, IndexFile};
 pub use frame::{Frame, FrameSource};
+pub use header::{FORMAT_VERSION, HEADER_BYTES, Header};
 pub use id::{CheckpointId, FrameHash, LineKey, NotACheckpointId};
+pub use index::{Index, encode_index};
+pub use manifest::Manifest;
+pub use seal::{Opener, Sealed, Sealer};
 pub use summary::Summary;

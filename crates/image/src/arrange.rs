@@ -1,0 +1,146 @@
+//! Frames and a plan brought together: sorted, with tier and load order, complete.
+
+use codec::FRAME_PAGES_MAX;
+use mem::{MemoryId, PageIndex, PageRange};
+use plan::{Extent, Plan, Tier, Treatment};
+
+use crate::{Frame, FrameHash, FrameSource, LayoutError};
+
+/// Sorts `frames` for the index and gives each the tier and load order of the soonest extent it
+/// overlaps. Pages of `Zero` extents that were not put get zero frames.
+///
+/// # Errors
+/// When a page was put twice, was put although no extent stores it, or was not put although one
+/// does; when extents overlap.
+pub fn arrange(mut frames: Vec<Frame>, plan: &Plan) -> Result<Vec<Frame>, LayoutError> {
+    frames.sort_unstable_by_key(|frame| (frame.memory, frame.pages.start));
+    let twice = frames.windows(2).find(|pair| overlaps(&pair[0], pair[1].memory, pair[1].pages));
+    if let Some(pair) = twice {
+        return Err(LayoutError::Twice { memory: pair[1].memory, pages: pair[1].pages });
+    }
+    let mut extents: Vec<&Extent> = plan.extents.iter().filter(|e| !e.pages.is_empty()).collect();
+    extents.sort_unstable_by_key(|extent| (extent.memory, extent.pages.start));
+    for pair in extents.windows(2) {
+        if pair[0].memory == pair[1].memory && pair[1].pages.start < pair[0].pages.end {
+            let Extent { memory, pages, .. } = *pair[1];
+            return Err(LayoutError::PlannedTwice { memory, pages });
+        }
+    }
+    place(&mut frames, &extents)?;
+    let zeros = complete(&frames, &extents)?;
+    if !zeros.is_empty() {
+        frames.extend(zeros);
+        frames.sort_unstable_by_key(|frame| (frame.memory, frame.pages.start));
+    }
+    Ok(frames)
+}
+
+fn overlaps(frame: &Frame, memory: MemoryId, pages: PageRange) -> bool {
+    frame.memory == memory && pages.start < frame.pages.end
+}
+
+/// Whether an extent of this treatment has its pages in the index.
+const fn is_stored(treatment: Treatment) -> bool {
+    match treatment {
+        Treatment::Raw
+        | Treatment::Zero
+        | Treatment::Lz4
+        | Treatment::Zstd
+        | Treatment::Delta
+        | Treatment::Typed
+        | Treatment::Lossy
+        | Treatment::Same
+        | Treatment::Spill
+        | Treatment::Parent => true,
+        Treatment::File
+        | Treatment::Twin
+        | Treatment::Rule
+        | Treatment::Dead
+        | Treatment::Excluded => false,
+    }
+}
+
+/// Gives each frame its tier and load order; every page of it must be in a storing extent.
+fn place(frames: &mut [Frame], extents: &[&Extent]) -> Result<(), LayoutError> {
+    let mut first = 0;
+    for frame in frames {
+        let behind = |extent: &&&Extent| {
+            (extent.memory, extent.pages.end) <= (frame.memory, frame.pages.start)
+        };
+        first += extents[first..].iter().take_while(behind).count();
+        let mut covered = frame.pages.start;
+        let mut soonest: Option<(u32, Tier)> = None;
+        for extent in &extents[first..] {
+            let reaches = extent.memory == frame.memory && extent.pages.start <= covered;
+            if covered >= frame.pages.end || !reaches || !is_stored(extent.treatment) {
+                break;
+            }
+            let this = (extent.load_order, extent.tier);
+            soonest = Some(soonest.map_or(this, |soonest| soonest.min(this)));
+            covered = extent.pages.end;
+        }
+        match soonest {
+            Some((load_order, tier)) if covered >= frame.pages.end => {
+                frame.load_order = load_order;
+                frame.tier = tier;
+            }
+            _ => {
+                let pages = PageRange { start: covered, end: frame.pages.end };
+                return Err(LayoutError::NotPlanned { memory: frame.memory, pages });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks that every storing extent is covered; returns the zero frames that are missing.
+fn complete(frames: &[Frame], extents: &[&Extent]) -> Result<Vec<Frame>, LayoutError> {
+    let mut zeros = Vec::new();
+    let mut first = 0;
+    for extent in extents.iter().filter(|extent| is_stored(extent.treatment)) {
+        let behind =
+            |frame: &&Frame| (frame.memory, frame.pages.end) <= (extent.memory, extent.pages.start);
+        first += frames[first..].iter().take_while(behind).count();
+        let mut covered = extent.pages.start;
+        for frame in &frames[first..] {
+            if frame.memory != extent.memory || frame.pages.start >= extent.pages.end {
+                break;
+            }
+            fill(extent, covered, frame.pages.start, &mut zeros)?;
+            covered = covered.max(frame.pages.end);
+        }
+        fill(extent, covered, extent.pages.end, &mut zeros)?;
+    }
+    Ok(zeros)
+}
+
+/// The pages `start..end` of `extent` have no frame: zero frames, or an error.
+fn fill(
+    extent: &Extent,
+    start: PageIndex,
+    end: PageIndex,
+    zeros: &mut Vec<Frame>,
+) -> Result<(), LayoutError> {
+    if start >= end {
+        return Ok(());
+    }
+    let gap = PageRange { start, end };
+    if extent.treatment != Treatment::Zero {
+        let Extent { memory, treatment, .. } = *extent;
+        return Err(LayoutError::NotPut { memory, pages: gap, treatment });
+    }
+    zeros.extend(gap.aligned_chunks(FRAME_PAGES_MAX).map(|pages| Frame {
+        memory: extent.memory,
+        pages,
+        tier: extent.tier,
+        treatment: Treatment::Zero,
+        source: FrameSource::Here,
+        file: 0,
+        offset_bytes: 0,
+        stored_bytes: 0,
+        load_order: extent.load_order,
+        hash: FrameHash::default(),
+        stored_crc32c: 0,
+    }));
+    Ok(())
+}

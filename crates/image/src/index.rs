@@ -1,0 +1,242 @@
+//! The extent index: which frame holds a page, found by binary search in fixed records that can
+//! be mapped as they are.
+
+use mem::{MemoryId, PageIndex, PageRange, PageSet};
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::limits::FRAMES_MAX;
+use crate::record::{RECORD_BYTES, Record};
+use crate::{CheckpointId, Files, FormatError, Frame, FrameSource, LayoutError, LineKey};
+
+const MAGIC: [u8; 8] = *b"\x89RKIX\r\n\x1a";
+const VERSION: u32 = 1;
+const INDEX_HEADER_BYTES: usize = 64;
+const WHAT: &str = "the index";
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RawIndexHeader {
+    magic: [u8; 8],
+    version: U32,
+    header_bytes: U32,
+    record_bytes: U32,
+    reserved_1: U32,
+    frame_count: U64,
+    id: U64,
+    reserved_2: [u8; 20],
+    crc32c: U32,
+}
+
+const _: () = assert!(size_of::<RawIndexHeader>() == INDEX_HEADER_BYTES);
+
+/// The extent index, verified record by record, over bytes that may be read or mapped.
+#[derive(Clone, Debug)]
+pub struct Index<B = Vec<u8>> {
+    bytes: B,
+    id: CheckpointId,
+}
+
+/// The index of `frames`, which are sorted by memory and page and do not overlap, as bytes.
+///
+/// # Errors
+/// When they are not sorted, overlap, or one of them is not a frame.
+pub fn encode_index(id: CheckpointId, frames: &[Frame]) -> Result<Vec<u8>, LayoutError> {
+    let invalid = |detail: String| LayoutError::Invalid { what: WHAT, detail };
+    let frame_count = u64::try_from(frames.len()).unwrap_or(u64::MAX);
+    if frame_count > FRAMES_MAX {
+        return Err(invalid(format!("has {frame_count} frames, at most {FRAMES_MAX}")));
+    }
+    let mut header = RawIndexHeader {
+        magic: MAGIC,
+        version: VERSION.into(),
+        header_bytes: 64.into(),
+        record_bytes: 64.into(),
+        reserved_1: 0.into(),
+        frame_count: frame_count.into(),
+        id: id.0.into(),
+        reserved_2: [0; 20],
+        crc32c: 0.into(),
+    };
+    header.crc32c = crc32c::crc32c(&header.as_bytes()[..INDEX_HEADER_BYTES - 4]).into();
+    let mut bytes = Vec::with_capacity(INDEX_HEADER_BYTES + frames.len() * RECORD_BYTES);
+    bytes.extend_from_slice(header.as_bytes());
+    let mut before: Option<&Frame> = None;
+    for frame in frames {
+        if before.is_some_and(|before| !follows(before, frame)) {
+            return Err(LayoutError::Twice { memory: frame.memory, pages: frame.pages });
+        }
+        let record = Record::new(frame).map_err(|e| LayoutError::invalid(WHAT, &e))?;
+        bytes.extend_from_slice(record.as_bytes());
+        before = Some(frame);
+    }
+    Ok(bytes)
+}
+
+/// Whether `frame` may stand behind `before`.
+fn follows(before: &Frame, frame: &Frame) -> bool {
+    before.memory < frame.memory
+        || (before.memory == frame.memory && before.pages.end <= frame.pages.start)
+}
+
+impl<B: AsRef<[u8]>> Index<B> {
+    /// Checks the index in `bytes`, which is the whole file, against what the manifest says of
+    /// it: length, keyed hash, id, and that every frame lies inside the files that hold it.
+    ///
+    /// # Errors
+    /// When it is cut short, altered in any byte, or of a newer program.
+    pub fn decode(
+        bytes: B,
+        id: CheckpointId,
+        files: &Files,
+        key: &LineKey,
+    ) -> Result<Self, FormatError> {
+        let index = Self { bytes, id };
+        index.check_header()?;
+        let found = u64::try_from(index.bytes.as_ref().len()).unwrap_or(u64::MAX);
+        if found != files.index.length_bytes {
+            let expected = files.index.length_bytes;
+            return Err(FormatError::Length { what: WHAT, expected, found });
+        }
+        let mut before = None;
+        for (i, record) in index.records().iter().enumerate() {
+            let frame = record.frame().map_err(|e| {
+                let detail = format!("record {i}: {e}");
+                FormatError::Invalid { what: WHAT, detail }
+            })?;
+            check_place(&frame, files)?;
+            if before.as_ref().is_some_and(|before| !follows(before, &frame)) {
+                let detail = format!("record {i} is out of order");
+                return Err(FormatError::Invalid { what: WHAT, detail });
+            }
+            before = Some(frame);
+        }
+        if key.hash(index.bytes.as_ref()) != files.index.hash {
+            return Err(FormatError::Checksum { what: WHAT.to_owned() });
+        }
+        Ok(index)
+    }
+
+    fn check_header(&self) -> Result<(), FormatError> {
+        let bytes = self.bytes.as_ref();
+        let found = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if !bytes.starts_with(&MAGIC) && bytes.len() >= MAGIC.len() {
+            return Err(FormatError::Magic { what: WHAT });
+        }
+        let Ok((header, _)) = RawIndexHeader::ref_from_prefix(bytes) else {
+            return Err(FormatError::Length { what: WHAT, expected: 64, found });
+        };
+        let version = header.version.get();
+        if version > VERSION {
+            return Err(FormatError::NewerVersion { what: WHAT, version, known: VERSION });
+        }
+        if header.crc32c.get() != crc32c::crc32c(&bytes[..INDEX_HEADER_BYTES - 4]) {
+            return Err(FormatError::Checksum { what: "the index's header".to_owned() });
+        }
+        let count = header.frame_count.get();
+        if count > FRAMES_MAX {
+            let what = "the number of frames";
+            return Err(FormatError::Limit { what, found: count, max: FRAMES_MAX });
+        }
+        let expected = 64 + count * 64;
+        if found != expected {
+            return Err(FormatError::Length { what: WHAT, expected, found });
+        }
+        let ours = header.version.get() == VERSION
+            && header.header_bytes.get() == 64
+            && header.record_bytes.get() == 64
+            && header.id.get() == self.id.0;
+        if !ours {
+            let detail = "belongs to another checkpoint".to_owned();
+            return Err(FormatError::Invalid { what: WHAT, detail });
+        }
+        Ok(())
+    }
+
+    fn records(&self) -> &[Record] {
+        let body = self.bytes.as_ref().get(INDEX_HEADER_BYTES..).unwrap_or_default();
+        <[Record]>::ref_from_bytes(body).unwrap_or_default()
+    }
+
+    /// How many frames there are.
+    pub fn len(&self) -> usize {
+        self.records().len()
+    }
+
+    /// Whether there is no frame.
+    pub fn is_empty(&self) -> bool {
+        self.records().is_empty()
+    }
+
+    /// The frames, ascending by memory and page.
+    pub fn frames(&self) -> impl Iterator<Item = Frame> {
+        // Every record was checked when the index was decoded.
+        self.records().iter().filter_map(|record| record.frame().ok())
+    }
+
+    /// The frame that holds `page` of `memory`, by binary search.
+    pub fn find(&self, memory: MemoryId, page: PageIndex) -> Option<Frame> {
+        self.overlapping(memory, PageRange { start: page, end: page.offset(1) }).next()
+    }
+
+    /// The frames that hold any page of `pages` of `memory`, ascending.
+    pub fn overlapping(&self, memory: MemoryId, pages: PageRange) -> impl Iterator<Item = Frame> {
+        let records = self.records();
+        let is_before = |record: &Record| {
+            let place = record.place();
+            place.0 < memory_rank(memory)
+                || (place.0 == memory_rank(memory) && record.end() <= pages.start.0)
+        };
+        let first = records.partition_point(is_before);
+        records[first..]
+            .iter()
+            .filter_map(|record| record.frame().ok())
+            .take_while(move |frame| frame.memory == memory && frame.pages.start < pages.end)
+    }
+
+    /// The memories that have frames, ascending.
+    pub fn memories(&self) -> Vec<MemoryId> {
+        let mut memories: Vec<MemoryId> = Vec::new();
+        for frame in self.frames() {
+            if memories.last() != Some(&frame.memory) {
+                memories.push(frame.memory);
+            }
+        }
+        memories
+    }
+
+    /// The pages of `memory` that have frames.
+    pub fn pages(&self, memory: MemoryId) -> PageSet {
+        let everything = PageRange::new(0, u64::MAX);
+        self.overlapping(memory, everything).map(|frame| frame.pages).collect()
+    }
+}
+
+/// Kind and number of a memory as the records are sorted: the order of `MemoryId`.
+pub(crate) fn memory_rank(memory: MemoryId) -> (u8, u32) {
+    match memory {
+        MemoryId::Private(number) => (1, number),
+        MemoryId::Shared(number) => (2, number),
+    }
+}
+
+/// Whether a frame lies inside the file, or the parent, that it names.
+fn check_place(frame: &Frame, files: &Files) -> Result<(), FormatError> {
+    let invalid = |what: &str| {
+        let detail = format!("{} of {} lies {what}", frame.pages, frame.memory);
+        Err(FormatError::Invalid { what: WHAT, detail })
+    };
+    match frame.source {
+        FrameSource::Parent(n) if usize::from(n) < files.parents.len() => Ok(()),
+        FrameSource::Parent(_) => invalid("in a parent that is not listed"),
+        FrameSource::Here if frame.stored_bytes == 0 => Ok(()),
+        FrameSource::Here => {
+            let end = frame.offset_bytes.checked_add(frame.stored_bytes.into());
+            let file = files.data.get(usize::from(frame.file));
+            match (end, file) {
+                (Some(end), Some(file)) if end <= file.length_bytes => Ok(()),
+                _ => invalid("outside of the data files"),
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The manifest: everything about a checkpoint but its index and its pages.
+
+use plan::Plan;
+use process::Instance;
+use prost::Message;
+
+use crate::convert::{Wire, check_references};
+use crate::header::{HEADER_BYTES, Header};
+use crate::limits::{MANIFEST_BYTES_MAX, SECTION_BYTES_MAX, SECTIONS_MAX};
+use crate::section::{self, ENTRY_BYTES, Kind, Section};
+use crate::{CheckpointId, Files, FormatError, LayoutError, LineKey, Summary};
+
+/// Bytes of the keyed hash at the end of a manifest.
+const TRAILER_BYTES: usize = 32;
+
+const WHAT: &str = "the manifest";
+
+/// Everything about a checkpoint but its index and its pages.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Manifest {
+    /// The checkpoint's id.
+    pub id: CheckpointId,
+    /// Bytes of pages in the checkpoint.
+    pub page_bytes: u64,
+    /// The instance's state.
+    pub instance: Instance,
+    /// The plan it was made by.
+    pub plan: Plan,
+    /// How it came about.
+    pub summary: Summary,
+    /// Its other files.
+    pub files: Files,
+}
+
+impl Manifest {
+    /// The manifest's bytes, every hash keyed with `key`.
+    ///
+    /// # Errors
+    /// When a value does not fit into the format or an index of the instance leads nowhere.
+    pub fn encode(&self, key: &LineKey) -> Result<Vec<u8>, LayoutError> {
+        check_references(&self.instance).map_err(|e| LayoutError::invalid("the instance", &e))?;
+        let instance = message_bytes(&self.instance, section::INSTANCE)?;
+        let plan = message_bytes(&self.plan, section::PLAN)?;
+        let files = message_bytes(&self.files, section::FILES)?;
+        let summary = message_bytes(&self.summary, section::SUMMARY)?;
+        let sections = [
+            Section::new(section::INSTANCE, &instance),
+            Section::new(section::PLAN, &plan),
+            Section::new(section::FILES, &files),
+            Section::new(section::SUMMARY, &summary),
+        ];
+        self.assemble(key, &sections)
+    }
+
+    /// Header, table, sections and the hash over all of them.
+    fn assemble(&self, key: &LineKey, sections: &[Section<'_>]) -> Result<Vec<u8>, LayoutError> {
+        let section_count = u32::try_from(sections.len()).unwrap_or(u32::MAX);
+        let body = HEADER_BYTES + sections.len() * ENTRY_BYTES;
+        let length = body + sections.iter().map(|s| s.bytes.len()).sum::<usize>() + TRAILER_BYTES;
+        let manifest_bytes = u64::try_from(length).unwrap_or(u64::MAX);
+        if manifest_bytes > MANIFEST_BYTES_MAX || section_count > SECTIONS_MAX {
+            let detail = format!("has {manifest_bytes} bytes, at most {MANIFEST_BYTES_MAX}");
+            return Err(LayoutError::Invalid { what: WHAT, detail });
+        }
+        let table = section::write_table(sections, u64::try_from(body).unwrap_or(u64::MAX));
+        let header = Header {
+            id: self.id,
+            created_ns: self.summary.created_ns,
+            instance: self.instance.line.instance.clone(),
+            key_fingerprint: key.fingerprint(),
+            page_bytes: self.page_bytes,
+            stored_bytes: manifest_bytes + self.files.stored_bytes(),
+            manifest_bytes,
+            section_count,
+            table_crc32c: crc32c::crc32c(&table),
+        };
+        let mut bytes = Vec::with_capacity(length);
+        bytes.extend_from_slice(&header.write());
+        bytes.extend_from_slice(&table);
+        sections.iter().for_each(|section| bytes.extend_from_slice(section.bytes));
+        let hash = key.hash(&bytes);
+        bytes.extend_from_slice(&hash);
+        Ok(bytes)
+    }
+
+    /// The manifest in `bytes`, which is the whole file.
+    ///
+    /// # Errors
+    /// When it is cut short, altered in any byte, made with another key or by a newer program.
+    pub fn decode(bytes: &[u8], key: &LineKey) -> Result<Self, FormatError> {
+        let header = Header::read(bytes)?;
+        let (start, end) = check_length(&header, bytes)?;
+        if header.key_fingerprint != key.fingerprint() {
+            return Err(FormatError::Key);
+        }
+        let table = &bytes[HEADER_BYTES..start];
+        if crc32c::crc32c(table) != header.table_crc32c {
+            return Err(FormatError::Checksum { what: "the manifest's section table".to_owned() });
+        }
+        let sections = section::read_table(bytes, table, start, end)?;
+        // The checksums above say which part is damaged; this one says that none is, also where
+        // somebody made them fit.
+        if key.hash(&bytes[..end]) != bytes[end..] {
+            return Err(FormatError::Checksum { what: WHAT.to_owned() });
+        }
+        Self::from_sections(&header, &sections)
+    }
+
+    fn from_sections(header: &Header, sections: &[Section<'_>]) -> Result<Self, FormatError> {
+        let known = [section::INSTANCE, section::PLAN, section::FILES, section::SUMMARY];
+        for (i, section) in sections.iter().enumerate() {
+            let reads = |kind: &Kind| kind.code == section.code && section.version <= kind.version;
+            if section.required && !known.iter().any(reads) {
+                return Err(FormatError::UnknownSection {
+                    name: section.name.to_owned(),
+                    kind: section.code,
+                    version: section.version,
+                });
+            }
+            if sections[..i].iter().any(|earlier| earlier.code == section.code) {
+                let detail = format!("section {:?} occurs twice", section.name);
+                return Err(FormatError::Invalid { what: WHAT, detail });
+            }
+        }
+        let manifest = Self {
+            id: header.id,
+            page_bytes: header.page_bytes,
+            instance: required(sections, section::INSTANCE)?,
+            plan: required(sections, section::PLAN)?,
+            files: required(sections, section::FILES)?,
+            summary: optional(sections, section::SUMMARY)?.unwrap_or_default(),
+        };
+        check_references(&manifest.instance)
+            .map_err(|e| FormatError::invalid("section \"instance\"", &e))?;
+        manifest.check_against(header)?;
+        Ok(manifest)
+    }
+
+    /// The header repeats what the sections say; both were hashed, so a difference is a mistake
+    /// of the writer.
+    fn check_against(&self, header: &Header) -> Result<(), FormatError> {
+        let stored_bytes = self.files.stored_bytes().checked_add(header.manifest_bytes);
+        if self.instance.line.instance != header.instance
+            || stored_bytes != Some(header.stored_bytes)
+        {
+            let detail = "the header and the sections tell of different checkpoints".to_owned();
+            return Err(FormatError::Invalid { what: WHAT, detail });
+        }
+        Ok(())
+    }
+}
+
+/// Where the sections begin and end.
+fn check_length(header: &Header, bytes: &[u8]) -> Result<(usize, usize), FormatError> {
+    let found = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let expected = header.manifest_bytes;
+    let count = usize::try_from(header.section_count).unwrap_or(usize::MAX);
+    let start = count.saturating_mul(ENTRY_BYTES).saturating_add(HEADER_BYTES);
+    match bytes.len().checked_sub(TRAILER_BYTES) {
+        Some(end) if found == expected && start <= end => Ok((start, end)),
+        _ => Err(FormatError::Length { what: WHAT, expected, found }),
+    }
+}
+
+fn message_bytes<T: Wire>(value: &T, kind: Kind) -> Result<Vec<u8>, LayoutError>
+where
+    T::Message: Message,
+{
+    let message = value.to_wire().map_err(|e| LayoutError::invalid(kind.name, &e))?;
+    let bytes = message.encode_to_vec();
+    if u64::try_from(bytes.len()).is_ok_and(|length| length <= SECTION_BYTES_MAX) {
+        return Ok(bytes);
+    }
+    let detail = format!("has {} bytes, at most {SECTION_BYTES_MAX}", bytes.len());
+    Err(LayoutError::Invalid { what: kind.name, detail })
+}
+
+fn required<T: Wire>(sections: &[Section<'_>], kind: Kind) -> Result<T, FormatError>
+where
+    T::Message: Message + Default,
+{
+    optional(sections, kind)?.ok_or(FormatError::MissingSection { name: kind.name })
+}
+
+/// The value of a section, or `None` when it is not there or of a version that may be skipped.
+fn optional<T: Wire>(sections: &[Section<'_>], kind: Kind) -> Result<Option<T>, FormatError>
+where
+    T::Message: Message + Default,
+{
+    let readable = |s: &&Section<'_>| s.code == kind.code && s.version <= kind.version;
+    let Some(section) = sections.iter().find(readable) else { return Ok(None) };
+    let invalid = |detail: String| FormatError::Invalid {
+        what: "a section",
+        detail: format!("{:?}: {detail}", kind.name),
+    };
+    let message = T::Message::decode(section.bytes).map_err(|e| invalid(e.to_string()))?;
+    T::from_wire(message).map(Some).map_err(|e| invalid(e.to_string()))
+}
