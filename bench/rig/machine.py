@@ -42,6 +42,13 @@ def _touch(length):
     mmap.mmap(-1, length, flags=flags).close()
 
 
+def stolen_us():
+    """Time the host has kept all processors of this machine from running, since boot."""
+    words = _read("/proc/stat").split("\n")[0].split()
+    ticks = int(words[8]) if len(words) > 8 else 0
+    return ticks * 1_000_000 // os.sysconf("SC_CLK_TCK")
+
+
 def describe(store):
     """The machine as a dictionary; `store` is where checkpoints go."""
     cpus = [line.split(":", 1)[1].strip() for line in _read("/proc/cpuinfo").split("\n")

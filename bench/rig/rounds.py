@@ -10,7 +10,7 @@ from .cell import Cell, libc
 from .dataset import key_of
 from .errors import BenchError
 from .load import Load, worst_gap_us
-from .machine import load_average, resident, touch_memory
+from .machine import load_average, resident, stolen_us, touch_memory
 
 ANSWER_TIMEOUT_S = 120
 LOAD_TIMEOUT_S = 300
@@ -34,6 +34,7 @@ def measure(plan, peer, number, last):
     figures = {"kind": "round", "peer": peer.name, "round": number, "load": load_average()}
     # The program, its data, two checkpoints and the resumed program, with room to spare.
     touch_memory(plan.data.bytes() * 8)
+    stolen_before_us = stolen_us()
     with Cell(plan.root, plan.binds) as cell:
         figures["peer_version"] = peer.version(cell)
         peer.prepare(cell)
@@ -47,6 +48,7 @@ def measure(plan, peer, number, last):
         _stop(plan, peer, cell, pid, outside, figures)
         _resume(plan, peer, cell, number, updates, figures, plan.bgsave and last)
         figures["resume"]["same_pid"] = pid in cell.pids()
+        figures["stolen_us"] = stolen_us() - stolen_before_us
         if last and plan.zstd:
             figures["zstd"] = peer.compressed()
     return figures
