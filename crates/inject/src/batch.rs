@@ -5,7 +5,7 @@ use std::io;
 use crate::{InjectError, Scratch};
 
 /// Most calls in one batch.
-pub const CALLS_MAX: usize = 4096;
+pub(crate) const CALLS_MAX: usize = 4096;
 
 /// Names a call of a [`Batch`]: its place in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -191,7 +191,6 @@ impl Answers {
 /// The few system call numbers this room uses itself (x86-64).
 pub(crate) mod libc_nr {
     pub(crate) const CLOSE: i64 = 3;
-    pub(crate) const MUNMAP: i64 = 11;
 }
 
 fn six(args: &[Arg]) -> [Arg; 6] {

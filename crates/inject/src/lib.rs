@@ -26,6 +26,6 @@ mod stub;
 pub use batch::{Answers, Arg, Batch, CallId, Undo};
 pub use error::InjectError;
 pub use injection::{Injection, Injector};
-pub use restart::regs_for_new_task;
+pub use restart::{regs_for_new_task, rseq_abort};
 pub use scratch::Scratch;
 pub use stub::{Stub, StubRoom};

@@ -3,8 +3,8 @@
 pub mod arch;
 pub mod arena;
 pub mod clone;
-pub mod interrupt;
 pub mod file;
+pub mod interrupt;
 pub mod kcmp;
 pub mod limits;
 pub mod pagemap;
@@ -15,5 +15,5 @@ pub mod remote;
 pub mod sched;
 pub mod seccomp;
 pub mod socket;
-pub mod task;
 pub mod supervise;
+pub mod task;

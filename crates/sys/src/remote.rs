@@ -120,6 +120,7 @@ impl ProcMem {
 
 fn remote_iovec(addr: VirtAddr, length: usize) -> libc::iovec {
     // The address is a number of the other process; it is never followed in ours.
+    #[expect(clippy::cast_possible_truncation, reason = "x86-64: both have 64 bits")]
     let base = std::ptr::without_provenance_mut(addr.0 as usize);
     libc::iovec { iov_base: base, iov_len: length }
 }

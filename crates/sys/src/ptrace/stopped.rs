@@ -240,10 +240,14 @@ impl StoppedThread {
         Ok(message)
     }
 
-    /// Replaces the options given when it was seized.
-    pub fn set_options(&self, options: Options) -> Result<(), PtraceError> {
-        raw::request("set options of", libc::PTRACE_SETOPTIONS, self.tid(), 0, options.bits())
-            .map(drop)
+    /// The options in force.
+    pub const fn options(&self) -> Options {
+        self.traced.options()
+    }
+
+    /// Replaces the options.
+    pub fn set_options(&mut self, options: Options) -> Result<(), PtraceError> {
+        self.traced.set_options(options)
     }
 
     /// Writes one word to the thread's memory, whatever the protection of the mapping; a private

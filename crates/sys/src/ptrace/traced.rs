@@ -69,6 +69,7 @@ pub struct Traced {
     tid: Tid,
     /// False once there is nothing to detach from.
     attached: bool,
+    options: Options,
     /// A signal the thread is stopped on the way to receive; it gets it when let go. 0: none.
     held_signal: i32,
     /// ptrace obeys only the OS thread that seized: `*const ()` keeps this from being sent.
@@ -79,18 +80,30 @@ impl Traced {
     /// Seizes thread `tid` without stopping it (`PTRACE_SEIZE`).
     pub fn seize(tid: Tid, options: Options) -> Result<Self, PtraceError> {
         raw::request("seize", libc::PTRACE_SEIZE, tid, 0, options.bits())?;
-        Ok(Self::adopt(tid))
+        Ok(Self::adopt(tid, options))
     }
 
     /// Takes over a thread that was seized for us: a child of a tracee under
     /// [`Options::trace_clone`] or [`Options::trace_fork`], whose number is the event's message.
-    pub const fn adopt(tid: Tid) -> Self {
-        Self { tid, attached: true, held_signal: 0, _bound_to_thread: PhantomData }
+    /// It has the `options` of its creator.
+    pub const fn adopt(tid: Tid, options: Options) -> Self {
+        Self { tid, attached: true, options, held_signal: 0, _bound_to_thread: PhantomData }
     }
 
     /// The thread.
     pub const fn tid(&self) -> Tid {
         self.tid
+    }
+
+    /// The options in force.
+    pub const fn options(&self) -> Options {
+        self.options
+    }
+
+    pub(super) fn set_options(&mut self, options: Options) -> Result<(), PtraceError> {
+        raw::request("set options of", libc::PTRACE_SETOPTIONS, self.tid, 0, options.bits())?;
+        self.options = options;
+        Ok(())
     }
 
     /// Asks it to stop (`PTRACE_INTERRUPT`); the stop is reported by a wait.
