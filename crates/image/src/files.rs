@@ -1,9 +1,9 @@
 //! The other files of a checkpoint, as the manifest lists them.
 
-use crate::CheckpointId;
 use crate::convert::{Invalid, Wire};
 use crate::generated as proto;
 use crate::limits::{DATA_FILES_MAX, FILE_NAME_BYTES_MAX, PARENTS_MAX};
+use crate::{CheckpointId, LineKey};
 
 /// The other files of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +34,17 @@ pub struct DataFile {
     pub name: String,
     /// Its length in bytes.
     pub length_bytes: u64,
+}
+
+impl IndexFile {
+    /// The entry for a file with these bytes.
+    pub fn new(name: &str, bytes: &[u8], key: &LineKey) -> Self {
+        Self {
+            name: name.to_owned(),
+            length_bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            hash: key.hash(bytes),
+        }
+    }
 }
 
 impl Files {

@@ -81,18 +81,39 @@ impl Opener {
         stored: &[u8],
         pages: &mut [u8],
     ) -> Result<(), OpenError> {
-        let found = crc32c::crc32c(stored);
-        if found != frame.stored_crc32c {
-            return Err(OpenError::Checksum { expected: frame.stored_crc32c, found });
-        }
+        check_stored(frame, stored)?;
         self.decoder.decode(frame.treatment, stored, pages)?;
         if frame.treatment == Treatment::Zero {
             return Ok(());
         }
+        self.check_pages(frame, pages)
+    }
+
+    /// Checks a raw frame, whose stored bytes are its pages: nothing is copied.
+    ///
+    /// # Errors
+    /// When the stored bytes are not those that were written, or the frame is not raw.
+    pub fn check_raw(&self, frame: &Frame, stored: &[u8]) -> Result<(), OpenError> {
+        if frame.treatment != Treatment::Raw {
+            return Err(codec::DecodeError::Unsupported(frame.treatment).into());
+        }
+        check_stored(frame, stored)?;
+        self.check_pages(frame, stored)
+    }
+
+    fn check_pages(&self, frame: &Frame, pages: &[u8]) -> Result<(), OpenError> {
         let found = FrameHash::of(&self.key, pages);
         if found != frame.hash {
             return Err(OpenError::Hash { expected: frame.hash, found });
         }
         Ok(())
     }
+}
+
+fn check_stored(frame: &Frame, stored: &[u8]) -> Result<(), OpenError> {
+    let found = crc32c::crc32c(stored);
+    if found != frame.stored_crc32c {
+        return Err(OpenError::Checksum { expected: frame.stored_crc32c, found });
+    }
+    Ok(())
 }

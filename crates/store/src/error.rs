@@ -1,55 +1,351 @@
 //! Errors, one enum for each operation.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use image::{CheckpointId, FormatError, LayoutError};
+use mem::PageSourceError;
+
+/// Something the kernel refused, on what, and what can be done about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {}: {cause}{}", path.display(), next_step(cause))]
+pub struct IoFailure {
+    /// What was tried, as a verb: "write", "create".
+    pub action: &'static str,
+    /// On what.
+    pub path: PathBuf,
+    /// What the kernel said.
+    pub cause: io::Error,
+}
+
+impl IoFailure {
+    /// For `map_err`: what `action` on `path` met.
+    pub(crate) fn on<E: Into<io::Error>>(
+        action: &'static str,
+        path: impl AsRef<Path>,
+    ) -> impl FnOnce(E) -> Self {
+        move |cause| Self { action, path: path.as_ref().to_owned(), cause: cause.into() }
+    }
+
+    pub(crate) fn is_missing(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::NotFound
+    }
+}
+
+fn next_step(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::StorageFull => "; free some space, or name another store with --store",
+        io::ErrorKind::QuotaExceeded => {
+            "; free some of your quota, or name another store with --store"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; name a store on a writable file system with --store"
+        }
+        io::ErrorKind::PermissionDenied => "; name a store of your own with --store",
+        io::ErrorKind::CrossesDevices => {
+            "; the store must lie on one file system, without mounts inside"
+        }
+        _ => "",
+    }
+}
 
 /// Why a store could not be opened, made or listed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The kernel refused.
-    #[error("{action} {path}: {cause}")]
+    #[error("{action} {}: {cause}{}", path.display(), next_step(cause))]
     Io {
-        /// What was tried.
+        /// What was tried, as a verb.
         action: &'static str,
         /// On what.
         path: PathBuf,
         /// What the kernel said.
-        cause: std::io::Error,
+        cause: io::Error,
     },
+    /// There is no store.
+    #[error(
+        "open store {}: there is none; make a checkpoint first, or name a store with --store",
+        .0.display()
+    )]
+    Missing(PathBuf),
+    /// There is something else.
+    #[error(
+        "open store {}: the directory holds other files; name an empty or new directory with \
+         --store",
+        .0.display()
+    )]
+    NotAStore(PathBuf),
+    /// A later version made it.
+    #[error(
+        "open store {}: its layout is {layout:?}, this program knows {known:?}; use a newer one",
+        path.display()
+    )]
+    Newer {
+        /// The store.
+        path: PathBuf,
+        /// What it says of itself.
+        layout: String,
+        /// What we would say.
+        known: &'static str,
+    },
+    /// It belongs to somebody else.
+    #[error(
+        "open store {}: it belongs to user {owner}, this is user {user}; checkpoints hold \
+         secrets and are only kept in one's own store: name one with --store",
+        path.display()
+    )]
+    Owner {
+        /// What belongs to them.
+        path: PathBuf,
+        /// Their user id.
+        owner: u32,
+        /// Ours.
+        user: u32,
+    },
+    /// Others can look inside.
+    #[error(
+        "open store {path}: its mode {mode:04o} lets others in and checkpoints hold secrets; \
+         run: chmod go= {path}",
+        path = path.display()
+    )]
+    Open {
+        /// What is open to them.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+impl From<IoFailure> for StoreError {
+    fn from(IoFailure { action, path, cause }: IoFailure) -> Self {
+        Self::Io { action, path, cause }
+    }
 }
 
 /// Why a reference leads to no checkpoint.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResolveError {
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is not a reference.
+    #[error(
+        "find checkpoint {0:?}: a reference is an id, the beginning of one, latest, latest~N, \
+         latest:INSTANCE, or a path with a slash"
+    )]
+    NotAReference(String),
     /// Nothing fits.
-    #[error("find checkpoint {0}: none in the store")]
-    NotFound(String),
+    #[error("find checkpoint {reference:?} in {}: {detail}", store.display())]
+    NotFound {
+        /// What was looked for.
+        reference: String,
+        /// Where.
+        store: PathBuf,
+        /// What there is instead.
+        detail: String,
+    },
+    /// Several fit.
+    #[error("find checkpoint {reference:?}: several fit: {}; name one of them", candidates.join(", "))]
+    Ambiguous {
+        /// What was looked for.
+        reference: String,
+        /// What fits.
+        candidates: Vec<String>,
+    },
+    /// The newest cannot be read.
+    #[error(
+        "find checkpoint {reference:?}: {id}, which may be the one, cannot be read ({detail}); \
+         name another one by its id, or remove {id}"
+    )]
+    NewestDamaged {
+        /// What was looked for.
+        reference: String,
+        /// The damaged one.
+        id: CheckpointId,
+        /// What is wrong with it.
+        detail: String,
+    },
 }
 
-/// Why a checkpoint could not be opened or read.
+/// Why a checkpoint could not be opened or verified.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// Damaged.
-    #[error("damaged")]
-    Damaged,
+    /// The kernel refused.
+    #[error(transparent)]
+    Io(#[from] IoFailure),
+    /// It is not there.
+    #[error("open checkpoint {id}: {} does not hold it; see: rekindle list", store.display())]
+    Missing {
+        /// Which one.
+        id: CheckpointId,
+        /// Where.
+        store: PathBuf,
+    },
+    /// It is being removed.
+    #[error("open checkpoint {0}: it is being removed; choose another one")]
+    BeingRemoved(CheckpointId),
+    /// The line's key is gone.
+    #[error(
+        "open checkpoint {id}: the key of its line is not at {}; without it nothing in the \
+         checkpoint can be verified: put the key back or choose another checkpoint",
+        path.display()
+    )]
+    KeyMissing {
+        /// Which one.
+        id: CheckpointId,
+        /// Where the key should be.
+        path: PathBuf,
+    },
+    /// A file is not what was written.
+    #[error("read {}: {cause}{}", path.display(), format_next_step(cause))]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: FormatError,
+    },
+    /// A file is not as long as the manifest says.
+    #[error(
+        "read {}: it has {found} bytes instead of {expected}; the checkpoint is damaged, use \
+         another one",
+        path.display()
+    )]
+    Length {
+        /// Which file.
+        path: PathBuf,
+        /// What the manifest says.
+        expected: u64,
+        /// What there is.
+        found: u64,
+    },
+    /// A frame's bytes are not those that were written.
+    #[error("verify {}: {cause}", path.display())]
+    Frame {
+        /// Which file.
+        path: PathBuf,
+        /// Which pages, and what is wrong.
+        cause: PageSourceError,
+    },
+    /// Bytes between frames that nobody wrote.
+    #[error(
+        "verify {}: the padding at byte {offset_bytes} was altered; the pages are intact, but \
+         somebody wrote to the checkpoint: use another one",
+        path.display()
+    )]
+    Padding {
+        /// Which file.
+        path: PathBuf,
+        /// Where the padding begins.
+        offset_bytes: u64,
+    },
+}
+
+fn format_next_step(cause: &FormatError) -> &'static str {
+    match cause {
+        FormatError::NewerVersion { .. }
+        | FormatError::UnknownFlags { .. }
+        | FormatError::UnknownSection { .. } => "",
+        FormatError::Key => "; put the key of this line back, or use another checkpoint",
+        _ => "; the checkpoint is damaged, use another one",
+    }
 }
 
 /// Why a checkpoint could not be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// Full.
-    #[error("full")]
-    Full,
+    /// The kernel refused.
+    #[error(transparent)]
+    Io(#[from] IoFailure),
+    /// The store itself is wrong.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Not enough space.
+    #[error(
+        "reserve {needed_bytes} bytes in {}: {free_bytes} are free; free some space, run rekindle \
+         prune, or name another store with --store",
+        store.display()
+    )]
+    Space {
+        /// The store.
+        store: PathBuf,
+        /// What is needed.
+        needed_bytes: u64,
+        /// What there is.
+        free_bytes: u64,
+    },
+    /// Somebody else writes.
+    #[error(
+        "lock the line of instance {instance}: {holder} is writing a checkpoint of it; wait for \
+         it to end"
+    )]
+    Locked {
+        /// Whose line.
+        instance: String,
+        /// Who has the lock.
+        holder: String,
+    },
+    /// The instance has no id to keep a line under.
+    #[error("lock the line of an instance: it has no id")]
+    NoInstance,
+    /// The line's key is not one.
+    #[error(
+        "read line key {}: it has {found} bytes instead of 32; put the key back, or move the \
+         line's directory away to begin a new line",
+        path.display()
+    )]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// Its length.
+        found: usize,
+    },
+    /// No random numbers.
+    #[error("draw random numbers: {0}")]
+    Random(getrandom::Error),
+    /// An earlier `put` failed, so pages are missing.
+    #[error("finish checkpoint: an earlier page could not be written: {0}")]
+    EarlierPut(String),
+    /// What was put and what was planned do not fit, or a value cannot be written down.
+    #[error("finish checkpoint: {0}")]
+    Layout(#[from] LayoutError),
 }
 
-/// Why a checkpoint could not be removed.
+/// Why something could not be removed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoveError {
-    /// In use.
-    #[error("in use")]
-    InUse,
+    /// The kernel refused.
+    #[error(transparent)]
+    Io(#[from] IoFailure),
+    /// The store itself is wrong.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is not there.
+    #[error("remove checkpoint {id}: {} does not hold it; see: rekindle list", store.display())]
+    Missing {
+        /// Which one.
+        id: CheckpointId,
+        /// Where.
+        store: PathBuf,
+    },
+    /// Somebody uses it.
+    #[error("remove checkpoint {id}: {holder} uses it; end that first")]
+    InUse {
+        /// Which one.
+        id: CheckpointId,
+        /// Who, as far as the kernel tells.
+        holder: String,
+    },
+    /// Another checkpoint needs it.
+    #[error("remove checkpoint {id}: checkpoint {child} refers to pages in it; remove that first")]
+    IsParent {
+        /// Which one.
+        id: CheckpointId,
+        /// Who needs it.
+        child: CheckpointId,
+    },
 }

@@ -1,12 +1,31 @@
-//! Where checkpoints live: a directory store. Signatures first; the bodies follow.
+//! Where checkpoints live: a directory that is ours alone.
+//!
+//! A checkpoint is written under a temporary name, synced, and published by one rename; before
+//! that nothing of it is visible, after it it survives a crash. Whoever reads one pins it. What
+//! the bytes in the files mean is the business of `image`; this room moves, locks, syncs and
+//! checks them. Read next: [`Store`], [`CheckpointWriter`], [`Checkpoint`].
 #![forbid(unsafe_code)]
 
+mod batch;
 mod checkpoint;
+mod data;
+mod dir;
 mod error;
+mod layout;
+mod line;
+mod list;
+mod prune;
+mod resolve;
 mod store;
+mod verify;
 mod writer;
 
-pub use checkpoint::{Batch, BatchReader, Checkpoint, Verified};
-pub use error::{ReadError, RemoveError, ResolveError, StoreError, WriteError};
-pub use store::{Found, LineLock, Listed, Pruned, Store};
+pub use batch::{Batch, BatchReader};
+pub use checkpoint::Checkpoint;
+pub use error::{IoFailure, ReadError, RemoveError, ResolveError, StoreError, WriteError};
+pub use line::LineLock;
+pub use list::{Damaged, Listed, Listing};
+pub use prune::Pruned;
+pub use store::{Found, Store};
+pub use verify::Verified;
 pub use writer::{CheckpointWriter, Published, WriteOptions};

@@ -1,20 +1,44 @@
 //! The directory store.
-#![allow(clippy::todo, unused_variables)]
+//!
+//! ```text
+//! STORE/layout                  "rekindle store 1\n"
+//! STORE/lines/INSTANCE/key      32 random bytes, the key of all hashes in this line
+//! STORE/lines/INSTANCE/lock     locked by whoever writes a checkpoint of the instance
+//! STORE/checkpoints/ID/         published; locked (shared) by whoever uses it
+//!     manifest index pages      see docs/FORMAT.md
+//! STORE/tmp/NAME/               being written or removed; locked by whoever writes it
+//! ```
+//! Directories are 0700, files 0600. Locks are flock(2): they end with their holder.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use image::CheckpointId;
 use process::InstanceId;
 
-use crate::{
-    Checkpoint, CheckpointWriter, ReadError, RemoveError, ResolveError, StoreError, WriteError,
-    WriteOptions,
-};
+use crate::dir::Dir;
+use crate::error::{IoFailure, ReadError, StoreError, WriteError};
+use crate::{Checkpoint, CheckpointWriter, LineLock, WriteOptions, line};
+
+const LAYOUT: &str = "layout";
+const LAYOUT_TEXT: &str = "rekindle store 1\n";
+const LINES: &str = "lines";
+const CHECKPOINTS: &str = "checkpoints";
+const TEMPORARY: &str = "tmp";
 
 /// A directory of checkpoints, 0700 and ours. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    root: PathBuf,
+    pub(crate) dirs: Arc<Dirs>,
+}
+
+/// The directories of a store, open.
+#[derive(Debug)]
+pub(crate) struct Dirs {
+    pub(crate) root: Dir,
+    pub(crate) lines: Dir,
+    pub(crate) checkpoints: Dir,
+    pub(crate) temporary: Dir,
 }
 
 /// What a reference leads to: a checkpoint, and the store it is in (another one when the
@@ -27,78 +51,75 @@ pub struct Found {
     pub id: CheckpointId,
 }
 
-/// One line of `rekindle list`: what the header says, readable without key or codec.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// The checkpoint.
-    pub id: CheckpointId,
-    /// The instance it shows.
-    pub instance: InstanceId,
-    /// `CLOCK_REALTIME` when it was made, nanoseconds since the epoch.
-    pub created_ns: u64,
-    /// Bytes of pages in it.
-    pub page_bytes: u64,
-    /// Bytes it takes in the store, index and metadata included.
-    pub stored_bytes: u64,
-}
-
-/// The exclusive right to write checkpoints of one instance; given back on drop.
-#[derive(Debug)]
-pub struct LineLock {
-    _private: (),
-}
-
-/// What `prune` did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// Checkpoints removed.
-    pub removed: Vec<CheckpointId>,
-    /// Checkpoints that somebody uses and that were therefore kept.
-    pub in_use: Vec<CheckpointId>,
-    /// Unpublished leftovers removed.
-    pub leftovers: Vec<PathBuf>,
-    /// Bytes given back.
-    pub freed_bytes: u64,
-}
-
 impl Store {
     /// Opens the store at `path`.
     ///
     /// # Errors
     /// When there is none, it is not ours, or others can read it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        todo!()
+        let missing = |e: IoFailure| match e.is_missing() {
+            true => StoreError::Missing(path.to_owned()),
+            false => e.into(),
+        };
+        let root = Dir::at(path).map_err(missing)?;
+        root.check_private()?;
+        let layout = match root.open(LAYOUT) {
+            Ok(file) => std::io::read_to_string(std::io::Read::take(file, 256))
+                .map_err(IoFailure::on("read", root.join(LAYOUT)))?,
+            Err(e) if e.is_missing() && root.names()?.is_empty() => {
+                return Err(StoreError::Missing(path.to_owned()));
+            }
+            Err(e) if e.is_missing() => return Err(StoreError::NotAStore(path.to_owned())),
+            Err(e) => return Err(e.into()),
+        };
+        if layout != LAYOUT_TEXT {
+            let layout = layout.trim_end().to_owned();
+            let known = LAYOUT_TEXT.trim_ascii_end();
+            return Err(StoreError::Newer { path: path.to_owned(), layout, known });
+        }
+        let dirs = Dirs {
+            lines: root.child(LINES)?,
+            checkpoints: root.child(CHECKPOINTS)?,
+            temporary: root.child(TEMPORARY)?,
+            root,
+        };
+        for dir in [&dirs.lines, &dirs.checkpoints, &dirs.temporary] {
+            dir.check_private()?;
+        }
+        Ok(Self { dirs: Arc::new(dirs) })
     }
 
     /// Opens the store at `path`, making it when there is nothing or an empty directory.
+    /// Missing parent directories are made too.
     ///
     /// # Errors
     /// As [`Store::open`], or when it cannot be made.
     pub fn create(path: &Path) -> Result<Self, StoreError> {
-        todo!()
+        match Self::open(path) {
+            Err(StoreError::Missing(_)) => {}
+            // Another process is making it, or died while doing so.
+            Err(StoreError::NotAStore(_)) if is_half_made(path)? => {}
+            other => return other,
+        }
+        make_directory(path).map_err(IoFailure::on("create directory", path))?;
+        let root = Dir::at(path)?;
+        root.check_private()?;
+        for name in [LINES, CHECKPOINTS, TEMPORARY] {
+            root.child_or_make(name)?;
+        }
+        // The layout comes last: it says that the rest is there. Two makers write the same.
+        let file = root.open_or_create(LAYOUT)?;
+        let fail = |action| IoFailure::on(action, root.join(LAYOUT));
+        std::os::unix::fs::FileExt::write_all_at(&file, LAYOUT_TEXT.as_bytes(), 0)
+            .map_err(fail("write"))?;
+        file.sync_all().map_err(fail("sync"))?;
+        root.sync()?;
+        Self::open(path)
     }
 
     /// Its directory.
     pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// The published checkpoints, newest first. One whose header cannot be read is left out with
-    /// a warning in the log.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
-    pub fn list(&self) -> Result<Vec<Listed>, StoreError> {
-        todo!()
-    }
-
-    /// Finds the checkpoint that `reference` names: an id, a unique prefix of one, `latest`,
-    /// `latest~N` (the Nth before it), `latest:INSTANCE` (with `~N` too), or a path.
-    ///
-    /// # Errors
-    /// When none or several fit.
-    pub fn resolve(&self, reference: &str) -> Result<Found, ResolveError> {
-        todo!()
+        self.dirs.root.path()
     }
 
     /// Opens checkpoint `id`, verifies its manifest and index, and pins it: while the result
@@ -107,7 +128,7 @@ impl Store {
     /// # Errors
     /// When it is not there, damaged, or of a newer format.
     pub fn checkpoint(&self, id: CheckpointId) -> Result<Checkpoint, ReadError> {
-        todo!()
+        Checkpoint::open(self, id)
     }
 
     /// Checks that `bytes` more fit into the store's file system.
@@ -115,7 +136,12 @@ impl Store {
     /// # Errors
     /// When they do not, with how much is missing.
     pub fn space_for(&self, bytes: u64) -> Result<(), WriteError> {
-        todo!()
+        let free_bytes = self.dirs.root.free_bytes()?;
+        if bytes > free_bytes {
+            let store = self.root().to_owned();
+            return Err(WriteError::Space { store, needed_bytes: bytes, free_bytes });
+        }
+        Ok(())
     }
 
     /// Takes the right to write checkpoints of `instance`.
@@ -123,7 +149,7 @@ impl Store {
     /// # Errors
     /// When somebody has it (the message names the holder), or the store cannot be written.
     pub fn lock_line(&self, instance: &InstanceId) -> Result<LineLock, WriteError> {
-        todo!()
+        line::lock(&self.dirs.lines, instance)
     }
 
     /// Begins a checkpoint of the line behind `lock`, invisible until it is finished.
@@ -135,24 +161,7 @@ impl Store {
         lock: LineLock,
         options: WriteOptions,
     ) -> Result<CheckpointWriter, WriteError> {
-        todo!()
-    }
-
-    /// Removes checkpoint `id`.
-    ///
-    /// # Errors
-    /// When it is not there, in use, a parent of another one, or cannot be removed.
-    pub fn remove(&self, id: CheckpointId) -> Result<u64, RemoveError> {
-        todo!()
-    }
-
-    /// Removes unpublished leftovers of writers that are dead and, with `keep`, all but the
-    /// newest `keep` checkpoints of each instance.
-    ///
-    /// # Errors
-    /// When something that should go cannot be removed.
-    pub fn prune(&self, keep: Option<usize>) -> Result<Pruned, RemoveError> {
-        todo!()
+        CheckpointWriter::begin(self, lock, options)
     }
 }
 
@@ -163,5 +172,24 @@ impl Found {
     /// As [`Store::checkpoint`].
     pub fn open(&self) -> Result<Checkpoint, ReadError> {
         self.store.checkpoint(self.id)
+    }
+}
+
+/// Whether `path` holds nothing but parts of a store that is being made.
+fn is_half_made(path: &Path) -> Result<bool, StoreError> {
+    let names = Dir::at(path)?.names()?;
+    Ok(names.iter().all(|name| [LAYOUT, LINES, CHECKPOINTS, TEMPORARY].contains(&name.as_str())))
+}
+
+/// Makes `path` as 0700 and missing parents as the umask says.
+fn make_directory(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let parent: Option<PathBuf> = path.parent().map(Path::to_owned);
+    if let Some(parent) = parent.filter(|p| !p.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent)?;
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
     }
 }

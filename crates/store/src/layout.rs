@@ -1,0 +1,11 @@
+//! Names inside a checkpoint's directory.
+
+/// The manifest, which names the other files.
+pub(crate) const MANIFEST: &str = "manifest";
+/// The extent index of a checkpoint we write.
+pub(crate) const INDEX: &str = "index";
+/// The data file of a checkpoint we write.
+pub(crate) const PAGES: &str = "pages";
+
+/// What raw frames and pieces of the data file are aligned to: what O_DIRECT and mapping want.
+pub(crate) const ALIGNMENT_BYTES: u64 = 4096;

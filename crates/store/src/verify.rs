@@ -1,0 +1,99 @@
+//! Reading everything to check everything.
+
+use std::os::unix::fs::FileExt;
+
+use image::{Frame, FrameSource};
+use mem::PageSourceError;
+
+use crate::error::{IoFailure, ReadError};
+use crate::layout::ALIGNMENT_BYTES;
+use crate::{BatchReader, Checkpoint};
+
+/// Stored bytes that are read in one go.
+const BATCH_BYTES: u64 = 4 << 20;
+
+/// What a full verification read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Frames checked.
+    pub frames: u64,
+    /// Bytes of pages checked.
+    pub page_bytes: u64,
+    /// Bytes of all files of the checkpoint.
+    pub stored_bytes: u64,
+}
+
+impl Checkpoint {
+    /// Reads everything and checks everything: manifest and index were checked when the
+    /// checkpoint was opened; here every frame is decoded and compared with its hash, and the
+    /// bytes between frames must be the zeros that were written.
+    ///
+    /// # Errors
+    /// Naming the file and the place of the first damage.
+    pub fn verify(&self) -> Result<Verified, ReadError> {
+        let mut verified = Verified { stored_bytes: self.stored_bytes(), ..Verified::default() };
+        let mut reader = BatchReader::default();
+        for batch in self.batches_in_load_order(BATCH_BYTES) {
+            self.read_batch(&batch, &mut reader, |frame, _| {
+                verified.frames += 1;
+                verified.page_bytes += frame.pages.bytes();
+                Ok(())
+            })
+            .map_err(|cause: PageSourceError| {
+                let file = batch.frames.last().map_or(0, |frame| frame.file);
+                ReadError::Frame { path: self.data_path(file.into()), cause }
+            })?;
+        }
+        for number in 0..self.data.len() {
+            self.verify_padding(number)?;
+        }
+        Ok(verified)
+    }
+
+    /// The frames of a file fill it but for zeros of less than the alignment behind a piece.
+    fn verify_padding(&self, number: usize) -> Result<(), ReadError> {
+        let here = |frame: &Frame| {
+            frame.source == FrameSource::Here
+                && usize::from(frame.file) == number
+                && frame.stored_bytes > 0
+        };
+        let mut places: Vec<(u64, u64)> = self
+            .index
+            .frames()
+            .filter(here)
+            .map(|frame| (frame.offset_bytes, frame.offset_bytes + u64::from(frame.stored_bytes)))
+            .collect();
+        places.sort_unstable();
+        let end = self.manifest.files.data[number].length_bytes;
+        let mut next = 0;
+        for (start, stop) in places.into_iter().chain([(end, end)]) {
+            if start > next {
+                self.check_zeros(number, next, start)?;
+            }
+            next = next.max(stop);
+        }
+        Ok(())
+    }
+
+    fn check_zeros(&self, number: usize, start: u64, end: u64) -> Result<(), ReadError> {
+        let path = self.data_path(number);
+        let altered = ReadError::Padding { path: path.clone(), offset_bytes: start };
+        let Ok(length) = usize::try_from(end - start) else { return Err(altered) };
+        if end - start >= ALIGNMENT_BYTES {
+            return Err(altered);
+        }
+        let mut padding = vec![0; length];
+        self.data[number]
+            .read_exact_at(&mut padding, start)
+            .map_err(IoFailure::on("read", &path))?;
+        if padding.iter().any(|byte| *byte != 0) {
+            return Err(altered);
+        }
+        Ok(())
+    }
+
+    fn data_path(&self, number: usize) -> std::path::PathBuf {
+        let name = self.manifest.files.data.get(number).map_or("", |file| &file.name);
+        self.dir.join(name)
+    }
+}
