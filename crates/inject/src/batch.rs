@@ -82,6 +82,11 @@ impl Undo {
     pub fn close_result() -> Self {
         Self::new(libc_nr::CLOSE, &[Arg::Result(CallId(usize::MAX))])
     }
+
+    /// `munmap` of `bytes` at the address the call returned.
+    pub fn munmap_result(bytes: u64) -> Self {
+        Self::new(libc_nr::MUNMAP, &[Arg::Result(CallId(usize::MAX)), Arg::Imm(bytes)])
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +196,8 @@ impl Answers {
 /// The few system call numbers this room uses itself (x86-64).
 pub(crate) mod libc_nr {
     pub(crate) const CLOSE: i64 = 3;
+    pub(crate) const MUNMAP: i64 = 11;
+    pub(crate) const MUNMAP: i64 = 11;
 }
 
 fn six(args: &[Arg]) -> [Arg; 6] {
