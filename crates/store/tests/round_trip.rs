@@ -1,4 +1,5 @@
 //! What is put comes back, through every way of reading.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

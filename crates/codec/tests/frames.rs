@@ -1,0 +1,164 @@
+//! What is encoded comes back, and what is not a frame is refused.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use plan::Treatment;
+use proptest::prelude::*;
+use rekindle_codec::{DecodeError, Decoder, EncodeError, Encoder, FRAME_BYTES_MAX, Want, is_zero};
+
+const PAGE: usize = 4096;
+
+fn want() -> impl Strategy<Value = Want> {
+    prop_oneof![Just(Want::Raw), Just(Want::Lz4), (1..=19).prop_map(Want::Zstd)]
+}
+
+/// Pages as heaps have them: zero, repetitive, noise, and mixtures of these.
+fn pages() -> impl Strategy<Value = Vec<u8>> {
+    let page = prop_oneof![
+        2 => Just(vec![0; PAGE]),
+        2 => any::<[u8; 8]>().prop_map(|word| word.into_iter().cycle().take(PAGE).collect()),
+        2 => any::<u64>().prop_map(noise),
+        1 => (any::<u64>(), 0..PAGE).prop_map(|(seed, zeros)| {
+            let mut page = noise(seed);
+            page[..zeros].fill(0);
+            page
+        }),
+        1 => (0..PAGE, 1..=u8::MAX).prop_map(|(at, byte)| {
+            let mut page = vec![0; PAGE];
+            page[at] = byte;
+            page
+        }),
+    ];
+    proptest::collection::vec(page, 1..=16).prop_map(|pages| pages.concat())
+}
+
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let words = std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(PAGE).collect()
+}
+
+/// Encodes, decodes and compares; reports how it was stored and in how many bytes.
+fn round_trip(encoder: &mut Encoder, pages: &[u8], want: Want) -> (Treatment, usize) {
+    let frame = encoder.encode(pages, want).unwrap();
+    let mut decoded = vec![0xa5; pages.len()];
+    Decoder::new().decode(frame.treatment, frame.bytes, &mut decoded).unwrap();
+    assert!(decoded == pages, "{want:?} does not come back");
+    (frame.treatment, frame.bytes.len())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn frames_come_back(all in proptest::collection::vec((pages(), want()), 1..4)) {
+        // One encoder for all of them: nothing of a frame may leak into the next.
+        let mut encoder = Encoder::new();
+        for (pages, want) in all {
+            let (treatment, length) = round_trip(&mut encoder, &pages, want);
+            prop_assert_eq!(treatment == Treatment::Zero, pages.iter().all(|b| *b == 0));
+            prop_assert_eq!(is_zero(&pages), treatment == Treatment::Zero);
+            match treatment {
+                Treatment::Zero => prop_assert_eq!(length, 0),
+                Treatment::Raw => prop_assert_eq!(length, pages.len()),
+                _ => prop_assert!(length * 20 <= pages.len() * 19),
+            }
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_refused_or_decode_fully(
+        code in 0..=u8::MAX,
+        bytes in proptest::collection::vec(any::<u8>(), 0..2000),
+        count in 0usize..20,
+    ) {
+        if let Ok(treatment) = Treatment::try_from(code) {
+            let mut pages = vec![0; count * PAGE];
+            // Neither outcome may panic; Ok on noise means that it is a frame by chance.
+            let _ = Decoder::new().decode(treatment, &bytes, &mut pages);
+        }
+    }
+
+    #[test]
+    fn damaged_frames_never_panic(
+        pages in pages(),
+        want in want(),
+        at in any::<proptest::sample::Index>(),
+        flip in 1..=u8::MAX,
+        cut in any::<proptest::sample::Index>(),
+    ) {
+        let mut encoder = Encoder::new();
+        let frame = encoder.encode(&pages, want).unwrap();
+        if !frame.bytes.is_empty() {
+            let mut bytes = frame.bytes.to_vec();
+            bytes[at.index(frame.bytes.len())] ^= flip;
+            let mut decoded = vec![0; pages.len()];
+            let _ = Decoder::new().decode(frame.treatment, &bytes, &mut decoded);
+            let short = &frame.bytes[..cut.index(frame.bytes.len())];
+            let refused = Decoder::new().decode(frame.treatment, short, &mut decoded);
+            prop_assert!(refused.is_err(), "a frame cut to {} bytes decoded", short.len());
+        }
+    }
+}
+
+#[test]
+fn lengths_that_are_not_frames_are_refused() {
+    for length in [0, 1, PAGE - 1, PAGE + 1, FRAME_BYTES_MAX + PAGE] {
+        let bytes = vec![0; length];
+        let encoded = Encoder::new().encode(&bytes, Want::Lz4).map(|_| ());
+        assert!(matches!(encoded, Err(EncodeError::Length(l)) if l == length));
+        let decoded = Decoder::new().decode(Treatment::Zero, &[], &mut vec![0; length]);
+        assert!(matches!(decoded, Err(DecodeError::Length(l)) if l == length));
+    }
+}
+
+#[test]
+fn frames_of_another_length_are_refused() {
+    let mut encoder = Encoder::new();
+    for want in [Want::Raw, Want::Lz4, Want::Zstd(3)] {
+        let frame = encoder.encode(&[7; 2 * PAGE], want).unwrap();
+        for pages in [1, 3, 16] {
+            let mut decoded = vec![0; pages * PAGE];
+            let refused = Decoder::new().decode(frame.treatment, frame.bytes, &mut decoded);
+            assert!(matches!(refused, Err(DecodeError::Malformed { .. })), "{want:?} {pages}");
+        }
+    }
+    let refused = Decoder::new().decode(Treatment::Zero, &[0], &mut [0; PAGE]);
+    assert!(matches!(refused, Err(DecodeError::Malformed { .. })));
+}
+
+#[test]
+fn treatments_without_a_decoder_are_named() {
+    let known = [Treatment::Raw, Treatment::Zero, Treatment::Lz4, Treatment::Zstd];
+    for treatment in Treatment::ALL.iter().filter(|t| !known.contains(t)) {
+        let refused = Decoder::new().decode(*treatment, &[], &mut [0; PAGE]).unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains(treatment.name()), "{text}");
+        assert!(text.contains(&format!("code {}", treatment.code())), "{text}");
+    }
+}
+
+#[test]
+fn levels_are_checked() {
+    for level in [-5, 0, 20] {
+        let refused = Encoder::new().encode(&[1; PAGE], Want::Zstd(level)).map(|_| ());
+        assert!(matches!(refused, Err(EncodeError::Level(l)) if l == level));
+    }
+}
+
+#[test]
+fn frames_that_hardly_shrink_stay_raw() {
+    let mut encoder = Encoder::new();
+    for want in [Want::Lz4, Want::Zstd(1)] {
+        // 15 pages of noise and the start of a 16th: saves 2%, then far more.
+        let mut pages: Vec<u8> = (1..=16).flat_map(|n| noise(2 * n)).collect();
+        pages[FRAME_BYTES_MAX - 1400..].fill(0);
+        assert_eq!(round_trip(&mut encoder, &pages, want).0, Treatment::Raw);
+        pages[FRAME_BYTES_MAX - 8 * PAGE..].fill(0);
+        assert_ne!(round_trip(&mut encoder, &pages, want).0, Treatment::Raw);
+    }
+}
