@@ -197,7 +197,6 @@ impl Answers {
 pub(crate) mod libc_nr {
     pub(crate) const CLOSE: i64 = 3;
     pub(crate) const MUNMAP: i64 = 11;
-    pub(crate) const MUNMAP: i64 = 11;
 }
 
 fn six(args: &[Arg]) -> [Arg; 6] {
