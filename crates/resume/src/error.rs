@@ -90,6 +90,12 @@ pub enum ResumeError {
     /// The host does not fit; nothing was started.
     #[error("resume here: {} things do not fit, first {}", .0.len(), first(.0))]
     Mismatches(Vec<Mismatch>),
+    /// A pid or thread id was taken between the check and the making.
+    #[error("make process or thread {pid}: the id is taken; choose a pid namespace of its own")]
+    PidTaken {
+        /// The id.
+        pid: i32,
+    },
     /// A step failed.
     #[error("{step} ({} phase): {cause}", .phase.name())]
     Step {

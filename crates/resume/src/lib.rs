@@ -7,17 +7,24 @@
 //!
 //! This room knows no format, no store and nothing of capture: bytes come through
 //! `mem::PageSource`. It runs nothing in the new process but system calls, through `inject`.
-//! Read next: [`Request`], then `builder`.
+//! Read next: [`Request`], then `build/mod.rs`.
 #![forbid(unsafe_code)]
 
+mod build;
+mod caller;
+mod check;
 mod error;
 mod exit;
 mod observer;
 mod options;
+mod phases;
 mod request;
+mod resumed;
 
+pub use check::{check, vdso_hash};
 pub use error::{Mismatch, MismatchKind, ResumeError};
 pub use exit::Exit;
 pub use observer::{Observer, Phase, PhaseTime, Silent};
 pub use options::{ExternalPolicy, FilesPolicy, Options, PidPolicy};
-pub use request::{Built, Request, Resumed, build, check};
+pub use request::{Built, Request, build};
+pub use resumed::Resumed;

@@ -11,12 +11,12 @@ pub enum Phase {
     Stub,
     /// Our own memory leaves it and the instance's mappings are made.
     Mappings,
-    /// Pages are loaded.
-    Memory,
-    /// Descriptors are opened and everything of the process but its threads is set.
-    Process,
     /// Threads are made.
     Threads,
+    /// Pages are loaded.
+    Memory,
+    /// Descriptors are opened and what the threads share is set.
+    Process,
     /// Credentials, filters, timers, signals and registers are set.
     Finish,
     /// The process is compared with the instance.
@@ -31,9 +31,9 @@ impl Phase {
         Self::Check,
         Self::Stub,
         Self::Mappings,
+        Self::Threads,
         Self::Memory,
         Self::Process,
-        Self::Threads,
         Self::Finish,
         Self::Verify,
         Self::Start,

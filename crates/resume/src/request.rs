@@ -1,13 +1,14 @@
 //! The verbs of this room.
 
-use std::io;
-use std::time::Duration;
+use std::time::Instant;
 
-use mem::{PageCount, PageSource};
-use plan::Plan;
-use process::{Change, Instance};
+use mem::{MemoryId, PageCount, PageSource};
+use process::{AddressSpace, Change, Credentials, Instance, TaskGroup};
 
-use crate::{Exit, Mismatch, Observer, Options, Phase, PhaseTime, ResumeError};
+use crate::build::{Half, Place, Plan as BuildPlan, build_at, place};
+use crate::caller::Caller;
+use crate::phases::Phases;
+use crate::{Observer, Options, Phase, PidPolicy, ResumeError, Resumed};
 
 /// What to resume, from where, and how.
 #[derive(Clone, Copy)]
@@ -17,76 +18,112 @@ pub struct Request<'a> {
     /// Where its pages come from.
     pub source: &'a dyn PageSource,
     /// In which order they are loaded; `None` is the source's own.
-    pub order: Option<&'a Plan>,
+    pub order: Option<&'a plan::Plan>,
     /// What the user chose.
     pub options: &'a Options,
 }
 
-/// Compares `instance`, whose pages with content are `memory` many, with this host. Starts and
-/// changes nothing; every mismatch is listed, an empty list means [`build`] may be tried.
-pub fn check(_instance: &Instance, _memory: PageCount, _options: &Options) -> Vec<Mismatch> {
-    Vec::new()
-}
-
-/// Builds a stopped process that equals the instance. The calling thread becomes its tracer and
-/// must be the one that calls [`Built::start`] or drops what is returned.
+/// Builds a stopped process that equals the instance. The calling thread becomes its tracer: what
+/// is returned stays on it.
 ///
 /// # Errors
 /// Every error leaves nothing behind.
-pub fn build(_request: Request<'_>, _observer: &dyn Observer) -> Result<Built, ResumeError> {
-    Err(ResumeError::Step {
-        phase: Phase::Stub,
-        step: "make a process".to_owned(),
-        cause: io::Error::from(io::ErrorKind::Unsupported),
-    })
+pub fn build<'a>(
+    request: Request<'a>,
+    observer: &'a dyn Observer,
+) -> Result<Built<'a>, ResumeError> {
+    let mut phases = Phases::new(observer);
+    let plan = phases.run(Phase::Check, |_| prepare(request))?;
+    let first = place(request.instance, plan.group, request.options);
+    let half = match build_at(&plan, first, &mut phases) {
+        // Somebody took an id since we looked; a namespace of its own has them all.
+        Err(ResumeError::PidTaken { .. })
+            if first == Place::Here && request.options.pid == PidPolicy::Auto =>
+        {
+            build_at(&plan, Place::Own(None), &mut phases)?
+        }
+        other => other?,
+    };
+    Ok(Built { half, plan, phases })
+}
+
+/// Looks whether it can be done, and gathers what does not change while building.
+fn prepare(request: Request<'_>) -> Result<BuildPlan<'_>, ResumeError> {
+    let instance = request.instance;
+    let mut sets = Vec::new();
+    for memory in memories(instance) {
+        sets.push((memory, request.source.pages(memory)?));
+    }
+    let pages = PageCount(sets.iter().map(|(_, set)| set.count().0).sum());
+    let mismatches = crate::check(instance, pages, request.options);
+    if !mismatches.is_empty() {
+        return Err(ResumeError::Mismatches(mismatches));
+    }
+    let (group, space, wanted) = parts(instance).ok_or_else(|| broken("it has no process"))?;
+    let caller = Caller::read().map_err(|cause| ResumeError::Step {
+        phase: Phase::Check,
+        step: "look at this process".to_owned(),
+        cause,
+    })?;
+    Ok(BuildPlan { request, group, space, wanted, caller, sets })
+}
+
+/// Every memory of an instance.
+pub(crate) fn memories(instance: &Instance) -> impl Iterator<Item = MemoryId> {
+    let private = (0..).zip(&instance.spaces).map(|(n, _)| MemoryId::Private(n));
+    let shared = (0..).zip(&instance.objects).map(|(n, _)| MemoryId::Shared(n));
+    private.chain(shared)
+}
+
+/// The one process of an instance, with what it refers to.
+pub(crate) fn parts(instance: &Instance) -> Option<(&TaskGroup, &AddressSpace, &Credentials)> {
+    let group = instance.groups.first()?;
+    let space = instance.spaces.get(group.space.0 as usize)?;
+    let credentials = instance.credentials.get(group.credentials.0 as usize)?;
+    Some((group, space, credentials))
+}
+
+fn broken(why: &str) -> ResumeError {
+    ResumeError::Step {
+        phase: Phase::Check,
+        step: "read the instance".to_owned(),
+        cause: std::io::Error::new(std::io::ErrorKind::InvalidData, why.to_owned()),
+    }
 }
 
 /// A process that equals the instance and has not run an instruction of it. Dropping it ends it.
-#[derive(Debug)]
-pub struct Built {
-    resumed: Resumed,
+pub struct Built<'a> {
+    half: Half,
+    plan: BuildPlan<'a>,
+    phases: Phases<'a>,
 }
 
-impl Built {
+impl Built<'_> {
     /// The pid in our namespace.
     pub fn pid(&self) -> i32 {
-        self.resumed.pid
+        self.half.pid()
+    }
+
+    /// What the program will be able to notice.
+    pub fn changed(&self) -> &[Change] {
+        &self.half.changed
     }
 
     /// Lets it run.
     ///
     /// # Errors
-    /// When a thread could not be let go; the process is ended then.
+    /// When it could not be let go; it is ended then.
     pub fn start(self) -> Result<Resumed, ResumeError> {
-        Ok(self.resumed)
+        let Self { half, plan, mut phases } = self;
+        let pid_inside = plan.group.pid;
+        let started = phases.run(Phase::Start, |_| half.start(&plan))?;
+        let at = Instant::now();
+        Ok(Resumed::new(started, pid_inside, phases.into_times(), at))
     }
 }
 
-/// A running process that was an instance.
-#[derive(Debug)]
-pub struct Resumed {
-    /// The pid in our namespace.
-    pub pid: i32,
-    /// The pid as the program sees it.
-    pub pid_inside: i32,
-    /// What the program could notice.
-    pub changed: Vec<Change>,
-    /// What each phase took.
-    pub phases: Vec<PhaseTime>,
-    /// Bytes of memory loaded before the first instruction.
-    pub loaded_bytes: u64,
-    /// From the call of [`build`] to the first instruction, without the time the caller took
-    /// between [`build`] and [`Built::start`].
-    pub first_instruction: Duration,
-}
-
-impl Resumed {
-    /// Waits for its end, for a resume in the foreground: signals that come in meanwhile are
-    /// passed on to it, and the terminal follows it. Nobody else may wait for children.
-    ///
-    /// # Errors
-    /// When it cannot be waited for.
-    pub fn wait(self) -> io::Result<Exit> {
-        Err(io::Error::from(io::ErrorKind::Unsupported))
+impl std::fmt::Debug for Built<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Built").field("pid", &self.pid()).finish_non_exhaustive()
     }
 }

@@ -10,6 +10,7 @@ mod init;
 mod init_child;
 mod parked;
 mod raw;
+mod reserved;
 mod stack;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 pub use init::{ClockOffsets, Init, InitError, InitSettings};
 pub use parked::{Parked, park};
+pub use reserved::Reserved;
 
 use crate::task::{Pid, PidFd};
 
@@ -35,15 +37,18 @@ pub fn pid_of(pidfd: &PidFd) -> io::Result<Pid> {
     number.and_then(Pid::new).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
 }
 
-/// Waits for the end of child `pid` and takes its wait status away (wait4(2) with `__WALL`).
-/// `None` when it is no child of ours, or not any more.
+/// Waits for the end of `pid`, a child or traced thread of ours, and takes its wait status away
+/// (wait4(2) with `__WALL`); stops on the way are passed over. `None` when it is neither.
 pub fn reap(pid: Pid) -> Option<i32> {
     loop {
         let mut status = 0;
         // SAFETY: the status goes to a live i32; no rusage is asked for.
         let got = unsafe { libc::waitpid(pid.raw(), &raw mut status, libc::__WALL) };
         if got == pid.raw() {
-            return Some(status);
+            if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) {
+                return Some(status);
+            }
+            continue;
         }
         if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
             return None;

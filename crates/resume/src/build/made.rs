@@ -1,0 +1,174 @@
+//! The process being built, as a process.
+
+use std::time::{Duration, Instant};
+
+use inject::{Stub, StubRoom};
+use mem::{AddrRange, Protection};
+use sys::clone::{ClockOffsets, Init, InitSettings, Reserved};
+use sys::proc::maps_entries;
+use sys::ptrace::{self, Traced};
+use sys::task::{Pid, PidFd, Tid};
+
+use super::room::Room;
+use super::script::failed;
+use crate::{Phase, ResumeError};
+
+/// How long the new process may take to stop for the first time.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In our own pid namespace.
+    Here,
+    /// In a pid namespace of its own, with clocks that are ahead of ours when asked for.
+    Own(Option<ClockOffsets>),
+}
+
+/// What a new process shall be.
+pub(crate) struct Wanted {
+    pub(crate) place: Place,
+    pub(crate) pid: i32,
+    pub(crate) exit_signal: i32,
+    pub(crate) new_session: bool,
+    pub(crate) suspend_seccomp: bool,
+}
+
+/// The process. Dropping it ends it and everything in its namespace.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// Its pid outside.
+    pub(crate) pid: Pid,
+    pidfd: Option<PidFd>,
+    init: Option<Init>,
+    /// Every thread's id outside, the leader first.
+    pub(crate) tids: Vec<Tid>,
+    let_go: bool,
+}
+
+/// What remains of the making when the program runs.
+#[derive(Debug)]
+pub(crate) struct LetGo {
+    pub(crate) pid: Pid,
+    /// The init's pid and its reports.
+    pub(crate) init: Option<(Pid, std::fs::File)>,
+}
+
+impl Made {
+    /// Makes the process, takes it over and puts our code into `room`.
+    pub(crate) fn new(wanted: &Wanted, room: &Room) -> Result<(Self, Stub), ResumeError> {
+        let reserved = reserve(room)?;
+        let made = match wanted.place {
+            Place::Here => Self::here(wanted)?,
+            Place::Own(clocks) => Self::in_namespace(wanted, clocks)?,
+        };
+        drop(reserved);
+        let options = ptrace::Options {
+            trace_clone: true,
+            exit_kill: true,
+            suspend_seccomp: wanted.suspend_seccomp,
+            ..ptrace::Options::default()
+        };
+        let thread = Traced::seize(made.pid.main_thread(), options)
+            .and_then(|traced| traced.interrupt().map(|()| traced))
+            .and_then(|traced| traced.into_stopped(Instant::now() + STOP_TIMEOUT))
+            .map_err(|e| failed(Phase::Stub, "take over the new process", e.into()))?;
+        let place = StubRoom { code: room.code, scratch: room.main.tables };
+        let stub = Stub::open(made.pid, thread, place)
+            .map_err(|e| failed(Phase::Stub, "put our code into the new process", e))?;
+        Ok((made, stub))
+    }
+
+    fn here(wanted: &Wanted) -> Result<Self, ResumeError> {
+        let parked = sys::clone::park(Some(wanted.pid), wanted.exit_signal).map_err(|cause| {
+            if cause.raw_os_error() == Some(libc::EEXIST) {
+                return ResumeError::PidTaken { pid: wanted.pid };
+            }
+            let step = format!("make process {}", wanted.pid);
+            ResumeError::Step { phase: Phase::Stub, step, cause }
+        })?;
+        let tids = vec![parked.pid.main_thread()];
+        let pidfd = Some(parked.pidfd);
+        Ok(Self { pid: parked.pid, pidfd, init: None, tids, let_go: false })
+    }
+
+    fn in_namespace(wanted: &Wanted, clocks: Option<ClockOffsets>) -> Result<Self, ResumeError> {
+        let settings =
+            InitSettings { main_pid: wanted.pid, new_session: wanted.new_session, clocks };
+        let init = Init::spawn(settings).map_err(|e| ResumeError::Step {
+            phase: Phase::Stub,
+            step: e.step.to_owned(),
+            cause: e.cause,
+        })?;
+        let pid = init.main_pid();
+        let tids = vec![pid.main_thread()];
+        Ok(Self { pid, pidfd: None, init: Some(init), tids, let_go: false })
+    }
+
+    /// A descriptor of the process.
+    pub(crate) fn pidfd(&self) -> Option<&PidFd> {
+        self.pidfd.as_ref().or_else(|| self.init.as_ref().map(Init::main_pidfd))
+    }
+
+    /// From now on it lives without us.
+    pub(crate) fn let_go(mut self) -> Result<LetGo, ResumeError> {
+        let init = match self.init.take() {
+            None => None,
+            Some(init) => Some(init.let_go().map_err(|e| ResumeError::Step {
+                phase: Phase::Start,
+                step: e.step.to_owned(),
+                cause: e.cause,
+            })?),
+        };
+        self.let_go = true;
+        Ok(LetGo { pid: self.pid, init })
+    }
+}
+
+impl Made {
+    /// Ends it, and waits for its end. Whoever traces has to wait for every thread, the leader
+    /// last, before its parent hears of it.
+    pub(crate) fn kill(&mut self) {
+        // Fails only when it has ended already.
+        let _ = self.pidfd().map(|pidfd| pidfd.send_signal(libc::SIGKILL));
+        for tid in self.tids.drain(..).rev() {
+            if let Some(pid) = Pid::new(tid.raw()) {
+                sys::clone::reap(pid);
+            }
+        }
+        self.init = None;
+        self.pidfd = None;
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if !self.let_go {
+            self.kill();
+        }
+    }
+}
+
+/// Maps the room here, so that the new process is born with it.
+fn reserve(room: &Room) -> Result<Reserved, ResumeError> {
+    let code = Protection { read: true, write: false, exec: true };
+    let tables = Protection { read: true, write: true, exec: false };
+    Reserved::map(&[(room.code, code), (room.tables(), tables)]).map_err(|cause| {
+        ResumeError::Step { phase: Phase::Stub, step: "reserve a place for our code".into(), cause }
+    })
+}
+
+/// Where this process has mappings.
+pub(crate) fn own_ranges() -> Result<Vec<AddrRange>, ResumeError> {
+    let step = || "read our own mappings".to_owned();
+    let text = std::fs::read("/proc/self/maps").map_err(|cause| ResumeError::Step {
+        phase: Phase::Stub,
+        step: step(),
+        cause,
+    })?;
+    maps_entries(&text)
+        .map(|entry| entry.map(|e| e.range))
+        .collect::<Result<_, _>>()
+        .map_err(std::io::Error::other)
+        .map_err(|cause| ResumeError::Step { phase: Phase::Stub, step: step(), cause })
+}

@@ -1,0 +1,111 @@
+//! Letting the built process go.
+
+use std::io;
+
+use process::TaskGroup;
+use sys::ptrace::{Options, PtraceError, Regs, StoppedThread};
+
+use super::made::LetGo;
+use super::script::{Script, failed};
+use super::slots::Slots;
+use super::steps::{Half, Plan, no_thread};
+use super::{descriptions, finish, group, place, terminal};
+use crate::{Phase, ResumeError};
+
+const PHASE: Phase = Phase::Start;
+
+impl Half {
+    /// Arms the timers, gives every thread its registers, removes our code, and lets it run.
+    pub(crate) fn start(mut self, plan: &Plan<'_>) -> Result<Started, ResumeError> {
+        let slots = Slots::new(plan.request.instance, plan.group, plan.caller.highest_descriptor);
+        self.arm(plan, &slots)?;
+        let mut threads = match self.give_registers(plan) {
+            Ok(threads) => threads,
+            Err(error) => {
+                self.made.kill();
+                return Err(error);
+            }
+        };
+        let terminal = terminal::hand_over(plan.group, self.made.pid, plan.request.options.detach);
+        let Self { made, mut undo, changed, loaded_bytes, .. } = self;
+        let let_go = made.let_go()?;
+        // From here on our death must not end it.
+        for thread in &mut threads {
+            thread.set_options(Options::default()).map_err(|e| traced("stop guarding", e))?;
+        }
+        for thread in threads {
+            thread.detach(0).map_err(|e| traced("let go", e))?;
+        }
+        undo.keep();
+        Ok(Started { let_go, terminal, changed, loaded_bytes })
+    }
+
+    fn arm(&mut self, plan: &Plan<'_>, slots: &Slots) -> Result<(), ResumeError> {
+        let files = plan.files(slots);
+        let leader = self.hands.first_mut().ok_or_else(|| no_thread(PHASE))?;
+        let mut script = Script::new(leader, PHASE);
+        group::arm_timers(&mut script, plan.group)?;
+        descriptions::arm_timers(&mut script, files, place::realtime_ns())?;
+        script.run()?;
+        Ok(())
+    }
+
+    /// The leader is the last to leave our code, since it removes it.
+    fn give_registers(&mut self, plan: &Plan<'_>) -> Result<Vec<StoppedThread>, ResumeError> {
+        let registers = std::mem::take(&mut self.registers);
+        let mut hands = std::mem::take(&mut self.hands).into_iter();
+        let leader = hands.next().ok_or_else(|| no_thread(PHASE))?;
+        let (mut stub, mut threads) = (leader.stub, Vec::new());
+        for (hand, regs) in hands.zip(registers.iter().skip(1)) {
+            let thread = hand.stub.into_thread(regs);
+            threads.push(thread.map_err(|e| failed(PHASE, "set the registers of a thread", e))?);
+        }
+        let instruction = finish::syscall_instruction(plan.space, stub.thread().tid())?;
+        let whole = self.room.whole;
+        let args = [whole.start.0, whole.len(), 0, 0, 0, 0];
+        let unmapped = stub
+            .call_at(mem::VirtAddr(instruction), libc::SYS_munmap, args)
+            .map_err(|e| failed(PHASE, "remove our code", e))?;
+        if unmapped != 0 {
+            let cause = i32::try_from(-unmapped).map_or_else(io::Error::other, from_errno);
+            return Err(ResumeError::Step { phase: PHASE, step: "remove our code".into(), cause });
+        }
+        let regs = registers.first().ok_or_else(|| no_thread(PHASE))?;
+        let thread = stub.into_thread(regs);
+        threads.insert(0, thread.map_err(|e| failed(PHASE, "set the registers", e))?);
+        give_states(&threads, plan.group, &registers)?;
+        Ok(threads)
+    }
+}
+
+/// What is left of a build when the program runs.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) let_go: LetGo,
+    pub(crate) terminal: Option<terminal::Terminal>,
+    pub(crate) changed: Vec<process::Change>,
+    pub(crate) loaded_bytes: u64,
+}
+
+fn give_states(
+    threads: &[StoppedThread],
+    group: &TaskGroup,
+    registers: &[Regs],
+) -> Result<(), ResumeError> {
+    for ((stopped, thread), regs) in threads.iter().zip(&group.threads).zip(registers) {
+        finish::give_state(stopped, thread, regs)?;
+    }
+    Ok(())
+}
+
+fn from_errno(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
+}
+
+fn traced(step: &str, error: PtraceError) -> ResumeError {
+    ResumeError::Step {
+        phase: PHASE,
+        step: format!("{step} a thread of the new process"),
+        cause: io::Error::other(error),
+    }
+}

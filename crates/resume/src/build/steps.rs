@@ -1,0 +1,308 @@
+//! The phases, one function each.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use inject::Arg;
+use mem::{MemoryId, PageSet};
+use process::{AddressSpace, Change, Credentials, Instance, SharedObjectKind, TaskGroup, Thread};
+use sys::proc::ProcDir;
+use sys::ptrace::Regs;
+use sys::remote::ProcMem;
+
+use super::credentials::{self, Steps};
+use super::descriptions::{self, Files};
+use super::made::{Made, Place, Wanted, own_ranges};
+use super::memory::{self, Targets};
+use super::room::Room;
+use super::script::{Hand, Script};
+use super::slots::Slots;
+use super::threads::OwnScheduling;
+use super::undo::Undo;
+use super::{changes, finish, group, mappings, placement, threads, verify};
+use crate::caller::Caller;
+use crate::phases::Phases;
+use crate::{Observer, Phase, Request, ResumeError};
+
+/// Everything that stays the same while building.
+pub(crate) struct Plan<'a> {
+    pub(crate) request: Request<'a>,
+    pub(crate) group: &'a TaskGroup,
+    pub(crate) space: &'a AddressSpace,
+    pub(crate) wanted: &'a Credentials,
+    pub(crate) caller: Caller,
+    /// The pages of every memory that have content.
+    pub(crate) sets: Vec<(MemoryId, PageSet)>,
+}
+
+/// A process being built, or built and not yet let go. Dropping it ends it; the fields are
+/// dropped in this order, so that no thread is let go before the process is dead.
+pub(crate) struct Half {
+    pub(super) made: Made,
+    /// One for each thread, the leader first.
+    pub(super) hands: Vec<Hand>,
+    pub(super) room: Room,
+    pub(super) place: Place,
+    /// The registers of each thread, once they are known.
+    pub(super) registers: Vec<Regs>,
+    pub(super) undo: Undo,
+    pub(crate) changed: Vec<Change>,
+    pub(crate) loaded_bytes: u64,
+}
+
+impl<'a> Plan<'a> {
+    fn instance(&self) -> &'a Instance {
+        self.request.instance
+    }
+
+    fn private(&self) -> PageSet {
+        let id = MemoryId::Private(self.group.space.0);
+        self.sets.iter().find(|(m, _)| *m == id).map(|(_, set)| set.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn files<'f>(&'f self, slots: &'f Slots) -> Files<'f> {
+        let (instance, group) = (self.request.instance, self.group);
+        Files { instance, group, options: self.request.options, slots }
+    }
+}
+
+/// Builds the process at `place`.
+pub(crate) fn build_at(
+    plan: &Plan<'_>,
+    place: Place,
+    phases: &mut Phases<'_>,
+) -> Result<Half, ResumeError> {
+    let slots = Slots::new(plan.instance(), plan.group, plan.caller.highest_descriptor);
+    let mut half = phases.run(Phase::Stub, |_| stub(plan, place))?;
+    phases.run(Phase::Mappings, |_| half.map(plan, &slots))?;
+    phases.run(Phase::Threads, |_| half.make_threads(plan))?;
+    phases.run(Phase::Memory, |observer| half.load(plan, &slots, observer))?;
+    phases.run(Phase::Process, |_| half.fill_in(plan, &slots))?;
+    phases.run(Phase::Finish, |_| half.finish(plan))?;
+    phases.run(Phase::Verify, |_| half.verify(plan, &slots))?;
+    Ok(half)
+}
+
+/// Makes the process and puts it into its session and cgroup.
+fn stub(plan: &Plan<'_>, place: Place) -> Result<Half, ResumeError> {
+    let group = plan.group;
+    let room = Room::find(&plan.space.mappings, &own_ranges()?, group.threads.len());
+    let room = room.ok_or_else(|| ResumeError::Step {
+        phase: Phase::Stub,
+        step: "find a place for our code".to_owned(),
+        cause: io::Error::other("the instance's address space is full"),
+    })?;
+    let options = plan.request.options;
+    let wanted = Wanted {
+        place,
+        pid: group.pid,
+        exit_signal: group.exit_signal,
+        new_session: options.detach,
+        suspend_seccomp: !plan.wanted.seccomp_filters.is_empty(),
+    };
+    let (made, stub) = Made::new(&wanted, &room)?;
+    let changed = changes::expected(plan.instance(), group, options, place);
+    let hand = Hand { stub, desk: room.main };
+    let mut half = Half {
+        made,
+        hands: vec![hand],
+        room,
+        place,
+        registers: Vec::new(),
+        undo: Undo::default(),
+        changed,
+        loaded_bytes: 0,
+    };
+    half.changed.extend(placement::enter_cgroups(half.made.pid, group));
+    let mut script = half.leader(Phase::Stub)?;
+    if group.session == group.pid || (options.detach && place == Place::Here) {
+        script.call("make a session", libc::SYS_setsid, &[]);
+    } else if group.process_group == group.pid {
+        let args: [Arg; 2] = [0_u64.into(), 0_u64.into()];
+        script.call("make a process group", libc::SYS_setpgid, &args);
+    }
+    script.run()?;
+    Ok(half)
+}
+
+impl Half {
+    /// The process's pid outside.
+    pub(crate) fn pid(&self) -> i32 {
+        self.made.pid.raw()
+    }
+
+    /// Calls in the leader.
+    fn leader(&mut self, phase: Phase) -> Result<Script<'_>, ResumeError> {
+        let hand = self.hands.first_mut().ok_or_else(|| no_thread(phase))?;
+        Ok(Script::new(hand, phase))
+    }
+
+    fn map(&mut self, plan: &Plan<'_>, slots: &Slots) -> Result<(), ResumeError> {
+        for object in &plan.instance().objects {
+            if let SharedObjectKind::PosixShm { path, deleted: false, .. } = &object.kind {
+                self.undo.creates(path_of(path));
+            }
+        }
+        for socket in &plan.instance().sockets {
+            if let Some(path) = socket.local.as_ref().and_then(super::unix_path) {
+                self.undo.creates(path_of(path));
+            }
+        }
+        let files = plan.files(slots);
+        let whole = self.room.clone();
+        let leader = self.hands.first_mut().ok_or_else(|| no_thread(Phase::Mappings))?;
+        let rseq = leader.stub.thread().rseq().map_err(|e| ResumeError::Step {
+            phase: Phase::Mappings,
+            step: "ask for our own rseq area".to_owned(),
+            cause: io::Error::other(e),
+        })?;
+        let mut script = Script::new(leader, Phase::Mappings);
+        group::prepare(&mut script, plan.caller.descriptors_max);
+        descriptions::take_callers(&mut script, files);
+        group::open_proc(&mut script, slots);
+        mappings::clear(&mut script, &whole, rseq);
+        mappings::vdso(&mut script, plan.space);
+        script.run()?;
+        // Objects of one kind are made as mappings first, right behind the room.
+        let hole = whole.whole.end.0 + mem::PAGE_SIZE;
+        for (index, object) in (0..).zip(&plan.instance().objects) {
+            mappings::object(&mut script, slots, index, object, hole);
+            script.run()?;
+        }
+        group::root(&mut script, plan.group);
+        let private = plan.private();
+        for mapping in &plan.space.mappings {
+            mappings::map(&mut script, slots, mapping, &private);
+            script.flush()?;
+        }
+        script.run()?;
+        Ok(())
+    }
+
+    fn make_threads(&mut self, plan: &Plan<'_>) -> Result<(), ResumeError> {
+        let room = self.room.clone();
+        let leader = self.hands.first_mut().ok_or_else(|| no_thread(Phase::Threads))?;
+        let others = threads::make(leader, &mut self.made, plan.group, &room)?;
+        self.hands.extend(others);
+        Ok(())
+    }
+
+    fn load(
+        &mut self,
+        plan: &Plan<'_>,
+        slots: &Slots,
+        observer: &dyn Observer,
+    ) -> Result<(), ResumeError> {
+        let failed = |step: &str, cause| ResumeError::Step {
+            phase: Phase::Memory,
+            step: step.to_owned(),
+            cause,
+        };
+        let memory = ProcMem::open_writable(self.made.pid)
+            .map_err(|e| failed("open the new process's memory", e))?;
+        let mut objects = Vec::new();
+        for index in 0..u32::try_from(plan.instance().objects.len()).unwrap_or(u32::MAX) {
+            let number = i32::try_from(slots.object(index)).unwrap_or(-1);
+            let pidfd = self.made.pidfd();
+            let file = pidfd.map(|pidfd| pidfd.descriptor(number)).transpose();
+            let file = file.map_err(|e| failed("reach a shared object", e))?;
+            objects.push(file.map(File::from));
+        }
+        let targets = Targets { memory, space: plan.group.space.0, objects };
+        let pieces = memory::pieces(&plan.sets, plan.request.order);
+        let workers = plan.caller.workers(plan.request.options.workers);
+        let source = plan.request.source;
+        self.loaded_bytes = memory::load(source, &targets, &pieces, workers, observer)?;
+        Ok(())
+    }
+
+    fn fill_in(&mut self, plan: &Plan<'_>, slots: &Slots) -> Result<(), ResumeError> {
+        let files = plan.files(slots);
+        let private = plan.private();
+        let mut script = self.leader(Phase::Process)?;
+        group::layout(&mut script, plan.space, &plan.group.exe);
+        group::settings(&mut script, plan.group)?;
+        group::make_timers(&mut script, &plan.group.posix_timers)?;
+        for mapping in &plan.space.mappings {
+            mappings::finish(&mut script, mapping, &private)?;
+        }
+        descriptions::open_all(&mut script, files)?;
+        for (index, object) in (0..).zip(&plan.instance().objects) {
+            mappings::seal(&mut script, slots, index, object);
+        }
+        descriptions::finish_all(&mut script, files)?;
+        descriptions::place(&mut script, files)?;
+        script.run()?;
+        Ok(())
+    }
+
+    fn finish(&mut self, plan: &Plan<'_>) -> Result<(), ResumeError> {
+        let own = OwnScheduling::read().map_err(|cause| ResumeError::Step {
+            phase: Phase::Finish,
+            step: "read our own scheduling".to_owned(),
+            cause,
+        })?;
+        for (hand, thread) in self.hands.iter_mut().zip(&plan.group.threads) {
+            let tid = hand.stub.thread().tid();
+            self.registers.push(finish::registers(thread, tid)?);
+            let mut script = Script::new(hand, Phase::Finish);
+            threads::settle(&mut script, plan.group, thread, &own)?;
+            script.run()?;
+        }
+        placement::oom_score(self.made.pid, plan.group).map_err(|cause| ResumeError::Step {
+            phase: Phase::Finish,
+            step: "set the OOM score (CAP_SYS_RESOURCE to lower it)".to_owned(),
+            cause,
+        })?;
+        let mut script = self.leader(Phase::Finish)?;
+        finish::group(&mut script, plan.group, plan.space)?;
+        credentials::filters(&mut script, plan.wanted)?;
+        script.run()?;
+        let steps = Steps { now: &plan.caller.credentials, wanted: plan.wanted };
+        for (hand, thread) in self.hands.iter_mut().zip(&plan.group.threads).rev() {
+            let mut script = Script::new(hand, Phase::Finish);
+            take_credentials(&mut script, &steps, thread)?;
+            script.run()?;
+        }
+        let ends_with_parent = plan.group.parent_death_signal != 0
+            && !(plan.request.options.detach && self.place == Place::Here);
+        let signal = if ends_with_parent { plan.group.parent_death_signal } else { 0 };
+        let mut script = self.leader(Phase::Finish)?;
+        finish::after_credentials(&mut script, plan.group, signal)?;
+        script.run()?;
+        Ok(())
+    }
+
+    fn verify(&mut self, plan: &Plan<'_>, slots: &Slots) -> Result<(), ResumeError> {
+        let dir = ProcDir::open(self.made.pid.raw()).map_err(|e| ResumeError::Step {
+            phase: Phase::Verify,
+            step: "look at the new process".to_owned(),
+            cause: io::Error::other(e),
+        })?;
+        let different = verify::compare(&dir, plan.files(slots), plan.wanted, &self.room)?;
+        if different.is_empty() { Ok(()) } else { Err(ResumeError::Differs(different)) }
+    }
+}
+
+fn take_credentials(
+    script: &mut Script<'_>,
+    steps: &Steps<'_>,
+    thread: &Thread,
+) -> Result<(), ResumeError> {
+    steps.take(script)?;
+    if thread.no_new_privs {
+        credentials::no_new_privs(script);
+    }
+    Ok(())
+}
+
+pub(super) fn no_thread(phase: Phase) -> ResumeError {
+    let cause = io::Error::other("it has none");
+    ResumeError::Step { phase, step: "run calls in the process's first thread".into(), cause }
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
+}
