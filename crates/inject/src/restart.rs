@@ -1,12 +1,13 @@
 //! Where a stopped thread goes on.
 //!
 //! A stop interrupts system calls. The kernel notes in `rax` how each is to be restarted and
-//! does so when the thread leaves the stop with its registers untouched. Some calls note nothing
-//! and return a plain `EINTR` to a program that never saw a signal; those are restarted here too.
+//! does so when the thread leaves the stop with its registers untouched. (Calls that note nothing
+//! and return a plain `EINTR` have been given a note right after the stop, by
+//! [`into_stopped`](sys::ptrace::Traced::into_stopped).) A thread that goes back by itself has to
+//! do the same without the kernel's help.
 
 use sys::ptrace::Regs;
 
-const EINTR: i64 = -4;
 /// Restart unless a handler without `SA_RESTART` runs.
 const ERESTARTSYS: i64 = -512;
 /// Restart always.
@@ -18,34 +19,6 @@ const ERESTART_RESTARTBLOCK: i64 = -516;
 const RESTART_SYSCALL: u64 = 219;
 /// Bytes of the `syscall` instruction.
 const SYSCALL_BYTES: u64 = 2;
-
-/// Calls that return a plain `EINTR` on a bare stop, in which case nothing has been done yet, so
-/// that making them again is right (signal(7), "Interruption of system calls and library functions
-/// by stop signals", and sockets with `SO_RCVTIMEO` or `SO_SNDTIMEO`). Relative timeouts start
-/// over.
-const PLAIN_EINTR: [u64; 21] = [
-    0,   // read
-    1,   // write
-    19,  // readv
-    20,  // writev
-    42,  // connect
-    43,  // accept
-    44,  // sendto
-    45,  // recvfrom
-    46,  // sendmsg
-    47,  // recvmsg
-    65,  // semop
-    128, // rt_sigtimedwait
-    208, // io_getevents
-    220, // semtimedop
-    232, // epoll_wait
-    281, // epoll_pwait
-    288, // accept4
-    299, // recvmmsg
-    307, // sendmmsg
-    333, // io_pgetevents
-    441, // epoll_pwait2
-];
 
 /// How a thread goes back to where it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,12 +56,6 @@ impl WayBack {
                 handler_ends_call: true,
                 restarts: true,
                 ..unchanged
-            },
-            EINTR if PLAIN_EINTR.contains(&call) => Self {
-                by_kernel: Regs { rax: ERESTARTNOHAND.cast_unsigned(), ..*regs },
-                by_itself: again(call),
-                handler_ends_call: true,
-                restarts: true,
             },
             _ => unchanged,
         }
@@ -152,7 +119,6 @@ mod tests {
             ((202, -513), (202, 0x1000, false, -513)),
             ((34, -514), (34, 0x1000, true, -514)),
             ((35, -516), (219, 0x1000, true, -516)),
-            ((232, -4), (232, 0x1000, true, -514)),
             ((3, -4), (-4, 0x1002, false, -4)),
             ((1, 100), (100, 0x1002, false, 100)),
             ((-1, -512), (-512, 0x1002, false, -512)),

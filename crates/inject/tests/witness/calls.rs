@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ptr::{null, null_mut};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,17 @@ fn at<T>(place: &T) -> usize {
     std::ptr::from_ref(place).addr()
 }
 
+/// Calls that return `EINTR` on any stop (signal(7)), and the most we can do is to be quick.
+const STOPS_SHOW: [&str; 7] = [
+    "sigtimedwait",
+    "epoll_wait",
+    "epoll_pwait",
+    "epoll_pwait2",
+    "recv-timeout",
+    "semtimedop",
+    "io_getevents",
+];
+
 /// Makes `call` for ever: it must return `expected` not before `least` has passed, and leave the
 /// signal mask alone.
 fn expect(
@@ -65,10 +77,15 @@ fn expect(
     mut call: impl FnMut() -> i64,
 ) {
     let own_mask = mask();
+    let stops_show = STOPS_SHOW.contains(&name) && std::env::var_os(super::STOPS_SHOW).is_some();
     loop {
         let started = Instant::now();
         let result = call();
         let passed = started.elapsed();
+        if stops_show && result == -i64::from(libc::EINTR) {
+            super::SHOWN.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
         if result != expected {
             fail(name, &format!("returned {result}, not {expected}, after {passed:?}"));
         }
@@ -100,28 +117,37 @@ fn install_handlers() {
     }
 }
 
-/// A thread that sends `signal` to the calling thread again and again.
+/// What is done again and again, every few milliseconds, by one thread for all.
+static ERRANDS: Mutex<Vec<Box<dyn FnMut() + Send>>> = Mutex::new(Vec::new());
+
+fn every_few_milliseconds(errand: impl FnMut() + Send + 'static) {
+    let mut errands = ERRANDS.lock().unwrap();
+    errands.push(Box::new(errand));
+    if errands.len() == 1 {
+        std::thread::spawn(|| {
+            set_mask(u64::MAX);
+            loop {
+                std::thread::sleep(EVERY);
+                ERRANDS.lock().unwrap().iter_mut().for_each(|errand| errand());
+            }
+        });
+    }
+}
+
+/// Has `signal` sent to the calling thread again and again.
 fn be_poked(signal: i32) {
     // SAFETY: gettid and getpid take nothing.
     let (pid, tid) = unsafe { (libc::getpid(), libc::gettid()) };
-    std::thread::spawn(move || {
-        set_mask(u64::MAX);
-        loop {
-            std::thread::sleep(EVERY);
-            nr(libc::SYS_tgkill, [pid as usize, tid as usize, signal as usize, 0, 0, 0]);
-        }
+    every_few_milliseconds(move || {
+        nr(libc::SYS_tgkill, [pid as usize, tid as usize, signal as usize, 0, 0, 0]);
     });
 }
 
 /// A pipe into which a byte falls again and again.
 fn dripping_pipe() -> i32 {
     let [read, write] = pipe();
-    std::thread::spawn(move || {
-        set_mask(u64::MAX);
-        loop {
-            std::thread::sleep(EVERY);
-            nr(libc::SYS_write, [write as usize, at(&7_u8), 1, 0, 0, 0]);
-        }
+    every_few_milliseconds(move || {
+        nr(libc::SYS_write, [write as usize, at(&7_u8), 1, 0, 0, 0]);
     });
     read
 }
@@ -219,7 +245,9 @@ fn socket_and_ipc_timeouts() {
         socket.set_read_timeout(Some(SHORT)).unwrap();
         let fd = std::os::fd::AsRawFd::as_raw_fd(&socket) as usize;
         let byte = 0_u8;
-        expect("recv-timeout", -i64::from(libc::EAGAIN), SHORT, beat, || {
+        // Counted in ticks of the kernel's clock, so up to one of them shorter.
+        let least = SHORT.saturating_sub(Duration::from_millis(10));
+        expect("recv-timeout", -i64::from(libc::EAGAIN), least, beat, || {
             nr(libc::SYS_recvfrom, [fd, at(&byte), 1, 0, 0, 0])
         });
     });
@@ -264,13 +292,7 @@ pub fn arrivals() {
     watch("accept", &[], |beat| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            set_mask(u64::MAX);
-            loop {
-                std::thread::sleep(EVERY);
-                drop(std::net::TcpStream::connect(address));
-            }
-        });
+        every_few_milliseconds(move || drop(std::net::TcpStream::connect(address)));
         let fd = std::os::fd::AsRawFd::as_raw_fd(&listener) as usize;
         expect("accept", 0, Duration::ZERO, beat, || {
             let got = nr(libc::SYS_accept, [fd, 0, 0, 0, 0, 0]);
@@ -344,4 +366,20 @@ pub fn handlers() {
             nr(libc::SYS_read, [fd, at(&byte), 1, 0, 0, 0])
         });
     });
+}
+
+/// Handles every signal that would otherwise be ignored, and fails when one comes.
+pub fn handle_ignored_signals() {
+    extern "C" fn unexpected(signal: i32) {
+        // SAFETY: _exit is async-signal-safe.
+        unsafe { libc::_exit(40 + signal) }
+    }
+    for signal in [libc::SIGURG, libc::SIGWINCH, libc::SIGCHLD, libc::SIGPIPE] {
+        // SAFETY: the handler only ends the process.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = unexpected as *const () as usize;
+            assert_eq!(libc::sigaction(signal, &raw const action, null_mut()), 0);
+        }
+    }
 }

@@ -17,6 +17,10 @@ use std::time::{Duration, Instant};
 /// Which program the executed test binary is to be.
 pub const ROLE: &str = "INJECT_TEST_ROLE";
 
+/// Set: calls that any stop interrupts may return `EINTR`, which is counted as `shown`.
+pub const STOPS_SHOW: &str = "INJECT_TEST_STOPS_SHOW";
+pub static SHOWN: AtomicU64 = AtomicU64::new(0);
+
 /// A thread of the witness, and how often it has come round.
 pub struct Beat {
     name: &'static str,
@@ -67,7 +71,7 @@ pub fn answer() -> ! {
             .iter()
             .map(|beat| format!("{}={}", beat.name, beat.count.load(Ordering::Relaxed)))
             .collect();
-        println!("{}", counts.join(" "));
+        println!("{} shown:{}", counts.join(" "), SHOWN.load(Ordering::Relaxed));
     }
     std::process::exit(0)
 }
@@ -95,7 +99,12 @@ pub fn command(role: &str) -> Command {
 
 /// Starts the witness `role` and waits until it is ready.
 pub fn spawn(role: &str) -> Witness {
-    let mut child = command(role).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    spawn_command(command(role))
+}
+
+/// As [`spawn`], with a command made by [`command`].
+pub fn spawn_command(mut command: Command) -> Witness {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let input = child.stdin.take().unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
     let mut witness = Witness { child, input, output };
@@ -113,6 +122,13 @@ impl Witness {
         let got = self.output.read_line(&mut line).unwrap();
         assert!(got > 0, "the witness has ended: {:?}", self.child.wait());
         line.trim().to_owned()
+    }
+
+    /// How often a stop showed ([`STOPS_SHOW`]).
+    pub fn shown(&mut self) -> u64 {
+        writeln!(self.input, "beats").unwrap();
+        let line = self.line();
+        line.rsplit_once("shown:").unwrap().1.parse().unwrap()
     }
 
     /// How often each thread has come round. Fails when the witness has found something wrong.
@@ -143,6 +159,63 @@ impl Witness {
             assert!(Instant::now() < deadline, "threads that do not come round: {late:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Fails if the witness has ended.
+    pub fn lives(&mut self) {
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "the witness has ended: {ended:?}");
+    }
+
+    /// Its mappings, as the kernel lists them.
+    pub fn mappings(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/maps", self.pid())).unwrap()
+    }
+
+    /// What its descriptors lead to, sockets apart: they come and go.
+    pub fn descriptors(&self) -> Vec<String> {
+        let mut all: Vec<String> = std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .unwrap()
+            .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+            .map(|target| target.to_string_lossy().into_owned())
+            .filter(|target| !target.starts_with("socket:"))
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// Threads that are stopped or traced, with their state.
+    pub fn held(&self) -> Vec<String> {
+        let status = |tid| {
+            let path = format!("/proc/{}/task/{tid}/status", self.pid());
+            std::fs::read_to_string(path).unwrap_or_default()
+        };
+        self.threads()
+            .into_iter()
+            .map(|tid| (tid, status(tid)))
+            .filter(|(_, status)| {
+                status.lines().any(|line| {
+                    line.starts_with("State:\tt")
+                        || line.starts_with("State:\tT")
+                        || (line.starts_with("TracerPid:") && line != "TracerPid:\t0")
+                })
+            })
+            .map(|(tid, status)| format!("{tid}: {}", status.lines().nth(2).unwrap_or_default()))
+            .collect()
+    }
+
+    /// The bytes of the vdso.
+    pub fn vdso(&self) -> Vec<u8> {
+        use std::os::unix::fs::FileExt;
+        let maps = self.mappings();
+        let line = maps.lines().find(|line| line.ends_with("[vdso]")).unwrap();
+        let (start, rest) = line.split_once('-').unwrap();
+        let parse = |text| u64::from_str_radix(text, 16).unwrap();
+        let (start, end) = (parse(start), parse(rest.split_once(' ').unwrap().0));
+        let mut bytes = vec![0; (end - start) as usize];
+        let memory = std::fs::File::open(format!("/proc/{}/mem", self.pid())).unwrap();
+        memory.read_exact_at(&mut bytes, start).unwrap();
+        bytes
     }
 
     pub fn threads(&self) -> Vec<i32> {

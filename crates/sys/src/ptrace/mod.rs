@@ -10,6 +10,7 @@
 mod error;
 mod raw;
 mod regs;
+mod restart;
 mod siginfo;
 mod stop;
 mod stopped;

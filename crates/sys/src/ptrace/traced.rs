@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
+use super::restart::spared;
 use super::{PtraceError, Stop, StoppedThread, raw};
 use crate::task::Tid;
 
@@ -165,11 +166,22 @@ impl Traced {
     /// Waits, at most to `deadline`, until the thread is stopped by [`interrupt`](Self::interrupt)
     /// or by a group stop. Signals it is about to receive on the way are handed to it, so that
     /// nothing is lost. On failure the thread is let go.
+    ///
+    /// Some calls (`epoll_wait`, `semtimedop`, `sigtimedwait`, sockets with timeouts: signal(7))
+    /// return a plain `EINTR` when the thread stops, although no handler ran. Their `rax` is set at
+    /// once to what makes the kernel restart them; only our death in the some ten microseconds
+    /// before shows in the program.
     pub fn into_stopped(mut self, deadline: Instant) -> Result<StoppedThread, PtraceError> {
         loop {
             let stop = self.wait(deadline)?;
             match stop {
-                Stop::Interrupt | Stop::Group(_) => return Ok(StoppedThread::new(self, stop)),
+                Stop::Interrupt | Stop::Group(_) => {
+                    let thread = StoppedThread::new(self, stop);
+                    if let Some(regs) = spared(&thread.regs()?) {
+                        thread.set_regs(&regs)?;
+                    }
+                    return Ok(thread);
+                }
                 Stop::Signal(signal) => self.resume(Resume::Continue(signal))?,
                 Stop::Syscall | Stop::Event(_) => self.resume(Resume::Continue(0))?,
                 Stop::Exited(_) | Stop::Killed(_) => {
