@@ -196,3 +196,78 @@ where
     let message = T::Message::decode(section.bytes).map_err(|e| invalid(e.to_string()))?;
     T::from_wire(message).map(Some).map_err(|e| invalid(e.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::IndexFile;
+
+    fn key() -> LineKey {
+        LineKey::new([3; 32])
+    }
+
+    fn manifest() -> Manifest {
+        let index = IndexFile { name: "index".to_owned(), ..IndexFile::default() };
+        let summary = Summary { tool_version: "0.1.0".to_owned(), ..Summary::default() };
+        let files = Files { index, ..Files::default() };
+        Manifest { files, summary, ..Manifest::default() }
+    }
+
+    /// A manifest whose sections went through `change`, correct in every checksum.
+    fn changed(change: impl FnOnce(&mut Vec<Section<'_>>)) -> Result<Manifest, FormatError> {
+        let manifest = manifest();
+        let instance = message_bytes(&manifest.instance, section::INSTANCE).unwrap();
+        let plan = message_bytes(&manifest.plan, section::PLAN).unwrap();
+        let files = message_bytes(&manifest.files, section::FILES).unwrap();
+        let summary = message_bytes(&manifest.summary, section::SUMMARY).unwrap();
+        let mut sections = vec![
+            Section::new(section::INSTANCE, &instance),
+            Section::new(section::PLAN, &plan),
+            Section::new(section::FILES, &files),
+            Section::new(section::SUMMARY, &summary),
+        ];
+        change(&mut sections);
+        Manifest::decode(&manifest.assemble(&key(), &sections).unwrap(), &key())
+    }
+
+    const LATER: Section<'_> =
+        Section { code: 99, name: "later", version: 7, required: false, bytes: b"whatever" };
+
+    #[test]
+    fn unknown_optional_sections_are_skipped() {
+        assert_eq!(changed(|_| {}), Ok(manifest()));
+        assert_eq!(changed(|sections| sections.insert(0, LATER)), Ok(manifest()));
+        // A later version of an optional section is as good as none.
+        let without = Manifest { summary: Summary::default(), ..manifest() };
+        assert_eq!(changed(|sections| sections[3].version = 2), Ok(without.clone()));
+        assert_eq!(changed(|sections| sections.truncate(3)), Ok(without));
+    }
+
+    #[test]
+    fn unknown_required_sections_are_refused_by_name() {
+        let refused = changed(|sections| sections.push(Section { required: true, ..LATER }));
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "section \"later\" (kind 99, version 7) is required and not known to this program: \
+             use a newer one"
+        );
+        let refused = changed(|sections| sections[0].version = 2).unwrap_err().to_string();
+        assert!(refused.starts_with("section \"instance\" (kind 1, version 2)"), "{refused}");
+    }
+
+    #[test]
+    fn sections_are_there_once() {
+        let refused = changed(|sections| drop(sections.remove(1)));
+        assert_eq!(refused, Err(FormatError::MissingSection { name: "plan" }));
+        let refused = changed(|sections| sections.push(LATER)).map(|_| ());
+        assert_eq!(refused, Ok(()));
+        let refused = changed(|sections| sections.push(sections[0]));
+        assert!(matches!(refused, Err(FormatError::Invalid { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn sections_that_are_no_messages_are_refused() {
+        let refused = changed(|sections| sections[0].bytes = b"\xff\xff\xff");
+        assert!(matches!(refused, Err(FormatError::Invalid { .. })), "{refused:?}");
+    }
+}

@@ -1,0 +1,201 @@
+//! The index finds what was put into it, and frames and plans are brought together.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use codec::FRAME_PAGES_MAX;
+use common::key;
+use mem::{MemoryId, PageIndex, PageRange, PageSet};
+use plan::{Extent, Plan, Tier, Treatment};
+use proptest::prelude::*;
+use rekindle_image::{
+    CheckpointId, DataFile, Files, Frame, FrameHash, FrameSource, Index, IndexFile, LayoutError,
+    arrange, encode_index,
+};
+
+const MEMORIES: [MemoryId; 3] = [MemoryId::Private(0), MemoryId::Private(7), MemoryId::Shared(0)];
+
+fn frame(memory: MemoryId, pages: PageRange) -> Frame {
+    Frame {
+        memory,
+        pages,
+        tier: Tier::Critical,
+        treatment: Treatment::Raw,
+        source: FrameSource::Here,
+        file: 0,
+        offset_bytes: pages.start.0 * 4096,
+        stored_bytes: u32::try_from(pages.bytes()).unwrap(),
+        load_order: 0,
+        hash: FrameHash([u8::try_from(pages.start.0 % 251).unwrap(); 16]),
+        stored_crc32c: 5,
+    }
+}
+
+/// Sets of pages of three memories.
+fn sets() -> impl Strategy<Value = Vec<(MemoryId, PageSet)>> {
+    let set = proptest::collection::vec((0u64..400, 1u64..40), 0..12).prop_map(|runs| {
+        runs.into_iter().map(|(start, count)| PageRange::new(start, start + count)).collect()
+    });
+    proptest::collection::vec(set, 3).prop_map(|sets| MEMORIES.into_iter().zip(sets).collect())
+}
+
+fn frames(sets: &[(MemoryId, PageSet)]) -> Vec<Frame> {
+    let runs = sets.iter().flat_map(|(memory, set)| set.runs().iter().map(|run| (*memory, *run)));
+    runs.flat_map(|(memory, run)| {
+        run.aligned_chunks(FRAME_PAGES_MAX).map(move |pages| frame(memory, pages))
+    })
+    .collect()
+}
+
+fn decode(frames: &[Frame]) -> Index {
+    let id = CheckpointId(7);
+    let bytes = encode_index(id, frames).unwrap();
+    let files = Files {
+        index: IndexFile::new("index", &bytes, &key()),
+        data: vec![DataFile { name: "pages".to_owned(), length_bytes: 1 << 40 }],
+        parents: Vec::new(),
+    };
+    Index::decode(bytes, id, &files, &key()).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn every_page_is_found_and_no_other(sets in sets()) {
+        let frames = arrange(frames(&sets), &Plan::everything(&sets, Treatment::Raw)).unwrap();
+        let index = decode(&frames);
+        prop_assert_eq!(index.len(), frames.len());
+        prop_assert_eq!(&index.frames().collect::<Vec<_>>(), &frames);
+        for (memory, set) in &sets {
+            prop_assert_eq!(&index.pages(*memory), set);
+            for page in (0..450).map(PageIndex) {
+                let found = index.find(*memory, page);
+                prop_assert_eq!(found.is_some(), set.contains(page));
+                let fits = |f: Frame| f.memory == *memory && f.pages.contains(page);
+                prop_assert!(found.is_none_or(fits));
+            }
+            let wanted = PageRange::new(100, 217);
+            let expected: Vec<Frame> = frames
+                .iter()
+                .filter(|f| f.memory == *memory && f.pages.intersect(wanted).is_some())
+                .copied()
+                .collect();
+            prop_assert_eq!(index.overlapping(*memory, wanted).collect::<Vec<_>>(), expected);
+        }
+        let memories: Vec<MemoryId> =
+            sets.iter().filter(|(_, set)| !set.is_empty()).map(|(memory, _)| *memory).collect();
+        prop_assert_eq!(index.memories(), memories);
+    }
+
+    /// Frames that were put in any order come out sorted, with the order of their extents.
+    #[test]
+    fn arranging_gives_tier_and_order(
+        sets in sets(),
+        seed in any::<u64>(),
+    ) {
+        let mut put = frames(&sets);
+        let mut random = seed | 1;
+        put.sort_by_cached_key(|_| { random = random.wrapping_mul(6_364_136_223_846_793_005); random });
+        // Extents of 5 pages: frames straddle them.
+        let mut extents = Vec::new();
+        for (memory, set) in &sets {
+            for pages in set.runs().iter().flat_map(|run| run.aligned_chunks(5)) {
+                let load_order = u32::try_from((pages.start.0 * 37) % 101).unwrap();
+                extents.push(Extent {
+                    memory: *memory,
+                    pages,
+                    tier: if load_order < 50 { Tier::Critical } else { Tier::Warm },
+                    treatment: Treatment::Raw,
+                    load_order,
+                    reason: String::new(),
+                });
+            }
+        }
+        let plan = Plan { extents };
+        let arranged = arrange(put, &plan).unwrap();
+        let mut soonest: BTreeMap<(MemoryId, u64), u32> = BTreeMap::new();
+        for extent in &plan.extents {
+            for page in extent.pages.start.0..extent.pages.end.0 {
+                soonest.insert((extent.memory, page), extent.load_order);
+            }
+        }
+        for frame in &arranged {
+            let pages = frame.pages.start.0..frame.pages.end.0;
+            let expected = pages.map(|page| soonest[&(frame.memory, page)]).min().unwrap();
+            prop_assert_eq!(frame.load_order, expected);
+            prop_assert_eq!(frame.tier == Tier::Critical, expected < 50);
+        }
+        encode_index(CheckpointId(1), &arranged).unwrap();
+    }
+}
+
+fn extent(pages: PageRange, treatment: Treatment) -> Extent {
+    let memory = MemoryId::Private(0);
+    let reason = String::new();
+    Extent { memory, pages, tier: Tier::Warm, treatment, load_order: 3, reason }
+}
+
+#[test]
+fn plans_and_pages_that_do_not_fit_are_refused() {
+    let memory = MemoryId::Private(0);
+    let put = |start, end| frame(memory, PageRange::new(start, end));
+    let plan = |extents: Vec<Extent>| Plan { extents };
+    let raw = |start, end| extent(PageRange::new(start, end), Treatment::Raw);
+    let check = |frames: Vec<Frame>, plan: Plan| arrange(frames, &plan).unwrap_err();
+
+    let twice = check(vec![put(0, 4), put(3, 5)], plan(vec![raw(0, 8)]));
+    assert_eq!(twice, LayoutError::Twice { memory, pages: PageRange::new(3, 5) });
+    let twice = check(vec![], plan(vec![raw(0, 8), raw(7, 9)]));
+    assert_eq!(twice, LayoutError::PlannedTwice { memory, pages: PageRange::new(7, 9) });
+    let unplanned = check(vec![put(0, 4)], plan(vec![raw(0, 3)]));
+    assert_eq!(unplanned, LayoutError::NotPlanned { memory, pages: PageRange::new(3, 4) });
+    let unplanned = check(vec![put(0, 4)], plan(vec![raw(0, 1), raw(2, 4)]));
+    assert_eq!(unplanned, LayoutError::NotPlanned { memory, pages: PageRange::new(1, 4) });
+    let excluded = extent(PageRange::new(2, 4), Treatment::Excluded);
+    let leaked = check(vec![put(0, 4)], plan(vec![raw(0, 2), excluded]));
+    assert_eq!(leaked, LayoutError::NotPlanned { memory, pages: PageRange::new(2, 4) });
+    let treatment = Treatment::Raw;
+    let lost = check(vec![put(0, 4)], plan(vec![raw(0, 8)]));
+    assert_eq!(lost, LayoutError::NotPut { memory, pages: PageRange::new(4, 8), treatment });
+    let lost = check(vec![put(0, 2), put(5, 8)], plan(vec![raw(0, 8)]));
+    assert_eq!(lost, LayoutError::NotPut { memory, pages: PageRange::new(2, 5), treatment });
+}
+
+#[test]
+fn zero_extents_need_not_be_put_and_others_leave_nothing() {
+    let plan = Plan {
+        extents: vec![
+            extent(PageRange::new(0, 8), Treatment::Raw),
+            extent(PageRange::new(8, 40), Treatment::Zero),
+            extent(PageRange::new(40, 90), Treatment::File),
+        ],
+    };
+    let put = vec![frame(MemoryId::Private(0), PageRange::new(0, 8))];
+    let arranged = arrange(put, &plan).unwrap();
+    let ranges: Vec<(u64, u64)> =
+        arranged.iter().map(|f| (f.pages.start.0, f.pages.end.0)).collect();
+    assert_eq!(ranges, [(0, 8), (8, 16), (16, 32), (32, 40)]);
+    assert!(arranged[1..].iter().all(|f| f.treatment == Treatment::Zero && f.load_order == 3));
+    decode(&arranged);
+}
+
+#[test]
+fn frames_without_sense_are_not_written() {
+    let memory = MemoryId::Private(0);
+    let good = frame(memory, PageRange::new(0, 16));
+    let bad = [
+        Frame { pages: PageRange::new(15, 17), stored_bytes: 8192, ..good },
+        Frame { pages: PageRange::new(3, 3), stored_bytes: 0, ..good },
+        Frame { stored_bytes: 65535, ..good },
+        Frame { treatment: Treatment::Zero, ..good },
+        Frame { treatment: Treatment::Lz4, stored_bytes: 65537, ..good },
+        Frame { pages: PageRange::new(1 << 52, (1 << 52) + 16), ..good },
+    ];
+    for frame in bad {
+        let refused = encode_index(CheckpointId(1), &[frame]);
+        assert!(matches!(refused, Err(LayoutError::Invalid { .. })), "{frame:?}");
+    }
+    let twice = encode_index(CheckpointId(1), &[good, good]);
+    assert!(matches!(twice, Err(LayoutError::Twice { .. })));
+}
