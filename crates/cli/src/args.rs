@@ -272,7 +272,8 @@ pub(crate) enum Part {
 fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| "write a number and a unit: 90s, 5m".to_owned())?;
+    let number: f64 =
+        number.parse().map_err(|_| "write a number and a unit: 90s, 5m".to_owned())?;
     let seconds = match unit {
         "us" => number / 1e6,
         "ms" => number / 1e3,

@@ -275,7 +275,7 @@ fn compare(client: &mut Client, fill: &Fill) -> anyhow::Result<u64> {
         client.flush()?;
         for index in next..end {
             match client.receive()? {
-                Reply::Bulk(Some(value)) if value == fill.value(index) => {}
+                Reply::Bulk(value) if value == fill.value(index) => {}
                 _ => bail!("key {index} has a wrong value"),
             }
         }

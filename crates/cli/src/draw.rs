@@ -118,8 +118,10 @@ pub(crate) fn list(rows: &[ListRow]) -> String {
     if rows.is_empty() {
         return "no checkpoints\n".to_owned();
     }
-    let mut text =
-        format!("{:<16}  {:<12}  {:<20}  {:>9}  {:>9}\n", "ID", "INSTANCE", "MADE", "PAGES", "STORED");
+    let mut text = format!(
+        "{:<16}  {:<12}  {:<20}  {:>9}  {:>9}\n",
+        "ID", "INSTANCE", "MADE", "PAGES", "STORED"
+    );
     for row in rows {
         text.push_str(&format!(
             "{:<16}  {:<12}  {:<20}  {:>9}  {:>9}\n",
@@ -208,7 +210,10 @@ pub(crate) fn inspect(report: &InspectReport) -> String {
         ));
     }
     for row in report.maps.iter().flatten() {
-        text.push_str(&format!("{:>18}-{:<18} {} {}\n", row.start, row.end, row.permissions, row.what));
+        text.push_str(&format!(
+            "{:>18}-{:<18} {} {}\n",
+            row.start, row.end, row.permissions, row.what
+        ));
     }
     for row in report.fds.iter().flatten() {
         text.push_str(&format!(

@@ -167,12 +167,15 @@ fn with_store(mut context: Context, directory: Option<PathBuf>) -> Context {
 }
 
 fn externals(descriptors: &Descriptors) -> Result<Vec<(i32, engine::ExternalPolicy)>, ExitCode> {
-    descriptors.external.iter().map(|text| engine::parse_external(text)).collect::<Result<_, _>>().map_err(
-        |error| {
+    descriptors
+        .external
+        .iter()
+        .map(|text| engine::parse_external(text))
+        .collect::<Result<_, _>>()
+        .map_err(|error| {
             eprintln!("rekindle: failed to {error}");
             exit(ExitClass::Usage)
-        },
-    )
+        })
 }
 
 fn check(

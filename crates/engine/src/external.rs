@@ -32,9 +32,7 @@ pub fn parse_external(text: &str) -> Result<(i32, ExternalPolicy), ExternalError
 
 /// The text is no policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "read `--external {text}`: write fd=N:inherit, fd=N:null, fd=N:close or fd=N:reopen:PATH"
-)]
+#[error("read `--external {text}`: write fd=N:inherit, fd=N:null, fd=N:close or fd=N:reopen:PATH")]
 pub struct ExternalError {
     text: String,
 }

@@ -26,3 +26,10 @@ pub(crate) fn memory_available_bytes() -> Option<u64> {
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
+
+/// CPU time of this process so far.
+pub(crate) fn own_cpu_time() -> std::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+    std::time::Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanos)
+}

@@ -5,24 +5,37 @@
 //! Read next: [`phase`], then one verb.
 #![forbid(unsafe_code)]
 
+mod check;
+mod checkpoint;
+mod checkpoint_error;
 pub mod events;
 mod external;
 mod failure;
 mod host;
+mod host_check;
 pub mod phase;
 pub mod registry;
 pub mod report;
 mod resume;
+mod run;
 mod settings;
 mod shelf;
 mod staging;
+mod target_name;
 
 pub use ::resume::{Exit, ExternalPolicy, FilesPolicy, Options as ResumeOptions, PidPolicy};
+pub use check::{CheckReport, KindRow, TargetRow, check};
+pub use checkpoint::{CheckpointRequest, checkpoint};
+pub use checkpoint_error::CheckpointError;
 pub use external::{ExternalError, parse_external};
 pub use failure::{ExitClass, VerbError};
+pub use host_check::HostRow;
 pub use resume::{ResumeRequest, ResumeVerbError, Revived, resume};
+pub use run::{RunError, run};
 pub use settings::{Settings, default_store};
 pub use shelf::{
     ExtentRow, FdRow, InspectReport, ListRow, MapRow, Part, PruneReport, ShelfError, ThreadRow,
     VerifyReport, inspect, list, prune, verify,
 };
+pub use sys::interrupt::catch_interrupts;
+pub use target_name::TargetError;

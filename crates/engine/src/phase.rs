@@ -34,7 +34,9 @@ pub struct PhaseTime {
 #[non_exhaustive]
 pub enum Stopped {
     /// The verb's time was up.
-    #[error("finish in time: {phase} was still running after {after_ms} ms; allow more with --timeout")]
+    #[error(
+        "finish in time: {phase} was still running after {after_ms} ms; allow more with --timeout"
+    )]
     TimedOut {
         /// The phase.
         phase: &'static str,

@@ -104,8 +104,7 @@ impl Registry {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let holder = fs::read_to_string(&path).unwrap_or_default();
-                let holder =
-                    if holder.is_empty() { "another rekindle".to_owned() } else { holder };
+                let holder = if holder.is_empty() { "another rekindle".to_owned() } else { holder };
                 return Err(RegistryError::Busy { instance: instance.to_string(), holder });
             }
             Err(errno) => return Err(io(errno.into())),

@@ -48,9 +48,8 @@ pub fn run(command: &[OsString]) -> Result<Exit, RunError> {
     let name = command.first().map(|c| c.to_string_lossy().into_owned()).unwrap_or_default();
     let start = |cause| RunError::Start { command: name.clone(), cause };
     let wait = |cause| RunError::Wait { command: name.clone(), cause };
-    let (program, arguments) = command
-        .split_first()
-        .ok_or_else(|| start(io::Error::from(io::ErrorKind::InvalidInput)))?;
+    let (program, arguments) =
+        command.split_first().ok_or_else(|| start(io::Error::from(io::ErrorKind::InvalidInput)))?;
     sys::supervise::catch_signals_for_program().map_err(wait)?;
     let mut child = Command::new(program).args(arguments).spawn().map_err(start)?;
     if let Ok(pid) = i32::try_from(child.id()) {

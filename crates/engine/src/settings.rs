@@ -21,9 +21,9 @@ pub struct Settings {
 /// The store of whoever runs this: `$XDG_STATE_HOME/rekindle`, or `~/.local/state/rekindle`, or
 /// for users without a home `/var/lib/rekindle`.
 pub fn default_store() -> PathBuf {
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(|| {
-        std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"))
-    });
+    let state = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state")));
     state.filter(|p| p.is_absolute()).unwrap_or_else(|| PathBuf::from("/var/lib")).join("rekindle")
 }
 

@@ -114,7 +114,12 @@ mod tests {
     struct Kept(Mutex<BTreeMap<(MemoryId, u64), u8>>);
 
     impl PageSink for Kept {
-        fn put(&self, memory: MemoryId, pages: PageRange, bytes: &[u8]) -> Result<(), PageSinkError> {
+        fn put(
+            &self,
+            memory: MemoryId,
+            pages: PageRange,
+            bytes: &[u8],
+        ) -> Result<(), PageSinkError> {
             let mut kept = self.0.lock().unwrap();
             for (page, chunk) in (pages.start.0..).zip(bytes.chunks(4096)) {
                 assert!(chunk.iter().all(|b| *b == chunk[0]));
@@ -136,10 +141,10 @@ mod tests {
         }
         assert_eq!(kept.0.lock().unwrap().len(), 700 - 512);
         let limit = std::time::Duration::from_secs(60);
-        let drained = Phases::new(&Silent, None).run(
-            Phase { name: "drain", limit, undo: "none" },
-            |watch| staging.drain(2, 0, watch, &|_| {}),
-        );
+        let drained = Phases::new(&Silent, None)
+            .run(Phase { name: "drain", limit, undo: "none" }, |watch| {
+                staging.drain(2, 0, watch, &|_| {})
+            });
         drained.unwrap();
         let kept = kept.0.lock().unwrap();
         assert_eq!(kept.len(), 700);

@@ -1,0 +1,147 @@
+//! How `checkpoint` and `check` fail.
+
+use std::io;
+
+use capture::{CopyError, LookError, StateError};
+use process::{Blocker, StateKind};
+use store::{StoreError, WriteError};
+use target::FreezeError;
+
+use crate::failure::{ExitClass, VerbError};
+use crate::phase::Stopped;
+use crate::registry::RegistryError;
+use crate::report::{BlockerReport, Outcome};
+use crate::shelf::store_class;
+use crate::staging::DrainError;
+use crate::target_name::TargetError;
+
+/// Why no checkpoint was taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// There is nothing to work on.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Increments are not there yet.
+    #[error(
+        "build on checkpoint {0}: this version writes full checkpoints only; use --parent none"
+    )]
+    NoIncrements(String),
+    /// Another verb is at work on the instance.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The instance could not be looked at.
+    #[error(transparent)]
+    Look(#[from] LookError),
+    /// Things stand in the way.
+    #[error("checkpoint it as it is: {} things stand in the way", .0.len())]
+    Blocked(Vec<Blocker>),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The threads could not be stopped.
+    #[error(transparent)]
+    Freeze(#[from] FreezeError),
+    /// The state could not be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The pages could not be listed.
+    #[error("list the pages to copy: {0}")]
+    Pages(#[from] mem::PageSourceError),
+    /// The pages could not be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// The staged pages could not be written.
+    #[error("write staged pages: {0}")]
+    Drain(String),
+    /// Files that the instance has open for writing could not be synced.
+    #[error("sync the files that the program writes: {0}")]
+    SyncFiles(io::Error),
+    /// Given up.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The checkpoint is published but the instance did not end.
+    #[error("end the program: {cause}; its checkpoint {id} is safe")]
+    NotEnded {
+        /// The checkpoint.
+        id: String,
+        /// Why.
+        cause: String,
+    },
+}
+
+impl From<DrainError> for CheckpointError {
+    fn from(error: DrainError) -> Self {
+        match error {
+            DrainError::Stopped(stopped) => Self::Stopped(stopped),
+            other => Self::Drain(other.to_string()),
+        }
+    }
+}
+
+impl VerbError for CheckpointError {
+    fn class(&self) -> ExitClass {
+        match self {
+            Self::Target(error) => target_class(error),
+            Self::NoIncrements(_) => ExitClass::Usage,
+            Self::Registry(_) => ExitClass::Blocked,
+            Self::Blocked(list) if list.iter().all(|b| b.kind == StateKind::Permission) => {
+                ExitClass::NotPermitted
+            }
+            Self::Blocked(_) | Self::State(StateError::Blocked(_)) => ExitClass::Blocked,
+            Self::Store(error) => store_class(error),
+            Self::Stopped(Stopped::TimedOut { .. }) => ExitClass::TimedOut,
+            Self::Freeze(error) if error.is_transient() => ExitClass::TimedOut,
+            Self::NotEnded { .. } => ExitClass::Partial,
+            Self::Look(_)
+            | Self::Write(_)
+            | Self::Freeze(_)
+            | Self::State(_)
+            | Self::Pages(_)
+            | Self::Copy(_)
+            | Self::Drain(_)
+            | Self::SyncFiles(_)
+            | Self::Stopped(_) => ExitClass::RolledBack,
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Target(_)
+            | Self::NoIncrements(_)
+            | Self::Registry(_)
+            | Self::Look(_)
+            | Self::Blocked(_)
+            | Self::Store(_) => Outcome::Refused,
+            Self::NotEnded { .. } => Outcome::Running,
+            _ => Outcome::RolledBack,
+        }
+    }
+
+    fn blockers(&self) -> Vec<BlockerReport> {
+        match self {
+            Self::Blocked(list) | Self::State(StateError::Blocked(list)) => {
+                list.iter().map(BlockerReport::from).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// What a target that cannot be had means for the exit code.
+fn target_class(error: &TargetError) -> ExitClass {
+    use target::OpenError;
+    match error {
+        TargetError::NotATarget(_)
+        | TargetError::NotRunning(_)
+        | TargetError::Open(OpenError::NoSuchProcess { .. } | OpenError::NotAProcess { .. }) => {
+            ExitClass::Usage
+        }
+        TargetError::Open(OpenError::Proc(_)) => ExitClass::NotPermitted,
+        TargetError::Open(_) => ExitClass::Blocked,
+        TargetError::NoIdentity(_) => ExitClass::Unexpected,
+    }
+}
