@@ -1,2 +1,38 @@
-//! See docs/ARCHITECTURE.md.
+//! Live instance to values and pages.
+//!
+//! [`look`] learns everything that can be learned without stopping the program, and lists every
+//! blocker at once. [`state`] reads a frozen program completely, as a `process::Instance`, and
+//! opens its memory. [`copy`] moves its pages to a `mem::PageSink` from several threads. The
+//! program is the same afterwards, bit for bit.
+//!
+//! This room decides nothing: what is refused follows from the list of kinds of state in
+//! `process`, and what may differ is stated by [`Options`]. It writes nowhere and knows no
+//! format. Read next: `survey`, then `state`.
 #![forbid(unsafe_code)]
+
+mod binary;
+mod copy;
+mod credentials;
+mod descriptors;
+mod findings;
+mod group;
+mod host;
+mod injected;
+mod inspect;
+mod objects;
+mod options;
+mod outside;
+mod parent;
+mod space;
+mod state;
+mod survey;
+mod sync;
+mod thread;
+
+pub use copy::{Copied, CopyError, PageList, copy, pages};
+pub use descriptors::DescriptorError;
+pub use inspect::LookError;
+pub use options::{Options, TcpPolicy};
+pub use state::{Captured, StateError, state};
+pub use survey::{Survey, look};
+pub use sync::sync_writable_files;

@@ -1,7 +1,7 @@
 //! Calls on open files that the standard library has no name for.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -25,20 +25,64 @@ pub fn next_data(file: impl AsFd, from: u64) -> io::Result<Option<(u64, u64)>> {
     Ok(Some((start, end)))
 }
 
-/// The bytes a pipe can hold (`F_GETPIPE_SZ`).
-///
-/// # Errors
-/// What fcntl(2) says.
-pub fn pipe_capacity(pipe: impl AsFd) -> io::Result<u64> {
-    Ok(rustix::pipe::fcntl_getpipe_size(pipe)? as u64)
-}
-
 /// The seals of a memfd (`F_GET_SEALS`).
 ///
 /// # Errors
 /// `EINVAL` for a file that cannot be sealed.
 pub fn seals(file: impl AsFd) -> io::Result<u32> {
     Ok(rustix::fs::fcntl_get_seals(file)?.bits())
+}
+
+/// Writes everything of the file system that `file` lies on to its device (`syncfs(2)`).
+///
+/// # Errors
+/// What the kernel says, errors of earlier writes included.
+pub fn sync_file_system(file: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(file)?)
+}
+
+/// The device number of the kernel's own tmpfs, on which memfds, shared anonymous memory and
+/// System V shared memory lie.
+///
+/// # Errors
+/// What memfd_create(2) says.
+pub fn kernel_tmpfs_device() -> io::Result<u64> {
+    let file = rustix::fs::memfd_create("probe", rustix::fs::MemfdFlags::CLOEXEC)?;
+    Ok(rustix::fs::fstat(file)?.st_dev)
+}
+
+/// Who is told of a file's readiness by a signal (`F_GETOWN_EX`): the kind (`F_OWNER_TID` 0,
+/// `F_OWNER_PID` 1, `F_OWNER_PGRP` 2) and the id, in our pid namespace; `None` when nobody is.
+///
+/// # Errors
+/// What fcntl(2) says.
+pub fn signal_owner(file: impl AsFd) -> io::Result<Option<(i32, i32)>> {
+    const F_GETOWN_EX: i32 = 16;
+    #[repr(C)]
+    struct Owner {
+        kind: i32,
+        pid: i32,
+    }
+    let mut owner = Owner { kind: 0, pid: 0 };
+    // SAFETY: F_GETOWN_EX writes one `struct f_owner_ex`, two ints, to a live struct.
+    let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), F_GETOWN_EX, &raw mut owner) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((owner.pid != 0).then_some((owner.kind, owner.pid)))
+}
+
+/// The signal sent instead of `SIGIO` (`F_GETSIG`); 0 is `SIGIO` itself.
+///
+/// # Errors
+/// What fcntl(2) says.
+pub fn owner_signal(file: impl AsFd) -> io::Result<i32> {
+    const F_GETSIG: i32 = 11;
+    // SAFETY: F_GETSIG takes no argument.
+    match unsafe { libc::fcntl(file.as_fd().as_raw_fd(), F_GETSIG) } {
+        signal @ 0.. => Ok(signal),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 #[cfg(test)]

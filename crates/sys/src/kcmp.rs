@@ -55,11 +55,19 @@ pub fn compare_files(a: Tid, fd_a: i32, b: Tid, fd_b: i32) -> io::Result<Orderin
 }
 
 /// Whether descriptor `fd` of `task` is the file that the epoll instance `epoll_fd` of `task`
-/// watches under the number `target_fd`. (The watched file stays when the number is reused.)
+/// watches under the number `target_fd`. A watched file stays on the list when its number is
+/// reused, so that several may stand under one number: `occurrence` counts them from 0, in the
+/// order of fdinfo.
 ///
 /// # Errors
 /// As for [`compare_files`], and `ENOENT` when the epoll instance watches nothing under it.
-pub fn watches_file(task: Tid, fd: i32, epoll_fd: i32, target_fd: i32) -> io::Result<bool> {
+pub fn watches_file(
+    task: Tid,
+    fd: i32,
+    epoll_fd: i32,
+    target_fd: i32,
+    occurrence: u32,
+) -> io::Result<bool> {
     #[repr(C)]
     struct Slot {
         epoll_fd: u32,
@@ -67,7 +75,8 @@ pub fn watches_file(task: Tid, fd: i32, epoll_fd: i32, target_fd: i32) -> io::Re
         offset: u32,
     }
     let unsigned = |n: i32| u32::try_from(n).map_err(|_| io::Error::from_raw_os_error(libc::EBADF));
-    let slot = Slot { epoll_fd: unsigned(epoll_fd)?, target_fd: unsigned(target_fd)?, offset: 0 };
+    let slot =
+        Slot { epoll_fd: unsigned(epoll_fd)?, target_fd: unsigned(target_fd)?, offset: occurrence };
     let address = i64::try_from((&raw const slot).addr()).map_err(io::Error::other)?;
     // KCMP_EPOLL_TFD (Linux >= 4.13); `slot` lives through the call.
     Ok(kcmp(task, task, 7, i64::from(fd), address)? == Some(Ordering::Equal))
@@ -116,7 +125,7 @@ mod tests {
         epoll::add(&ep, &a, epoll::EventData::new_u64(7), epoll::EventFlags::IN).unwrap();
         let copy = a.try_clone().unwrap();
         let watches = |fd: &std::os::fd::OwnedFd, target: i32| {
-            watches_file(me, fd.as_raw_fd(), ep.as_raw_fd(), target).unwrap()
+            watches_file(me, fd.as_raw_fd(), ep.as_raw_fd(), target, 0).unwrap()
         };
         let number = a.as_raw_fd();
         assert!(watches(&a, number) && watches(&copy, number));

@@ -20,4 +20,5 @@ pub mod seccomp;
 pub mod sock_diag;
 pub mod socket;
 pub mod supervise;
+pub mod sysvipc;
 pub mod task;

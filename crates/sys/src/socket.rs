@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// The bytes of a socket option, see getsockopt(2). `bytes_max` is the longest value asked for.
 ///
@@ -43,6 +43,47 @@ pub fn option_int(socket: impl AsFd, level: i32, name: i32) -> io::Result<i32> {
     let bytes = option_bytes(socket, level, name, size_of::<i32>())?;
     let bytes = bytes.try_into().map_err(|_| io::Error::other("the option is not an int"))?;
     Ok(i32::from_ne_bytes(bytes))
+}
+
+/// Whether a filter program is attached to the socket (`SO_ATTACH_FILTER`, `SO_ATTACH_BPF`).
+///
+/// # Errors
+/// What getsockopt(2) says.
+pub fn has_filter(socket: impl AsFd) -> io::Result<bool> {
+    let mut instructions: libc::socklen_t = 0;
+    // SAFETY: with a length of zero the kernel writes no value, only the number of instructions
+    // to the live length.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_GET_FILTER,
+            std::ptr::null_mut(),
+            &raw mut instructions,
+        )
+    };
+    if result == 0 {
+        return Ok(instructions != 0);
+    }
+    match io::Error::last_os_error() {
+        // An eBPF program cannot be read back.
+        cause if cause.raw_os_error() == Some(libc::EACCES) => Ok(true),
+        cause => Err(cause),
+    }
+}
+
+/// A new socket that nobody else has, to compare options with.
+///
+/// # Errors
+/// What socket(2) says.
+pub fn fresh(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes three integers.
+    let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just returned this descriptor to us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The address the socket is bound to, as the kernel's `struct sockaddr_*` bytes.
@@ -199,5 +240,7 @@ mod tests {
         assert_eq!(option_int(&listener, libc::SOL_SOCKET, libc::SO_ACCEPTCONN).unwrap(), 1);
         assert_eq!(local_address(&listener).unwrap().len(), size_of::<libc::sockaddr_in>());
         assert_eq!(peer_address(&listener).unwrap(), None);
+        assert!(!has_filter(&listener).unwrap());
+        assert!(fresh(libc::AF_INET, libc::SOCK_DGRAM, 0).is_ok());
     }
 }

@@ -1,5 +1,6 @@
 //! Stopping every thread of a process.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use sys::proc::ProcError;
@@ -207,6 +208,33 @@ impl<'p> Frozen<'p> {
     /// When the first thread was asked to stop.
     pub fn since(&self) -> Instant {
         self.since
+    }
+
+    /// Ends the process for good (`SIGKILL`) and waits until it has ended, at most to
+    /// `deadline`. It never runs again.
+    ///
+    /// # Errors
+    /// When the signal cannot be sent or the process does not end in time.
+    pub fn end(mut self, deadline: Instant) -> io::Result<()> {
+        self.process.pidfd().send_signal(libc::SIGKILL)?;
+        // We are told of every end first, and the parent only when we have listened: of the
+        // first thread last, because it is not over before the others are.
+        for thread in self.threads.iter_mut().rev() {
+            loop {
+                match thread.wait(deadline) {
+                    // A stop that was on its way when the signal came.
+                    Ok(_) => {}
+                    Err(PtraceError::Ended { .. } | PtraceError::Gone { .. }) => break,
+                    Err(PtraceError::Timeout { .. }) => {
+                        let why = "it was killed and has not ended yet; a thread may be in \
+                                   uninterruptible sleep";
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+                    }
+                    Err(cause) => return Err(io::Error::other(cause)),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Lets every thread run on and says how long the freeze lasted. The same happens on drop.

@@ -113,6 +113,16 @@ impl Memory {
         Ok(memory)
     }
 
+    /// The runs of guard pages in `range` (`MADV_GUARD_INSTALL`).
+    ///
+    /// # Errors
+    /// When the page tables cannot be read.
+    pub fn guards(&self, range: AddrRange) -> Result<Vec<AddrRange>, MemoryError> {
+        let mut guards = Vec::new();
+        self.pagemap.scan(range, &ScanFilter::GUARDS, |region| guards.push(region.range))?;
+        Ok(guards)
+    }
+
     /// The process read.
     pub fn pid(&self) -> i32 {
         self.pid

@@ -243,6 +243,33 @@ impl ProcDir {
             .map_err(|cause| self.error(name, cause))
     }
 
+    /// stat(2) of the absolute `path` as the process sees it, below its own root directory. A
+    /// symbolic link at the end is not followed.
+    ///
+    /// # Errors
+    /// [`ProcError::Gone`] when nothing has that name.
+    pub fn stat_in_root(&self, path: &[u8]) -> Result<FileStat, ProcError> {
+        let name = || format!("root{}", String::from_utf8_lossy(path));
+        let root = self.open_file("root", OFlags::PATH)?;
+        let relative = path.strip_prefix(b"/").unwrap_or(path);
+        let relative = if relative.is_empty() { &b"."[..] } else { relative };
+        rustix::fs::statat(root, relative, AtFlags::SYMLINK_NOFOLLOW)
+            .map(|raw| FileStat::from_raw(&raw))
+            .map_err(|cause| self.error(&name(), cause))
+    }
+
+    /// The magic number of the file system that the file `name` lies on (`statfs(2)`).
+    ///
+    /// # Errors
+    /// When it is gone or not permitted.
+    pub fn file_system_magic(&self, name: &str) -> Result<u64, ProcError> {
+        let file = self.open_file(name, OFlags::PATH)?;
+        match rustix::fs::fstatfs(file) {
+            Ok(info) => Ok(info.f_type.cast_unsigned()),
+            Err(cause) => Err(self.error(name, cause)),
+        }
+    }
+
     /// The thread ids in `task`, ascending.
     ///
     /// # Errors

@@ -23,6 +23,13 @@ pub fn boot_id() -> Result<String, ProcError> {
     Ok(String::from_utf8_lossy(text.trim_ascii()).into_owned())
 }
 
+/// uname(2): the kernel's release and the host's name.
+pub fn system_names() -> (String, String) {
+    let system = rustix::system::uname();
+    let text = |name: &std::ffi::CStr| name.to_string_lossy().into_owned();
+    (text(system.release()), text(system.nodename()))
+}
+
 /// The first processor of `/proc/cpuinfo`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CpuInfo {

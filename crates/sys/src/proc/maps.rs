@@ -87,11 +87,23 @@ fn permissions(word: &[u8]) -> Option<(Protection, Sharing)> {
     Some((protection, sharing))
 }
 
-/// What smaps adds to a mapping. Sizes in bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A mapping as smaps lists it: the line of maps and what smaps adds. Sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmapsEntry {
     /// Where the mapping lies.
     pub range: AddrRange,
+    /// What it allows.
+    pub protection: Protection,
+    /// Private or shared.
+    pub sharing: Sharing,
+    /// Offset of its first byte in the file, in bytes. Meaningless without a file.
+    pub offset_bytes: u64,
+    /// Major and minor number of the file's device; 0, 0 without a file.
+    pub device: (u32, u32),
+    /// Inode number, 0 without a file.
+    pub inode: u64,
+    /// The last column: a path, a name in brackets, or nothing.
+    pub name: Vec<u8>,
     /// Resident in RAM.
     pub rss_bytes: u64,
     /// Resident and anonymous: written private pages.
@@ -110,6 +122,38 @@ pub struct SmapsEntry {
     pub vm_flags: Vec<[u8; 2]>,
 }
 
+impl SmapsEntry {
+    fn from_line(line: &MapsEntry<'_>) -> Self {
+        Self {
+            range: line.range,
+            protection: line.protection,
+            sharing: line.sharing,
+            offset_bytes: line.offset_bytes,
+            device: line.device,
+            inode: line.inode,
+            name: line.name(),
+            rss_bytes: 0,
+            anonymous_bytes: 0,
+            anon_huge_bytes: 0,
+            swap_bytes: 0,
+            locked_bytes: 0,
+            kernel_page_bytes: 0,
+            protection_key: 0,
+            vm_flags: Vec::new(),
+        }
+    }
+
+    /// Whether a file or a shared object is behind the mapping.
+    pub fn has_inode(&self) -> bool {
+        self.inode != 0 || self.device != (0, 0)
+    }
+
+    /// Whether the kernel listed the two-letter `flag`.
+    pub fn has_flag(&self, flag: &[u8; 2]) -> bool {
+        self.vm_flags.contains(flag)
+    }
+}
+
 /// Parses the text of `/proc/PID/smaps`.
 ///
 /// # Errors
@@ -124,7 +168,7 @@ pub fn parse_smaps(text: &[u8]) -> Result<Vec<SmapsEntry>, Malformed> {
             if open.is_some() {
                 return Err(Malformed::new("VmFlags before the next mapping", line));
             }
-            open = Some(SmapsEntry { range: entry(line)?.range, ..SmapsEntry::default() });
+            open = Some(SmapsEntry::from_line(&entry(line)?));
             continue;
         }
         let Some(current) = open.as_mut() else {

@@ -22,7 +22,7 @@ mod timers;
 pub use auxv::parse_auxv;
 pub use dir::{FileStat, ProcDir, ProcError, file_stat, pids};
 pub use fdinfo::{EpollTarget, FdDetail, FdInfo, TimerfdInfo, parse_fdinfo};
-pub use host::{CpuInfo, boot_id, parse_cpuinfo, read_global};
+pub use host::{CpuInfo, boot_id, parse_cpuinfo, read_global, system_names};
 pub use locks::{FileLock, LockKind, parse_lock, parse_locks};
 pub use maps::{MapsEntry, SmapsEntry, maps_entries, parse_smaps};
 pub use mounts::{CgroupMembership, Mount, parse_cgroup, parse_mountinfo};
@@ -31,3 +31,13 @@ pub use stat::{Stat, StatMemory, parse_stat};
 pub use status::{CapabilitySets, IdSet, RunState, Status, parse_status};
 pub use text::{Excerpt, Malformed};
 pub use timers::{PosixTimerInfo, TimerNotify, parse_timers};
+
+/// How files under `/proc` are opened.
+pub mod open_flags {
+    use rustix::fs::OFlags;
+
+    /// For reading, and without waiting for anybody (a lease that has to be broken).
+    pub const READ_WITHOUT_WAITING: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK);
+    /// Only to name the file.
+    pub const PATH: OFlags = OFlags::PATH;
+}

@@ -1,0 +1,244 @@
+//! Descriptors and what they refer to.
+//!
+//! Each open file description is one node however many descriptors refer to it, and each pipe
+//! and socket one node however many descriptions. The same code runs while the program runs, to
+//! find blockers, and at the freeze, to capture; only at the freeze are contents taken.
+
+mod epoll;
+mod file;
+mod other;
+mod pipe;
+mod slots;
+mod socket;
+mod socket_options;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use process::{
+    Description, DescriptionId, DescriptionKind, Descriptor, DescriptorTable, Pipe, Socket,
+    StateKind, Terminal,
+};
+use sys::proc::ProcError;
+use target::Process;
+
+use crate::Options;
+use crate::findings::Findings;
+use crate::objects::Objects;
+use crate::outside::{Link, Outside};
+use slots::Slot;
+
+/// What was read of the descriptors.
+#[derive(Debug, Default)]
+pub(crate) struct Descriptors {
+    pub(crate) table: DescriptorTable,
+    pub(crate) descriptions: Vec<Description>,
+    pub(crate) pipes: Vec<Pipe>,
+    pub(crate) sockets: Vec<Socket>,
+    pub(crate) terminals: Vec<Terminal>,
+}
+
+/// Why descriptors could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DescriptorError {
+    /// Something under `/proc`.
+    #[error(transparent)]
+    Proc(#[from] ProcError),
+    /// A descriptor of a frozen program could not be looked into.
+    #[error("look into descriptor {fd} ({name}): {cause}")]
+    Look {
+        /// The descriptor.
+        fd: i32,
+        /// What it refers to.
+        name: String,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// Descriptors could not be told apart.
+    #[error("compare descriptors with kcmp(2): {cause}; the kernel needs CONFIG_KCMP")]
+    Compare {
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// The sockets of the network namespace could not be listed.
+    #[error("list the unix sockets: {cause}")]
+    Sockets {
+        /// What the kernel said.
+        cause: io::Error,
+    },
+}
+
+/// What reading descriptors needs to know.
+pub(crate) struct Context<'a> {
+    pub(crate) process: &'a Process,
+    pub(crate) options: &'a Options,
+    /// Whether the program is frozen: contents are taken, and nothing may go away.
+    pub(crate) frozen: bool,
+    /// Ids of our namespace and what the program calls them.
+    pub(crate) ids: &'a [(i32, i32)],
+    pub(crate) objects: &'a mut Objects,
+    pub(crate) outside: &'a mut Outside,
+    pub(crate) findings: &'a mut Findings,
+}
+
+/// Reads every descriptor of the process.
+pub(crate) fn read(context: Context<'_>) -> Result<Descriptors, DescriptorError> {
+    let slots = slots::list(context.process, context.frozen)?;
+    let groups = slots::group(context.process, &slots, context.frozen)?;
+    let mut links: BTreeSet<Link> = slots.iter().filter_map(Slot::link_outside).collect();
+    let mut reader = Reader { context, slots: &slots, found: Descriptors::default() };
+    reader.intern_objects()?;
+    links.extend(reader.context.objects.links());
+    reader.context.outside.ask(reader.context.process, &links)?;
+    let mut fds = Vec::new();
+    for group in &groups {
+        let description = reader.description(group)?;
+        let number = u32::try_from(reader.found.descriptions.len()).unwrap_or(u32::MAX);
+        reader.found.descriptions.push(description);
+        fds.extend(group.iter().map(|slot| Descriptor {
+            fd: slots[*slot].fd,
+            close_on_exec: slots[*slot].info.close_on_exec(),
+            description: DescriptionId(number),
+        }));
+    }
+    fds.sort_unstable_by_key(|descriptor| descriptor.fd);
+    reader.found.table = DescriptorTable { descriptors: fds };
+    reader.interests(&groups)?;
+    reader.pair_sockets()?;
+    Ok(reader.found)
+}
+
+/// Walks the descriptions and fills the tables.
+struct Reader<'a> {
+    context: Context<'a>,
+    slots: &'a [Slot],
+    found: Descriptors,
+}
+
+impl Reader<'_> {
+    /// Shared objects that are only held, not mapped, count too.
+    fn intern_objects(&mut self) -> Result<(), DescriptorError> {
+        for slot in self.slots {
+            if slot.is_file() && slot.info.flags & O_PATH == 0 {
+                self.object_of(slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn object_of(&mut self, slot: &Slot) -> Result<Option<u32>, DescriptorError> {
+        let dir = self.context.process.dir();
+        match self.context.objects.of_file(dir, &slot.path(), &slot.name, &slot.stat, true) {
+            Ok(object) => Ok(object),
+            Err(cause) if cause.is_gone() && !self.context.frozen => Ok(None),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
+    /// The description behind the slots of `group`, the first of which stands for all.
+    fn description(&mut self, group: &[usize]) -> Result<Description, DescriptorError> {
+        let slot = &self.slots[group[0]];
+        let fds: Vec<i32> = group.iter().map(|slot| self.slots[*slot].fd).collect();
+        let kind = self.kind(slot, &fds)?;
+        let external =
+            matches!(kind, DescriptionKind::External { .. } | DescriptionKind::Terminal { .. });
+        let mut description = Description {
+            kind,
+            flags: slot.info.flags & !O_CLOEXEC,
+            position_bytes: slot.info.position,
+            owner: None,
+            owner_signal: 0,
+            locks: file::locks(slot, self.context.outside, self.context.findings),
+            external,
+        };
+        if self.context.frozen {
+            self.owner(slot, &mut description)?;
+        }
+        Ok(description)
+    }
+
+    /// Who gets signals about the description.
+    fn owner(&mut self, slot: &Slot, into: &mut Description) -> Result<(), DescriptorError> {
+        if slot.info.flags & O_PATH != 0 {
+            return Ok(());
+        }
+        let copy = self.copy_of(slot)?;
+        let failed = |cause| slot.failed(cause);
+        into.owner_signal = sys::file::owner_signal(&copy).map_err(failed)?;
+        into.owner = match sys::file::signal_owner(&copy).map_err(failed)? {
+            None => None,
+            Some((kind, id)) => {
+                let known = self.context.ids.iter().find(|(outside, _)| *outside == id);
+                if known.is_none() {
+                    let lift = "the program has to take the descriptor's owner back (F_SETOWN)";
+                    self.context.findings.block(
+                        StateKind::Unknown,
+                        format!("{slot}, which signals process {id} outside"),
+                        lift,
+                    );
+                }
+                known.map(|(_, inside)| (kind, *inside))
+            }
+        };
+        Ok(())
+    }
+
+    /// A descriptor of our own for the same description.
+    fn copy_of(&self, slot: &Slot) -> Result<OwnedFd, DescriptorError> {
+        self.context.process.descriptor(slot.fd).map_err(|cause| slot.failed(cause))
+    }
+
+    fn kind(&mut self, slot: &Slot, fds: &[i32]) -> Result<DescriptionKind, DescriptorError> {
+        if slot.info.flags & O_PATH != 0 && !slot.is_file() {
+            return Ok(self.blocked(slot, StateKind::Unknown, CLOSE));
+        }
+        if slot.is_anonymous() {
+            return Ok(self.anonymous(slot));
+        }
+        match slot.stat.file_type() {
+            libc::S_IFIFO => self.pipe(slot, fds),
+            libc::S_IFSOCK => self.socket(slot, fds),
+            libc::S_IFCHR => Ok(self.character_device(slot, fds)),
+            libc::S_IFREG | libc::S_IFDIR => self.file(slot),
+            libc::S_IFBLK => Ok(self.blocked(slot, StateKind::Device, CLOSE)),
+            _ => Ok(self.blocked(slot, StateKind::Unknown, CLOSE)),
+        }
+    }
+
+    /// Notes a blocker; the value only fills the place.
+    fn blocked(&mut self, slot: &Slot, kind: StateKind, lift: &str) -> DescriptionKind {
+        self.context.findings.block(kind, slot.to_string(), lift);
+        DescriptionKind::External { name: slot.name.clone() }
+    }
+
+    /// A description whose other end is outside: provided from outside at resume when the caller
+    /// says so, else a blocker.
+    fn external(
+        &mut self,
+        slot: &Slot,
+        fds: &[i32],
+        kind: StateKind,
+        holders: &[String],
+    ) -> DescriptionKind {
+        let allowed = fds.iter().any(|fd| self.context.options.is_external(*fd));
+        if !allowed {
+            let lift = format!(
+                "name what stands in for it at the resume: --external fd={}:inherit, :null, \
+                 :reopen PATH or :close",
+                slot.fd
+            );
+            let object = format!("{slot}, whose other end is outside");
+            let holder = holders.join(", ");
+            self.context.findings.block_by(kind, object, holder, &lift);
+        }
+        DescriptionKind::External { name: slot.name.clone() }
+    }
+}
+
+/// What lifts most descriptors that cannot be carried.
+const CLOSE: &str = "the program has to close it before the checkpoint";
+/// `O_PATH` and `O_CLOEXEC` as fdinfo shows them.
+const O_PATH: u32 = 0o10_000_000;
+const O_CLOEXEC: u32 = 0o2_000_000;

@@ -1,0 +1,379 @@
+//! Sockets.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use process::{
+    ChangeKind, DescriptionKind, Socket, SocketAddress, SocketFamily, SocketState, SocketType,
+    StateKind,
+};
+use sys::proc::FdDetail;
+use sys::sock_diag::{UnixSocketInfo, unix_sockets};
+use sys::socket::{
+    bytes_to_read, has_filter, local_address, option_bytes, option_int, peek, peer_address,
+};
+
+use super::slots::Slot;
+use super::socket_options::changed;
+use super::{CLOSE, DescriptorError, Reader};
+use crate::TcpPolicy;
+use crate::outside::Link;
+
+const IPPROTO_MPTCP: i32 = 262;
+const TCP_CLOSE: u8 = 7;
+const TCP_LISTEN: u8 = 10;
+
+/// What a look at a socket led to.
+enum Found {
+    /// A node.
+    Node(Socket),
+    /// Its other end is outside.
+    Outside(StateKind, Vec<String>),
+    /// It cannot be carried.
+    Blocked(StateKind, &'static str),
+}
+
+impl Reader<'_> {
+    pub(super) fn socket(
+        &mut self,
+        slot: &Slot,
+        fds: &[i32],
+    ) -> Result<DescriptionKind, DescriptorError> {
+        let holders = self.context.outside.holders(Link::Socket(slot.stat.inode)).to_vec();
+        if !holders.is_empty() {
+            return Ok(self.external(slot, fds, StateKind::UnixSocket, &holders));
+        }
+        let found = self.copy_of(slot).and_then(|copy| self.look_at_socket(slot, fds, &copy));
+        Ok(match found {
+            Ok(Found::Node(mut socket)) => {
+                socket.inode = slot.stat.inode;
+                self.found.sockets.push(socket);
+                let number = u32::try_from(self.found.sockets.len() - 1).unwrap_or(u32::MAX);
+                DescriptionKind::Socket(number)
+            }
+            Ok(Found::Outside(kind, holders)) => self.external(slot, fds, kind, &holders),
+            Ok(Found::Blocked(kind, lift)) => self.blocked(slot, kind, lift),
+            // A running program may have closed it.
+            Err(DescriptorError::Look { .. }) if !self.context.frozen => {
+                DescriptionKind::External { name: slot.name.clone() }
+            }
+            Err(cause) => return Err(cause),
+        })
+    }
+
+    fn look_at_socket(
+        &mut self,
+        slot: &Slot,
+        fds: &[i32],
+        copy: &OwnedFd,
+    ) -> Result<Found, DescriptorError> {
+        let option =
+            |name| option_int(copy, libc::SOL_SOCKET, name).map_err(|cause| slot.failed(cause));
+        let family_number = option(libc::SO_DOMAIN)?;
+        let kind_number = option(libc::SO_TYPE)?;
+        let protocol = option(libc::SO_PROTOCOL)?;
+        let family = match family_number {
+            libc::AF_UNIX => SocketFamily::Unix,
+            libc::AF_INET => SocketFamily::Inet,
+            libc::AF_INET6 => SocketFamily::Inet6,
+            _ => return Ok(Found::Blocked(StateKind::OtherSocket, CLOSE)),
+        };
+        let kind = match kind_number {
+            libc::SOCK_STREAM => SocketType::Stream,
+            libc::SOCK_DGRAM => SocketType::Datagram,
+            libc::SOCK_SEQPACKET => SocketType::SeqPacket,
+            _ => return Ok(Found::Blocked(StateKind::OtherSocket, CLOSE)),
+        };
+        let failed = |cause| slot.failed(cause);
+        if has_filter(copy).map_err(failed)? {
+            let lift = "the program has to take the socket's filter off (SO_DETACH_FILTER)";
+            return Ok(Found::Blocked(StateKind::OtherSocket, lift));
+        }
+        let mut socket = Socket {
+            family,
+            kind,
+            protocol,
+            local: bound(local_address(copy).map_err(failed)?),
+            remote: peer_address(copy).map_err(failed)?.map(|bytes| SocketAddress { bytes }),
+            options: changed(copy, family_number, kind_number, protocol).map_err(failed)?,
+            ..Socket::default()
+        };
+        match (family, kind, protocol) {
+            (SocketFamily::Unix, ..) => self.unix(slot, copy, socket),
+            (_, SocketType::Stream, libc::IPPROTO_TCP | IPPROTO_MPTCP) => {
+                self.tcp(slot, fds, copy, socket)
+            }
+            (_, SocketType::Datagram, libc::IPPROTO_UDP) => {
+                if socket.remote.is_some() {
+                    socket.state = SocketState::Connected;
+                }
+                self.drops_datagrams(slot, copy)?;
+                Ok(Found::Node(socket))
+            }
+            _ => Ok(Found::Blocked(StateKind::OtherSocket, CLOSE)),
+        }
+    }
+
+    /// Datagrams in the queue are lost, as a network may lose them.
+    fn drops_datagrams(&mut self, slot: &Slot, copy: &OwnedFd) -> Result<(), DescriptorError> {
+        let waiting = bytes_to_read(copy).map_err(|cause| slot.failed(cause))?;
+        if waiting > 0 && self.context.frozen {
+            let what = format!("{slot}: datagrams that wait to be read are dropped");
+            self.context.findings.change(ChangeKind::Connection, what);
+        }
+        Ok(())
+    }
+
+    fn tcp(
+        &mut self,
+        slot: &Slot,
+        fds: &[i32],
+        copy: &OwnedFd,
+        mut socket: Socket,
+    ) -> Result<Found, DescriptorError> {
+        let failed = |cause| slot.failed(cause);
+        let info = TcpInfo::read(copy).map_err(failed)?;
+        if info.state == TCP_LISTEN {
+            if info.unacked > 0 {
+                self.connections_waiting(slot, info.unacked);
+            }
+            socket.state = SocketState::Listening;
+            socket.backlog = info.sacked;
+            return Ok(Found::Node(socket));
+        }
+        if info.state == TCP_CLOSE && info.segments_out == 0 {
+            socket.state = SocketState::Idle;
+            return Ok(Found::Node(socket));
+        }
+        let is_over = info.state == TCP_CLOSE;
+        match self.context.options.tcp {
+            TcpPolicy::Refuse if !is_over => {
+                if fds.iter().any(|fd| self.context.options.external.contains(fd)) {
+                    return Ok(Found::Outside(StateKind::TcpConnection, Vec::new()));
+                }
+                let lift = "--tcp close lets the program see it closed by its peer when it is \
+                            resumed";
+                return Ok(Found::Blocked(StateKind::TcpConnection, lift));
+            }
+            _ => {}
+        }
+        if !is_over {
+            let what = format!("{slot}: the connection is closed");
+            self.context.findings.change(ChangeKind::Connection, what);
+        }
+        socket.state = SocketState::ClosedByPeer;
+        socket.options.clear();
+        if self.context.frozen {
+            socket.receive_queue = stream_queue(copy).map_err(failed)?.into_iter().collect();
+        }
+        Ok(Found::Node(socket))
+    }
+
+    fn connections_waiting(&mut self, slot: &Slot, count: u32) {
+        let findings = &mut *self.context.findings;
+        match self.context.options.tcp {
+            TcpPolicy::Close => {
+                let what = format!("{slot}: {count} connections not yet accepted are closed");
+                findings.change(ChangeKind::Connection, what);
+            }
+            TcpPolicy::Refuse => {
+                let object = format!("{count} connections that wait at {slot}");
+                let lift = "wait until the program has accepted them, or close them with \
+                            --tcp close";
+                findings.block_for_now(StateKind::TcpConnection, object, "", lift);
+            }
+        }
+    }
+
+    fn unix(
+        &mut self,
+        slot: &Slot,
+        copy: &OwnedFd,
+        mut socket: Socket,
+    ) -> Result<Found, DescriptorError> {
+        if let FdDetail::Socket { descriptors_in_flight: 1.. } = slot.info.detail {
+            return Ok(Found::Blocked(StateKind::InFlightDescriptors, WAIT_READ));
+        }
+        let all = unix_sockets().map_err(|cause| DescriptorError::Sockets { cause })?;
+        let Some(info) = all.iter().find(|info| u64::from(info.inode) == slot.stat.inode) else {
+            let lift = "sockets of another network namespace cannot be looked into";
+            return Ok(Found::Blocked(StateKind::UnixSocket, lift));
+        };
+        if !self.name_still_there(&mut socket) {
+            let lift = "the socket's file is gone; restart the program";
+            return Ok(Found::Blocked(StateKind::UnixSocket, lift));
+        }
+        const LISTENING: u8 = 10;
+        if info.state == LISTENING {
+            socket.state = SocketState::Listening;
+            socket.backlog = info.send_queue;
+            if info.receive_queue > 0 {
+                let object = format!("{} connections that wait at {slot}", info.receive_queue);
+                let lift = "wait until the program has accepted them";
+                self.context.findings.block_for_now(StateKind::UnixSocket, object, "", lift);
+            }
+            return Ok(Found::Node(socket));
+        }
+        self.unix_peer(slot, copy, socket, info)
+    }
+
+    /// A unix socket that does not listen: alone, half of a pair, or connected to somebody else.
+    fn unix_peer(
+        &mut self,
+        slot: &Slot,
+        copy: &OwnedFd,
+        mut socket: Socket,
+        info: &UnixSocketInfo,
+    ) -> Result<Found, DescriptorError> {
+        const CONNECTED: u8 = 1;
+        let is_datagram = socket.kind == SocketType::Datagram;
+        match info.peer {
+            Some(peer) if self.slots.iter().any(|s| is_socket(s, peer)) => {
+                if info.shutdown != 0 {
+                    let lift = "the program has to close the half-closed socket";
+                    return Ok(Found::Blocked(StateKind::UnixSocket, lift));
+                }
+                socket.state = SocketState::Pair;
+            }
+            // A datagram socket such as a logger's: it can be connected again by name.
+            Some(_) if is_datagram && socket.remote.as_ref().is_some_and(is_named) => {
+                socket.state = SocketState::Connected;
+            }
+            Some(peer) => {
+                let holders = self.context.outside.holders(Link::Socket(u64::from(peer)));
+                return Ok(Found::Outside(StateKind::UnixSocket, holders.to_vec()));
+            }
+            None if info.state == CONNECTED && !is_datagram && info.shutdown == 0 => {
+                return Ok(Found::Outside(StateKind::UnixSocket, Vec::new()));
+            }
+            None if info.state == CONNECTED && !is_datagram => {
+                socket.state = SocketState::ClosedByPeer;
+                socket.options.clear();
+            }
+            None => socket.state = SocketState::Idle,
+        }
+        self.unix_queue(slot, copy, socket)
+    }
+
+    fn unix_queue(
+        &mut self,
+        slot: &Slot,
+        copy: &OwnedFd,
+        mut socket: Socket,
+    ) -> Result<Found, DescriptorError> {
+        let failed = |cause| slot.failed(cause);
+        let seen = peek(copy, 1).map_err(failed)?;
+        if seen.has_control && seen.bytes.len() + usize::from(seen.truncated) > 0 {
+            return Ok(Found::Blocked(StateKind::InFlightDescriptors, WAIT_READ));
+        }
+        let has_data = !seen.would_block && (seen.truncated || !seen.bytes.is_empty());
+        if socket.kind == SocketType::Stream {
+            if self.context.frozen && has_data {
+                socket.receive_queue = stream_queue(copy).map_err(failed)?.into_iter().collect();
+            }
+        } else if has_data {
+            // Only the first of several messages can be looked at without taking it.
+            let object = format!("messages that wait to be read from {slot}");
+            self.context.findings.block_for_now(StateKind::UnixSocket, object, "", WAIT_READ);
+        }
+        Ok(Found::Node(socket))
+    }
+
+    /// Whether the file that a unix socket is bound to is still there. Takes its mode and owner.
+    fn name_still_there(&self, socket: &mut Socket) -> bool {
+        let Some(local) = &socket.local else { return true };
+        let path = local.bytes[2..].split(|b| *b == 0).next().unwrap_or_default();
+        // An abstract name begins with a zero. A relative one cannot be looked up afterwards.
+        if !path.starts_with(b"/") {
+            return true;
+        }
+        match self.context.process.dir().stat_in_root(path) {
+            Ok(stat) if stat.file_type() == libc::S_IFSOCK => {
+                socket.file_mode = Some((stat.mode & 0o7777, stat.uid, stat.gid));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Fills in which sockets are pairs, once every socket is known.
+    pub(super) fn pair_sockets(&mut self) -> Result<(), DescriptorError> {
+        if !self.found.sockets.iter().any(|socket| socket.state == SocketState::Pair) {
+            return Ok(());
+        }
+        let all = unix_sockets().map_err(|cause| DescriptorError::Sockets { cause })?;
+        let numbers: Vec<u64> = self.found.sockets.iter().map(|socket| socket.inode).collect();
+        for socket in &mut self.found.sockets {
+            let peer = all
+                .iter()
+                .find(|info| u64::from(info.inode) == socket.inode)
+                .and_then(|info| info.peer);
+            let place = peer.and_then(|peer| numbers.iter().position(|n| *n == u64::from(peer)));
+            if socket.state == SocketState::Pair {
+                socket.peer = place.and_then(|place| u32::try_from(place).ok());
+            }
+        }
+        Ok(())
+    }
+}
+
+const WAIT_READ: &str = "wait until the program has read what waits in the socket";
+
+fn is_socket(slot: &Slot, inode: u32) -> bool {
+    slot.stat.file_type() == libc::S_IFSOCK && slot.stat.inode == u64::from(inode)
+}
+
+/// Whether an address has more than its family.
+fn is_named(address: &SocketAddress) -> bool {
+    address.bytes.len() > 2
+}
+
+/// A bound address, or `None` for what getsockname(2) gives of an unbound socket.
+fn bound(bytes: Vec<u8>) -> Option<SocketAddress> {
+    let family = i32::from(u16::from_ne_bytes([*bytes.first()?, *bytes.get(1)?]));
+    let has_name = match family {
+        libc::AF_UNIX => bytes.len() > 2,
+        // Port 0 is no port.
+        _ => bytes.get(2..4).is_some_and(|port| port != [0, 0]),
+    };
+    has_name.then_some(SocketAddress { bytes })
+}
+
+/// All that waits in a stream, left there.
+fn stream_queue(socket: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
+    let waiting = usize::try_from(bytes_to_read(socket)?).map_err(io::Error::other)?;
+    if waiting == 0 {
+        return Ok(None);
+    }
+    let seen = peek(socket, waiting)?;
+    if seen.bytes.len() == waiting {
+        Ok(Some(seen.bytes))
+    } else {
+        Err(io::Error::other("its receive queue changed while it was read"))
+    }
+}
+
+/// The start of `struct tcp_info`.
+struct TcpInfo {
+    state: u8,
+    /// For a listener: connections that wait to be accepted.
+    unacked: u32,
+    /// For a listener: its backlog.
+    sacked: u32,
+    segments_out: u32,
+}
+
+impl TcpInfo {
+    fn read(socket: &OwnedFd) -> io::Result<Self> {
+        let bytes = option_bytes(socket, libc::IPPROTO_TCP, libc::TCP_INFO, 232)?;
+        let word = |at: usize| {
+            bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes)
+        };
+        Ok(Self {
+            state: bytes.first().copied().unwrap_or(TCP_CLOSE),
+            unacked: word(24),
+            sacked: word(28),
+            segments_out: word(136),
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! Options of sockets that differ from a new socket's.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use process::SocketOption;
+use sys::socket::{fresh, option_bytes, option_int};
+
+/// Options that are read and, where they differ from a new socket's, set again, in this order:
+/// what matters to bind(2) first. Name, and the bytes of its value.
+const SOCKET: [(i32, usize); 24] = [
+    (libc::SO_REUSEADDR, 4),
+    (libc::SO_REUSEPORT, 4),
+    (libc::SO_BINDTODEVICE, 16),
+    (libc::SO_BROADCAST, 4),
+    (libc::SO_KEEPALIVE, 4),
+    (libc::SO_OOBINLINE, 4),
+    (libc::SO_DONTROUTE, 4),
+    (libc::SO_LINGER, 8),
+    (libc::SO_RCVTIMEO, 16),
+    (libc::SO_SNDTIMEO, 16),
+    (libc::SO_RCVLOWAT, 4),
+    (libc::SO_PRIORITY, 4),
+    (libc::SO_MARK, 4),
+    (libc::SO_PASSCRED, 4),
+    (libc::SO_PASSSEC, 4),
+    (libc::SO_TIMESTAMP, 4),
+    (libc::SO_TIMESTAMPNS, 4),
+    (libc::SO_RXQ_OVFL, 4),
+    (libc::SO_WIFI_STATUS, 4),
+    (libc::SO_NOFCS, 4),
+    (libc::SO_BUSY_POLL, 4),
+    (libc::SO_ZEROCOPY, 4),
+    (libc::SO_INCOMING_CPU, 4),
+    (SO_PASSPIDFD, 4),
+];
+const SO_PASSPIDFD: i32 = 76;
+const SO_BUF_LOCK: i32 = 72;
+
+const IP: [(i32, usize); 15] = [
+    (libc::IP_FREEBIND, 4),
+    (libc::IP_TRANSPARENT, 4),
+    (libc::IP_BIND_ADDRESS_NO_PORT, 4),
+    (libc::IP_TOS, 4),
+    (libc::IP_TTL, 4),
+    (libc::IP_PKTINFO, 4),
+    (libc::IP_RECVTTL, 4),
+    (libc::IP_RECVTOS, 4),
+    (libc::IP_RECVERR, 4),
+    (libc::IP_RECVORIGDSTADDR, 4),
+    (libc::IP_MTU_DISCOVER, 4),
+    (libc::IP_MULTICAST_TTL, 4),
+    (libc::IP_MULTICAST_LOOP, 4),
+    (libc::IP_MINTTL, 4),
+    (libc::IP_MULTICAST_ALL, 4),
+];
+
+const IPV6: [(i32, usize); 12] = [
+    (libc::IPV6_V6ONLY, 4),
+    (libc::IPV6_FREEBIND, 4),
+    (libc::IPV6_TRANSPARENT, 4),
+    (libc::IPV6_TCLASS, 4),
+    (libc::IPV6_UNICAST_HOPS, 4),
+    (libc::IPV6_MULTICAST_HOPS, 4),
+    (libc::IPV6_MULTICAST_LOOP, 4),
+    (libc::IPV6_RECVPKTINFO, 4),
+    (libc::IPV6_RECVHOPLIMIT, 4),
+    (libc::IPV6_RECVTCLASS, 4),
+    (libc::IPV6_RECVERR, 4),
+    (libc::IPV6_MTU_DISCOVER, 4),
+];
+
+const TCP: [(i32, usize); 13] = [
+    (libc::TCP_NODELAY, 4),
+    (libc::TCP_CORK, 4),
+    (libc::TCP_KEEPIDLE, 4),
+    (libc::TCP_KEEPINTVL, 4),
+    (libc::TCP_KEEPCNT, 4),
+    (libc::TCP_SYNCNT, 4),
+    (libc::TCP_LINGER2, 4),
+    (libc::TCP_DEFER_ACCEPT, 4),
+    (libc::TCP_WINDOW_CLAMP, 4),
+    (libc::TCP_USER_TIMEOUT, 4),
+    (libc::TCP_FASTOPEN, 4),
+    (libc::TCP_NOTSENT_LOWAT, 4),
+    (libc::TCP_CONGESTION, 16),
+];
+
+/// The options of `socket` that differ from those of a new one of the same family, type and
+/// protocol.
+pub(super) fn changed(
+    socket: &OwnedFd,
+    family: i32,
+    kind: i32,
+    protocol: i32,
+) -> io::Result<Vec<SocketOption>> {
+    let new = fresh(family, kind, protocol)?;
+    let mut options = Vec::new();
+    let mut compare = |level: i32, list: &[(i32, usize)]| {
+        for (name, bytes_max) in list {
+            // An option that this kind of socket does not have is no state of it.
+            let Ok(value) = option_bytes(socket, level, *name, *bytes_max) else { continue };
+            if option_bytes(&new, level, *name, *bytes_max).is_ok_and(|fresh| fresh != value) {
+                options.push(SocketOption { level, name: *name, value });
+            }
+        }
+    };
+    compare(libc::SOL_SOCKET, &SOCKET);
+    if family == libc::AF_INET6 {
+        compare(libc::IPPROTO_IPV6, &IPV6);
+    }
+    if family != libc::AF_UNIX {
+        compare(libc::IPPROTO_IP, &IP);
+        if kind == libc::SOCK_STREAM {
+            compare(libc::IPPROTO_TCP, &TCP);
+        }
+    }
+    options.extend(buffer_sizes(socket)?);
+    Ok(options)
+}
+
+/// Buffer sizes that were set and are not the kernel's to change (`SO_BUF_LOCK`, Linux >= 5.17).
+/// The kernel doubles what is set, and shows the double.
+fn buffer_sizes(socket: &OwnedFd) -> io::Result<Vec<SocketOption>> {
+    let locked = option_int(socket, libc::SOL_SOCKET, SO_BUF_LOCK)?;
+    let mut options = Vec::new();
+    for (bit, name) in [(1, libc::SO_SNDBUF), (2, libc::SO_RCVBUF)] {
+        if locked & bit != 0 {
+            let size = option_int(socket, libc::SOL_SOCKET, name)? / 2;
+            let value = size.to_ne_bytes().to_vec();
+            options.push(SocketOption { level: libc::SOL_SOCKET, name, value });
+        }
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_was_set_is_found_and_nothing_else() {
+        let idle = fresh(libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+        assert!(changed(&idle, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap().is_empty());
+        // The standard library sets SO_REUSEADDR.
+        let listener = OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
+        let options = changed(&listener, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+        let names: Vec<_> = options.iter().map(|o| (o.level, o.name)).collect();
+        assert_eq!(names, [(libc::SOL_SOCKET, libc::SO_REUSEADDR)]);
+    }
+}

@@ -1,0 +1,144 @@
+//! What is read in the same way while the program runs and when it is frozen.
+
+use std::io;
+
+use process::{Namespaces, StateKind, TaskGroup};
+use sys::proc::{ProcError, Stat, Status, parse_stat, parse_status};
+use target::Process;
+
+use crate::descriptors::{self, DescriptorError, Descriptors};
+use crate::findings::{Findings, text};
+use crate::group::{self, Ids};
+use crate::objects::Objects;
+use crate::outside::Outside;
+use crate::space::{self, BuildIds, Space};
+use crate::{Options, credentials, parent};
+
+/// Why a program could not be looked at.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LookError {
+    /// Something under `/proc`.
+    #[error("look at the program: {0}")]
+    Proc(#[from] ProcError),
+    /// Its descriptors.
+    #[error("look at the program: {0}")]
+    Descriptors(#[from] DescriptorError),
+    /// A kernel facility is missing.
+    #[error("look at the program: {what}: {cause}")]
+    Kernel {
+        /// What was asked of it.
+        what: &'static str,
+        /// What it said.
+        cause: io::Error,
+    },
+}
+
+/// Results that are kept from a look for the freeze, because they take too long there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) build_ids: BuildIds,
+    pub(crate) outside: Outside,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(crate) struct Inspection {
+    pub(crate) stat: Stat,
+    pub(crate) ids: Ids,
+    pub(crate) space: Space,
+    pub(crate) objects: Objects,
+    pub(crate) descriptors: Descriptors,
+    pub(crate) group: TaskGroup,
+    pub(crate) namespaces: Namespaces,
+}
+
+/// Reads everything that needs no stop. At the freeze (`frozen`) it is exact; before it is good
+/// enough to find what stands in the way.
+pub(crate) fn inspect(
+    process: &Process,
+    options: &Options,
+    frozen: bool,
+    kept: &mut Kept,
+    findings: &mut Findings,
+) -> Result<Inspection, LookError> {
+    let dir = process.dir();
+    let mut buffer = Vec::new();
+    let stat = dir.parse("stat", &mut buffer, parse_stat)?;
+    let status = dir.parse("status", &mut buffer, parse_status)?;
+    parent::look(process, &stat, options, findings)?;
+    refuse_status(&status, findings);
+    refuse_semaphores(process, findings)?;
+    let ids = ids(process, &stat, &status)?;
+    let namespaces = credentials::namespaces(dir)?;
+    credentials::refuse_namespaces(dir, &namespaces, findings)?;
+    let group = group::read(process, &stat, &status, &ids, findings)?;
+    let mut objects = Objects::new().map_err(|cause| LookError::Kernel {
+        what: "make a memfd to know the kernel's tmpfs by",
+        cause,
+    })?;
+    let space = space::read(dir, &mut objects, &mut kept.build_ids, findings)?;
+    let descriptors = descriptors::read(descriptors::Context {
+        process,
+        options,
+        frozen,
+        ids: &ids.pairs,
+        objects: &mut objects,
+        outside: &mut kept.outside,
+        findings,
+    })?;
+    objects.refuse(&kept.outside, findings);
+    for sharer in kept.outside.sharers() {
+        let object = "address space or descriptor table shared with another process";
+        let lift = "end the other process, or wait until it has executed another program";
+        findings.block_by(StateKind::Unknown, object, sharer.clone(), lift);
+    }
+    Ok(Inspection { stat, ids, space, objects, descriptors, group, namespaces })
+}
+
+/// The ids of the process and of every thread.
+fn ids(process: &Process, stat: &Stat, status: &Status) -> Result<Ids, ProcError> {
+    let mut ids = Ids::new(stat, status);
+    for tid in process.dir().tids()? {
+        let Ok(dir) = process.dir().open_task(tid) else { continue };
+        if let Ok(status) = dir.parse("status", &mut Vec::new(), parse_status) {
+            ids.pairs.push((tid, status.ns_tid.last().copied().unwrap_or(tid)));
+        }
+    }
+    Ok(ids)
+}
+
+fn refuse_status(status: &Status, findings: &mut Findings) {
+    if status.thread_features.split(|b| *b == b' ').any(|word| word == b"shstk") {
+        let lift = "start it without user shadow stacks (GLIBC_TUNABLES=glibc.cpu.x86_shstk=off)";
+        findings.block(StateKind::ShadowStack, "the process", lift);
+    }
+    if status.untag_mask != u64::MAX {
+        let lift = "run the program without address tagging (LAM)";
+        findings.block(StateKind::Unknown, "tagged addresses", lift);
+    }
+    if status.pinned_bytes != 0 {
+        let object = format!("{} bytes of memory pinned for a device", status.pinned_bytes);
+        let lift = "the program has to unregister the memory (RDMA, vfio, io_uring)";
+        findings.block(StateKind::DeviceMapping, object, lift);
+    }
+    if status.core_dumping {
+        let lift = "it is ending; wait for its core dump";
+        findings.block(StateKind::Process, format!("{} dumps core", text(&status.name)), lift);
+    }
+    if status.seccomp_mode == 1 {
+        let lift = "strict mode cannot be worked on; run the program without it";
+        findings.block(StateKind::Seccomp, "seccomp strict mode", lift);
+    }
+}
+
+/// Refuses System V semaphore adjustments, which the end of the process would carry out.
+fn refuse_semaphores(process: &Process, findings: &mut Findings) -> Result<(), LookError> {
+    let adjusts = sys::sysvipc::operated_last(process.pid())
+        .map_err(|cause| LookError::Kernel { what: "list System V semaphores", cause })?;
+    if adjusts {
+        let lift = "the program has to remove its System V semaphores, or use POSIX ones";
+        findings.block(StateKind::SysvIpc, "System V semaphores it operates on", lift);
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! Looking at a running program.
+
+use process::{Blocker, Change, Host, StateKind};
+use sys::proc::{ProcDir, ProcError, RunState, parse_stat, parse_status};
+use sys::task::Pid;
+use target::Process;
+
+use crate::findings::{Findings, text};
+use crate::inspect::{Kept, LookError, inspect};
+use crate::{Options, binary, host, parent};
+
+/// What was learned of a program without stopping it.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    pub(crate) options: Options,
+    pub(crate) findings: Findings,
+    pub(crate) kept: Kept,
+    pub(crate) host: Host,
+    command: Vec<Vec<u8>>,
+    threads: usize,
+    has_seccomp_filters: bool,
+    private_bytes: u64,
+    shared_bytes: u64,
+    file_clean_bytes: u64,
+    huge_bytes: u64,
+}
+
+impl Survey {
+    /// Everything that stands in the way.
+    pub fn blockers(&self) -> &[Blocker] {
+        &self.findings.blockers
+    }
+
+    /// What will be different although nothing blocks.
+    pub fn changes(&self) -> &[Change] {
+        &self.findings.changes
+    }
+
+    /// The words of the program's command line.
+    pub fn command(&self) -> &[Vec<u8>] {
+        &self.command
+    }
+
+    /// How many threads it had.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Whether its system calls are filtered, so that a freeze must suspend the filters.
+    pub fn has_seccomp_filters(&self) -> bool {
+        self.has_seccomp_filters
+    }
+
+    /// Private anonymous and copied pages, in RAM or swapped out, and each shared object once.
+    pub fn resident_bytes(&self) -> u64 {
+        self.private_bytes + self.shared_bytes
+    }
+
+    /// Resident pages of files that need not be stored.
+    pub fn file_clean_bytes(&self) -> u64 {
+        self.file_clean_bytes
+    }
+
+    /// Private memory in huge pages.
+    pub fn huge_bytes(&self) -> u64 {
+        self.huge_bytes
+    }
+}
+
+/// Looks at `process`, which runs on. The survey has every blocker that can be seen from
+/// outside; the freeze may find more, such as a descriptor opened in between.
+///
+/// # Errors
+/// When it ends meanwhile, or the kernel lacks a facility. Lack of permission is a blocker.
+pub fn look(process: &Process, options: &Options) -> Result<Survey, LookError> {
+    let mut findings = Findings::default();
+    let mut kept = Kept::default();
+    let dir = process.dir();
+    let mut buffer = Vec::new();
+    let status = dir.parse("status", &mut buffer, parse_status)?;
+    parent::tracer(status.tracer_pid, &mut findings);
+    let (threads, has_seccomp_filters) = threads(dir, &mut findings)?;
+    if has_seccomp_filters {
+        refuse_filters_out_of_reach(&mut findings)?;
+    }
+    let mut survey = Survey {
+        options: options.clone(),
+        findings: Findings::default(),
+        kept: Kept::default(),
+        host: host::fixed()?,
+        command: command(dir, &mut buffer),
+        threads,
+        has_seccomp_filters,
+        private_bytes: 0,
+        shared_bytes: 0,
+        file_clean_bytes: 0,
+        huge_bytes: 0,
+    };
+    match permitted(process, &mut findings) {
+        false => refuse_permission(status.uid.real, &mut findings),
+        true => {
+            let found = inspect(process, options, false, &mut kept, &mut findings)?;
+            survey.private_bytes = found.space.private_bytes;
+            survey.shared_bytes = found.objects.resident_bytes();
+            survey.file_clean_bytes = found.space.file_clean_bytes;
+            survey.huge_bytes = found.space.huge_bytes;
+        }
+    }
+    survey.findings = findings;
+    survey.kept = kept;
+    Ok(survey)
+}
+
+/// Whether we may look into the process. Says so too when it is a 32-bit program.
+fn permitted(process: &Process, findings: &mut Findings) -> bool {
+    let dir = process.dir();
+    let exe = match dir.open_file("exe", sys::proc::open_flags::READ_WITHOUT_WAITING) {
+        Ok(exe) => exe,
+        Err(cause) => return !cause.is_denied(),
+    };
+    if binary::read(exe).is_ok_and(|binary| binary.is_elf && !binary.is_x86_64) {
+        let lift = "only 64-bit x86 programs can be worked on";
+        findings.block(StateKind::Process, "a program for another kind of CPU (32-bit)", lift);
+    }
+    let denied = |result: Result<(), ProcError>| result.is_err_and(|cause| cause.is_denied());
+    // What lies behind a mapping needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN, the rest the
+    // right to trace.
+    let mut buffer = Vec::new();
+    let first_mapping = dir.read("maps", &mut buffer).ok().and_then(|()| {
+        let mut entries = sys::proc::maps_entries(&buffer).flatten();
+        entries.find(|entry| entry.has_inode()).map(|entry| entry.range)
+    });
+    let map_file = first_mapping.map_or(Ok(()), |range| {
+        let name = format!("map_files/{:x}-{:x}", range.start.0, range.end.0);
+        dir.stat(&name).map(drop)
+    });
+    !denied(dir.descriptors().map(drop)) && !denied(map_file)
+}
+
+fn refuse_permission(uid: u32, findings: &mut Findings) {
+    let object = format!("the process, which belongs to user {uid}");
+    let lift = "run rekindle as root, or with CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE and \
+                CAP_SYS_ADMIN";
+    findings.block(StateKind::Permission, object, lift);
+}
+
+/// Counts the threads, and notes those that could not be stopped now. Says whether any is
+/// filtered.
+fn threads(dir: &ProcDir, findings: &mut Findings) -> Result<(usize, bool), ProcError> {
+    let mut buffer = Vec::new();
+    let (mut count, mut filtered) = (0, false);
+    for tid in dir.tids()? {
+        let Ok(task) = dir.open_task(tid) else { continue };
+        let Ok(stat) = task.parse("stat", &mut buffer, parse_stat) else { continue };
+        let Ok(status) = task.parse("status", &mut buffer, parse_status) else { continue };
+        count += 1;
+        filtered |= status.seccomp_mode == 2;
+        if stat.state == RunState::DiskSleep {
+            let object = format!("thread {tid} ({})", text(&stat.name));
+            let lift = "wait until the device or file system has answered";
+            findings.block_for_now(StateKind::UninterruptibleSleep, object, "", lift);
+        }
+    }
+    Ok((count, filtered))
+}
+
+/// Filters can be read and suspended only by a process that has none and has `CAP_SYS_ADMIN`.
+fn refuse_filters_out_of_reach(findings: &mut Findings) -> Result<(), ProcError> {
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    let own = ProcDir::open(Pid::current().raw())?;
+    let status = own.parse("status", &mut Vec::new(), parse_status)?;
+    if status.seccomp_mode != 0 || status.capabilities.effective & CAP_SYS_ADMIN == 0 {
+        let lift = "run rekindle with CAP_SYS_ADMIN and outside of any seccomp filter";
+        findings.block(StateKind::Permission, "seccomp filters, which have to be read", lift);
+    }
+    Ok(())
+}
+
+fn command(dir: &ProcDir, buffer: &mut Vec<u8>) -> Vec<Vec<u8>> {
+    if dir.read("cmdline", buffer).is_err() {
+        return Vec::new();
+    }
+    let words = buffer.strip_suffix(b"\0").unwrap_or(buffer);
+    words.split(|b| *b == 0).map(<[u8]>::to_vec).collect()
+}

@@ -1,0 +1,84 @@
+//! One thread, as far as it can be read from outside.
+
+use std::io;
+
+use process::{
+    GeneralRegisters, QueuedSignal, RobustList, Rseq, Scheduling, SignalSet, StateKind, Thread,
+};
+use sys::proc::{ProcDir, Status, parse_status};
+use sys::ptrace::{SigInfo, SignalQueue, StoppedThread};
+use sys::sched::{affinity, io_priority, sched_attr};
+use sys::task::robust_list;
+
+use crate::StateError;
+use crate::findings::Findings;
+
+/// The 64-bit code segment.
+const CS_64: u64 = 0x33;
+
+/// Reads a stopped thread. What only the thread itself can tell is added by `injected`.
+pub(crate) fn read(
+    thread: &StoppedThread,
+    process: &ProcDir,
+    findings: &mut Findings,
+) -> Result<(Thread, Status), StateError> {
+    let tid = thread.tid();
+    let failed = |cause: io::Error| StateError::Thread { tid: tid.raw(), cause };
+    let dir = process.open_task(tid.raw())?;
+    let mut buffer = Vec::new();
+    let status = dir.parse("status", &mut buffer, parse_status)?;
+    dir.read("comm", &mut buffer)?;
+    let name = buffer.strip_suffix(b"\n").unwrap_or(&buffer).to_vec();
+    let registers = thread.regs()?;
+    if registers.cs != CS_64 {
+        let object = format!("thread {tid}, which runs 32-bit code");
+        findings.block(StateKind::Process, object, "only 64-bit programs can be worked on");
+    }
+    if thread.syscall_user_dispatch().is_ok_and(|dispatch| dispatch.mode != 0) {
+        let object = format!("thread {tid}, whose system calls are dispatched to user space");
+        findings.block(StateKind::Unknown, object, "run the program without it (prctl(2))");
+    }
+    let robust = robust_list(tid).map_err(failed)?;
+    let state = Thread {
+        tid: status.ns_tid.last().copied().unwrap_or(status.tid),
+        tid_outside: tid.raw(),
+        name,
+        registers: GeneralRegisters::from_words(registers.to_words()),
+        xstate: thread.xstate()?,
+        blocked_signals: SignalSet(thread.sigmask()?),
+        pending_signals: queued(thread.pending_signals(SignalQueue::Thread)?),
+        robust_list: RobustList { head: robust.head.0, size_bytes: robust.head_bytes },
+        rseq: thread.rseq()?.map(|rseq| Rseq {
+            address: rseq.area.0,
+            size_bytes: rseq.area_bytes,
+            signature: rseq.signature,
+            flags: rseq.flags,
+        }),
+        scheduling: scheduling(thread).map_err(failed)?,
+        seccomp_mode: status.seccomp_mode,
+        no_new_privs: status.no_new_privs,
+        ..Thread::default()
+    };
+    Ok((state, status))
+}
+
+/// Signals with all that the kernel keeps of them.
+pub(crate) fn queued(signals: Vec<SigInfo>) -> Vec<QueuedSignal> {
+    signals.into_iter().map(|info| QueuedSignal { siginfo: info.0 }).collect()
+}
+
+fn scheduling(thread: &StoppedThread) -> io::Result<Scheduling> {
+    let tid = thread.tid();
+    let attr = sched_attr(tid)?;
+    Ok(Scheduling {
+        policy: attr.policy,
+        flags: attr.flags,
+        nice: attr.nice,
+        priority: attr.priority,
+        runtime_ns: attr.runtime_ns,
+        deadline_ns: attr.deadline_ns,
+        period_ns: attr.period_ns,
+        affinity: affinity(tid)?,
+        io_priority: io_priority(tid)?,
+    })
+}
