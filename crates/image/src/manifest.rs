@@ -257,7 +257,9 @@ mod tests {
 
     #[test]
     fn sections_are_there_once() {
-        let refused = changed(|sections| drop(sections.remove(1)));
+        let refused = changed(|sections| {
+            sections.remove(1);
+        });
         assert_eq!(refused, Err(FormatError::MissingSection { name: "plan" }));
         let refused = changed(|sections| sections.push(LATER)).map(|_| ());
         assert_eq!(refused, Ok(()));
