@@ -76,7 +76,7 @@ impl Injector {
         if let Some(rip) = self.rseq_abort(thread, regs.rip)? {
             way_back = way_back.going_on_at(rip);
         }
-        let signal = status.silent_signal(mask).unwrap_or(0);
+        let signal = self.signal(&regs, &status, mask)?;
         let mask_inside = if signal == 0 { u64::MAX } else { !bit(signal) };
         let data = slot_data(thread.tid().raw(), &way_back, mask, mask_inside);
         let slot = self.tail.claim(thread, data)?;
@@ -94,6 +94,19 @@ impl Injector {
         };
         injection.enter(mask_inside, scratch_bytes.max(SCRATCH_BYTES_MIN))?;
         Ok(injection)
+    }
+
+    /// The signal by which the thread is to report, or 0.
+    fn signal(&self, regs: &Regs, status: &Status, mask: u64) -> Result<i32, InjectError> {
+        const SIGTIMEDWAIT: u64 = 128;
+        if let Some(signal) = status.silent_signal(mask) {
+            return Ok(signal);
+        }
+        if regs.syscall() == Some(SIGTIMEDWAIT) {
+            return Ok(0);
+        }
+        let first = Status::of(self.pid, self.pid.main_thread())?;
+        Ok(status.silent_blocked_signal(&first).unwrap_or(0))
     }
 
     /// Refuses states in which our code would do harm.

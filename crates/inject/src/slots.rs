@@ -7,7 +7,7 @@
 
 use mem::{AddrRange, VirtAddr};
 use sys::ptrace::StoppedThread;
-use sys::remote;
+use sys::remote::{self, ProcMem};
 use sys::task::{Pid, Tid};
 
 use crate::InjectError;
@@ -25,6 +25,8 @@ const SLOTS_MAX: u64 = 4;
 #[derive(Debug)]
 pub(crate) struct Tail {
     pid: Pid,
+    /// Many bytes in one call; where the system forbids it for code, words are poked instead.
+    memory: Option<ProcMem>,
     vdso: AddrRange,
     /// Where the mark lies.
     base: u64,
@@ -37,9 +39,10 @@ impl Tail {
     /// Finds the room in the vdso of `pid`.
     pub(crate) fn find(pid: Pid) -> Result<Self, InjectError> {
         let (tid, vdso) = vdso(pid)?;
+        let memory = ProcMem::open_writable_via(tid).ok();
         let blob = blob();
         let mark = MARK | checksum(blob.code);
-        let mut tail = Self { pid, vdso, base: vdso.end.0, slots: 0, blob, mark };
+        let mut tail = Self { pid, memory, vdso, base: vdso.end.0, slots: 0, blob, mark };
         let image = tail.read(tid)?;
         let (base, slots) = tail.place(&image)?;
         tail.base = base;
@@ -67,25 +70,24 @@ impl Tail {
         let image = self.read(thread.tid())?;
         self.install(thread, &image)?;
         let slot = self.free_slot(&image)?;
-        self.write(thread, &image, slot, &[data.owner])?;
-        let code = self.blob.slot.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word));
         let data = data.to_words();
-        let code = code.skip(data.len());
-        let words: Vec<u64> = data.into_iter().skip(1).chain(code).collect();
-        self.write(thread, &image, slot + 8, &words)?;
+        let mut bytes: Vec<u8> = data.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        bytes.extend(self.blob.slot.iter().skip(bytes.len()));
+        let (owner, rest) = bytes.split_at(8);
+        self.write(thread, slot, owner)?;
+        self.write(thread, slot + 8, rest)?;
         Ok(slot)
     }
 
     /// Gives `slot` back, whose thread must be on its own registers again, and takes the code away
     /// when no slot is left in use.
     pub(crate) fn release(&self, thread: &StoppedThread, slot: u64) -> Result<(), InjectError> {
-        let image = self.read(thread.tid())?;
-        self.zero(thread, &image, slot + 8, slot + self.slot_bytes())?;
-        self.zero(thread, &image, slot, slot + 8)?;
+        self.zero(thread, slot + 8, slot + self.slot_bytes())?;
+        self.zero(thread, slot, slot + 8)?;
         let image = self.read(thread.tid())?;
         if self.owners(&image).all(|(_, owner)| owner == 0) {
-            self.zero(thread, &image, self.base + 8, self.vdso.end.0)?;
-            self.zero(thread, &image, self.base, self.base + 8)?;
+            self.zero(thread, self.base + 8, self.vdso.end.0)?;
+            self.zero(thread, self.base, self.base + 8)?;
         }
         Ok(())
     }
@@ -97,12 +99,7 @@ impl Tail {
         let marked = descending(start, self.vdso.end.0, ALIGN)
             .find(|at| word(image, at - start) & !0xffff_ffff == MARK);
         let base = match marked {
-            Some(at) if word(image, at - start) == self.mark => at,
-            // Another version of us was here. Its slots are not ours to judge.
-            Some(at) => {
-                self.nobody_inside(at)?;
-                at
-            }
+            Some(at) => at,
             None => {
                 let used = image.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1);
                 start + used.max(elf_end(image)).next_multiple_of(ALIGN)
@@ -131,22 +128,18 @@ impl Tail {
                 let why = "its end is neither zero nor ours";
                 return Err(InjectError::NoRoom { pid: self.pid, why });
             }
-            // Half written or half zeroed, or another version: in nobody's way.
-            self.nobody_inside(self.base)?;
-            self.zero(thread, image, self.base + 8, self.vdso.end.0)?;
+            // Our own, half written or half zeroed: nobody is inside as long as no slot has an
+            // owner. Another version's slots are not ours to judge.
+            let unused = found == self.mark && self.owners(image).all(|(_, owner)| owner == 0);
+            if !unused {
+                self.nobody_inside(self.base)?;
+            }
+            self.zero(thread, self.base + 8, self.vdso.end.0)?;
         }
-        let image = self.read(thread.tid())?;
         let length = self.vdso.end.0 - self.base;
-        self.write(thread, &image, self.base, &[self.mark, length])?;
-        let words: Vec<u64> = self
-            .blob
-            .code
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|word| u64::from_ne_bytes(*word))
-            .collect();
-        self.write(thread, &image, self.code(), &words)
+        self.write(thread, self.base, &self.mark.to_ne_bytes())?;
+        self.write(thread, self.base + 8, &length.to_ne_bytes())?;
+        self.write(thread, self.code(), self.blob.code)
     }
 
     /// A slot nobody has; else one whose owner is certainly elsewhere.
@@ -200,36 +193,23 @@ impl Tail {
         Ok(image)
     }
 
-    /// Writes the words that differ from `image`, in order of address.
-    fn write(
-        &self,
-        thread: &StoppedThread,
-        image: &[u8],
-        at: u64,
-        words: &[u64],
-    ) -> Result<(), InjectError> {
-        for (at, value) in (at..).step_by(8).zip(words) {
-            if word(image, at - self.vdso.start.0) != *value {
-                thread.poke(VirtAddr(at), *value)?;
-            }
+    /// Writes `bytes`, whole words, to `at`.
+    fn write(&self, thread: &StoppedThread, at: u64, bytes: &[u8]) -> Result<(), InjectError> {
+        if let Some(memory) = &self.memory
+            && memory.write_all(VirtAddr(at), bytes).is_ok()
+        {
+            return Ok(());
+        }
+        for (at, word) in (at..).step_by(8).zip(bytes.as_chunks::<8>().0) {
+            thread.poke(VirtAddr(at), u64::from_ne_bytes(*word))?;
         }
         Ok(())
     }
 
-    /// Zeroes `from..to`, from the end.
-    fn zero(
-        &self,
-        thread: &StoppedThread,
-        image: &[u8],
-        from: u64,
-        to: u64,
-    ) -> Result<(), InjectError> {
-        for at in descending(from, to, 8) {
-            if word(image, at - self.vdso.start.0) != 0 {
-                thread.poke(VirtAddr(at), 0)?;
-            }
-        }
-        Ok(())
+    /// Zeroes `from..to`.
+    fn zero(&self, thread: &StoppedThread, from: u64, to: u64) -> Result<(), InjectError> {
+        let length = usize::try_from(to - from).unwrap_or(0);
+        self.write(thread, from, &vec![0; length])
     }
 }
 

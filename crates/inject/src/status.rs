@@ -47,15 +47,26 @@ impl Status {
     }
 
     /// A signal by which the thread can tell its tracer something and which, untraced, does
-    /// nothing at all: ignored, not pending, and not waited for by blocking it (`mask`: the mask
-    /// the thread goes back to). `None`: the program handles or blocks all there are.
+    /// nothing at all: ignored, not pending, and not waited for by blocking it. `mask` is the mask
+    /// the thread goes back to. `None`: the program handles or the thread blocks all there are.
     pub(crate) fn silent_signal(&self, mask: u64) -> Option<i32> {
-        let in_use = self.blocked | self.pending | self.caught | mask;
-        let free = |signal: i32| in_use & bit(signal) == 0;
+        self.ignored_signals().find(|signal| (self.blocked | mask) & bit(*signal) == 0)
+    }
+
+    /// As [`silent_signal`](Self::silent_signal), for a thread that blocks all there are: one that
+    /// the process's `first` thread does not block, so that the kernel drops those sent to the
+    /// process, and nobody can be waiting for them.
+    pub(crate) fn silent_blocked_signal(&self, first: &Self) -> Option<i32> {
+        self.ignored_signals().find(|signal| (first.blocked | first.pending) & bit(*signal) == 0)
+    }
+
+    /// Signals that are ignored and not pending.
+    fn ignored_signals(&self) -> impl Iterator<Item = i32> {
+        let free = |signal: &i32| (self.pending | self.caught) & bit(*signal) == 0;
         let ignored = (1..=31)
             .filter(|signal| !libc_signal::NEVER.contains(signal))
             .filter(|signal| self.ignored & bit(*signal) != 0);
-        IGNORED_BY_DEFAULT.into_iter().chain(ignored).find(|signal| free(*signal))
+        IGNORED_BY_DEFAULT.into_iter().chain(ignored).filter(free)
     }
 }
 
@@ -144,6 +155,10 @@ mod tests {
         assert_eq!(status(all_defaults, bit(13)).silent_signal(0), Some(13));
         assert_eq!(status(all_defaults, bit(13)).silent_signal(bit(13)), None);
         assert_eq!(status(all_defaults, bit(18) | bit(11)).silent_signal(0), None);
+        let first = Status { blocked: bit(23), ..Status::default() };
+        assert_eq!(status(0, 0).silent_signal(u64::MAX), None);
+        assert_eq!(status(0, 0).silent_blocked_signal(&first), Some(28));
+        assert_eq!(status(all_defaults, 0).silent_blocked_signal(&first), None);
     }
 
     #[test]

@@ -214,7 +214,8 @@ fn kill_many(role: &str, kills: u32, patience: Duration) {
         "{kills} kills, {inside} of them in the middle of an injection; {shown} showed as EINTR in \
          calls that return it on every stop"
     );
-    assert!(shown <= u64::from(kills) / 20 + 1, "{shown} stops showed");
+    // About the share of its time that the tracer spends between asking for a stop and getting it.
+    assert!(shown <= u64::from(kills) / 6 + 1, "{shown} stops showed");
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn nothing_is_noticed() {
     witness.goes_on(2);
     let pid = Pid::new(witness.pid()).unwrap();
     let injector = Injector::new(pid).unwrap();
-    let until = Instant::now() + Duration::from_secs(8);
+    let until = Instant::now() + Duration::from_secs(4);
     let (mut count, mut open, mut run, mut finish) =
         (0, Duration::ZERO, Duration::ZERO, Duration::ZERO);
     while Instant::now() < until {

@@ -97,6 +97,12 @@ impl ProcMem {
         OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem")).map(Self)
     }
 
+    /// Opens it for reading and writing through thread `tid`: the first thread of a process may
+    /// have ended, and then has no memory any more.
+    pub fn open_writable_via(tid: Tid) -> io::Result<Self> {
+        OpenOptions::new().read(true).write(true).open(format!("/proc/{tid}/mem")).map(Self)
+    }
+
     /// Reads at `addr`; short where the next page cannot be read.
     pub fn read(&self, addr: VirtAddr, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read_at(buffer, addr.0)

@@ -383,3 +383,17 @@ pub fn handle_ignored_signals() {
         }
     }
 }
+
+/// Counts the first real-time signal as [`shown`](super::SHOWN).
+pub fn count_signals() {
+    extern "C" fn count(_: i32) {
+        super::SHOWN.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: the handler only adds to an atomic.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_flags = libc::SA_RESTART;
+        action.sa_sigaction = count as *const () as usize;
+        assert_eq!(libc::sigaction(libc::SIGRTMIN(), &raw const action, null_mut()), 0);
+    }
+}

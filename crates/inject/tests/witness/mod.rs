@@ -6,6 +6,7 @@
 
 pub mod calls;
 pub mod registers;
+pub mod sequence;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;

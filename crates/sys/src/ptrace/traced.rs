@@ -9,9 +9,12 @@ use crate::task::Tid;
 
 /// How long a dropped tracee is waited for before it is left to the end of our thread.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Polls that only yield the processor: about the time a tracee on another processor takes.
-const YIELDS_MAX: u32 = 2000;
-const NAP_MIN: Duration = Duration::from_micros(100);
+/// Polls that only yield the processor. More of them would put us behind everybody else on a busy
+/// machine; a thread that wakes from a nap is preferred.
+const YIELDS_MAX: u32 = 8;
+/// Naps of each length before the length doubles.
+const NAPS_EACH: u32 = 8;
+const NAP_MIN: Duration = Duration::from_micros(5);
 const NAP_MAX: Duration = Duration::from_millis(2);
 
 /// What to be told of a tracee (`PTRACE_SETOPTIONS`); none by default.
@@ -117,6 +120,7 @@ impl Traced {
     pub fn wait(&mut self, deadline: Instant) -> Result<Stop, PtraceError> {
         let started = Instant::now();
         let mut tries = 0_u32;
+        let mut exact_naps = None;
         loop {
             if let Some(stop) = self.try_wait()? {
                 return Ok(stop);
@@ -128,7 +132,8 @@ impl Traced {
             if tries < YIELDS_MAX {
                 std::thread::yield_now();
             } else {
-                let doublings = (tries - YIELDS_MAX).min(5);
+                exact_naps.get_or_insert_with(ExactNaps::begin);
+                let doublings = ((tries - YIELDS_MAX) / NAPS_EACH).min(16);
                 let nap = NAP_MIN.saturating_mul(1 << doublings).min(NAP_MAX);
                 std::thread::sleep(nap.min(deadline - now));
             }
@@ -228,6 +233,31 @@ impl Traced {
             self.wait(deadline)?;
         }
         Ok(())
+    }
+}
+
+/// Lets the calling thread's short sleeps end when they should: the kernel may otherwise be 50 us
+/// late (`PR_SET_TIMERSLACK`). Put back when dropped.
+struct ExactNaps {
+    slack_ns: libc::c_int,
+}
+
+impl ExactNaps {
+    fn begin() -> Self {
+        // SAFETY: both take and return integers only, and concern the calling thread alone.
+        let slack_ns = unsafe {
+            let slack_ns = libc::prctl(libc::PR_GET_TIMERSLACK);
+            libc::prctl(libc::PR_SET_TIMERSLACK, 1);
+            slack_ns
+        };
+        Self { slack_ns }
+    }
+}
+
+impl Drop for ExactNaps {
+    fn drop(&mut self) {
+        // SAFETY: takes integers only. 0 or less (an error above) means the default.
+        unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, self.slack_ns.max(0)) };
     }
 }
 
