@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use ::resume::{Built, Exit, Mismatch, MismatchKind, Options, Request, ResumeError, Resumed};
+use ::resume::{Exit, Mismatch, MismatchKind, Options, Request, ResumeError, Resumed};
 use process::LineIdentity;
 use store::{Checkpoint, ReadError, ResolveError, Store, StoreError};
 
@@ -29,12 +29,7 @@ const MATCH: Phase = Phase {
 const BUILD: Phase = Phase {
     name: "build",
     limit: Duration::from_secs(3600),
-    undo: "the half-built process and whatever was created for it are removed",
-};
-const START: Phase = Phase {
-    name: "start",
-    limit: Duration::from_secs(60),
-    undo: "before the first instruction the process is removed; after it, it runs",
+    undo: "before the first instruction the process and what was created for it are removed",
 };
 
 /// What to resume and how.
@@ -228,8 +223,8 @@ pub fn resume(
         return Ok(None);
     }
     let inner = Inner::default();
-    let built = phases.run(BUILD, |watch| build(&checkpoint, &options, observer, watch, &inner))?;
-    let resumed = phases.run(START, |_| start(built, &checkpoint, registry, &options))?;
+    let resumed = phases
+        .run(BUILD, |watch| bring_up(&checkpoint, &options, registry, observer, watch, &inner))?;
     drop(lock);
     let first_instruction_us = micros(settings.started.elapsed());
     let mut report = report(&checkpoint, &resumed, &phases, &inner);
@@ -253,13 +248,15 @@ fn open(
     Ok((checkpoint, lock))
 }
 
-fn build(
+/// Builds the process and lets it go.
+fn bring_up(
     checkpoint: &Checkpoint,
     options: &Options,
+    registry: &Registry,
     observer: &dyn Observer,
     watch: &Watch,
     inner: &Inner,
-) -> Result<Built, ResumeVerbError> {
+) -> Result<Resumed, ResumeVerbError> {
     let request = Request {
         instance: checkpoint.instance(),
         source: checkpoint,
@@ -267,15 +264,7 @@ fn build(
         options,
     };
     let bridge = Bridge { observer, watch: *watch, inner };
-    Ok(::resume::build(request, &bridge)?)
-}
-
-fn start(
-    built: Built,
-    checkpoint: &Checkpoint,
-    registry: &Registry,
-    options: &Options,
-) -> Result<Resumed, ResumeVerbError> {
+    let built = ::resume::build(request, &bridge)?;
     // Recorded before the first instruction: a second resume must see this one from then on.
     if !options.as_copy {
         let pid = built.pid();

@@ -41,10 +41,14 @@ pub fn xsave_component(n: u32) -> Option<(u32, u32)> {
     (leaf.eax != 0).then_some((leaf.ebx, leaf.eax))
 }
 
-/// `AT_HWCAP` and `AT_HWCAP2` of this host, what its libraries choose code by (getauxval(3)).
+/// `AT_HWCAP` and `AT_HWCAP2` of this host, as the kernel gives them to every program. Read from
+/// `/proc/self/auxv`: glibc's getauxval(3) answers `AT_HWCAP` on x86-64 with a value of its own.
 pub fn hwcap() -> [u64; 2] {
-    // SAFETY: getauxval only reads this process's auxiliary vector.
-    unsafe { [libc::getauxval(libc::AT_HWCAP), libc::getauxval(libc::AT_HWCAP2)] }
+    let bytes = std::fs::read("/proc/self/auxv").unwrap_or_default();
+    let entries = crate::proc::parse_auxv(&bytes).unwrap_or_default();
+    [libc::AT_HWCAP, libc::AT_HWCAP2].map(|kind| {
+        entries.iter().find(|(k, _)| *k == kind).map(|(_, value)| *value).unwrap_or_default()
+    })
 }
 
 /// Where this process has its `[vdso]` (`AT_SYSINFO_EHDR`), or `None` without one.
