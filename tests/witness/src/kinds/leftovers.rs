@@ -63,6 +63,10 @@ impl Kind for Leftovers {
             return Ok(Pass::Part);
         };
         for (number, link) in expected {
+            // The standard streams may be those of whoever resumes; they must be there.
+            if *number <= 2 && open.contains_key(number) {
+                continue;
+            }
             same!(format!("descriptor {number}"), Some(link), open.get(number));
         }
         let mut strangers = BTreeMap::new();

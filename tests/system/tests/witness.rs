@@ -1,0 +1,205 @@
+//! The witness through checkpoints: it knows every byte of its own state and complains about any
+//! that is off.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+use rekindle_system_tests::program::Start;
+use rekindle_system_tests::rekindle::Rekindle;
+use rekindle_system_tests::sandbox::{self, Place};
+use rekindle_system_tests::swap::Swap;
+use rekindle_system_tests::witness::Witness;
+use rekindle_system_tests::{rounds, skips, wait};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(1800);
+const USER: u32 = 23_456;
+
+fn rekindle(place: &Place) -> Rekindle {
+    Rekindle::new(&place.store(), place.dir())
+}
+
+/// The witness runs in the sandbox and goes on by itself: proves the harness, not rekindle.
+#[test]
+fn the_witness_itself_goes_on() {
+    sandbox::run(LIMIT, |place| {
+        let witness = Witness::start(place, &["--mb", "8"]);
+        witness.goes_on(2);
+        witness.program.kill();
+        witness.assert_content("at the end");
+    });
+}
+
+#[test]
+fn cycles_of_stop_and_resume() {
+    sandbox::run(LIMIT, |place| {
+        let witness = Witness::start(place, &["--mb", "64"]);
+        witness.goes_on(1);
+        for _ in 0..rounds(10, 100) {
+            witness.cycle(&rekindle(place));
+        }
+        witness.program.kill();
+        witness.assert_content("after all cycles");
+    });
+}
+
+/// Threads that never sleep: the freeze finds them in user code, in loops over their registers.
+#[test]
+fn cycles_with_busy_threads() {
+    sandbox::run(LIMIT, |place| {
+        let witness = Witness::start(place, &["--mb", "16", "--busy"]);
+        witness.goes_on(1);
+        for _ in 0..rounds(5, 50) {
+            witness.cycle(&rekindle(place));
+        }
+        witness.program.kill();
+    });
+}
+
+#[test]
+fn cycles_of_another_user() {
+    sandbox::run(LIMIT, |place| {
+        let user = USER.to_string();
+        let witness = Witness::start(place, &["--mb", "8", "--drop-to", &user]);
+        witness.goes_on(1);
+        for _ in 0..rounds(3, 20) {
+            witness.cycle(&rekindle(place));
+        }
+        witness.program.kill();
+    });
+}
+
+/// In the session of a shell that is gone: its session cannot be made again, which is reported.
+#[test]
+fn a_session_from_outside_is_reported() {
+    sandbox::run(LIMIT, |place| {
+        let plain = Start::in_the_shells_session;
+        let witness = Witness::start_with(place, &["--mb", "8"], plain);
+        let rekindle = rekindle(place);
+        let stopped = rekindle.stop(witness.program.pid(), &[]);
+        witness.program.wait_gone();
+        let resumed = rekindle.resume(stopped.text("id"), &[]);
+        let changed = resumed.json["changed"].to_string();
+        assert!(changed.contains("session"), "no word of the session: {resumed}");
+        witness.goes_on(1);
+        witness.program.kill();
+    });
+}
+
+/// Live checkpoints change nothing, and each of them is whole.
+#[test]
+fn live_checkpoints() {
+    sandbox::run(LIMIT, |place| {
+        let witness = Witness::start(place, &["--mb", "64"]);
+        let rekindle = rekindle(place);
+        let pid = witness.program.pid();
+        witness.goes_on(1);
+        let (descriptors, tracer) = (witness.program.descriptors(), tracer(&witness));
+        for _ in 0..rounds(10, 100) {
+            let report = rekindle.checkpoint(pid, &[]);
+            assert_eq!(report.pid("pid"), pid, "{report}");
+            rekindle.run(&["verify", report.text("id")]).expect_ok();
+            witness.moves();
+        }
+        witness.goes_on(1);
+        assert_eq!(tracer, "TracerPid:\t0", "traced before any checkpoint");
+        assert_eq!(self::tracer(&witness), tracer, "a tracer was left");
+        // The listing may catch files that the witness has open for a moment.
+        wait::until_true("the descriptors as before", wait::PATIENCE, || {
+            witness.program.descriptors() == descriptors
+        });
+        witness.program.kill();
+    });
+}
+
+fn tracer(witness: &Witness) -> String {
+    let status = witness.program.proc_file("status");
+    status.lines().find(|line| line.starts_with("TracerPid")).unwrap_or_default().to_owned()
+}
+
+/// A live checkpoint of a program whose files did not change since is resumed after the program
+/// was killed: time goes back to the checkpoint, and nothing is off.
+#[test]
+fn a_live_checkpoint_is_resumed_after_a_kill() {
+    sandbox::run(LIMIT, |place| {
+        let witness = Witness::start(place, &["--mb", "32", "--still-files"]);
+        let rekindle = rekindle(place);
+        witness.goes_on(1);
+        let checkpoint = rekindle.checkpoint(witness.program.pid(), &[]);
+        let before = witness.number("generation");
+        witness.goes_on(1);
+        let later = witness.number("generation");
+        witness.program.kill();
+        rekindle.resume(checkpoint.text("id"), &[]);
+        let resumed = witness.number("generation");
+        assert!(resumed < later, "generation {resumed} after {before} and {later}");
+        witness.goes_on(2);
+        // And its descendant can be checkpointed in turn.
+        witness.cycle(&rekindle);
+        witness.program.kill();
+    });
+}
+
+/// The pid is taken: the program keeps its pid in a pid namespace of its own.
+#[test]
+fn a_taken_pid_is_kept_inside() {
+    sandbox::run(LIMIT, |place| {
+        let witness = Witness::start(place, &["--mb", "8"]);
+        let rekindle = rekindle(place);
+        let pid = witness.program.pid();
+        let stopped = rekindle.stop(pid, &[]);
+        witness.program.wait_gone();
+        // The next process gets this pid.
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+        let taker = Start::new(place.dir(), "taker", &["sleep", "1000"]).start();
+        if taker.pid() != pid {
+            // The shell took it, and is gone: the pid is free again.
+            panic!("the pid {pid} could not be taken, {} was", taker.pid());
+        }
+        let resumed = rekindle.resume(stopped.text("id"), &[]);
+        assert_eq!(resumed.pid("pid_inside"), pid, "{resumed}");
+        assert_ne!(resumed.pid("pid"), pid, "{resumed}");
+        assert!(resumed.json["changed"].to_string().contains("pid"), "{resumed}");
+        witness.goes_on(2);
+        taker.kill();
+    });
+}
+
+/// Pages in swap are as good as pages in memory.
+#[test]
+fn swapped_out_memory() {
+    sandbox::run(LIMIT, |place| {
+        let Some(_swap) = Swap::on(place) else {
+            skips::skip("swapped-out memory", "swap that can be turned on");
+            return;
+        };
+        let witness = Witness::start(place, &["--mb", "8", "--kinds", "+paged-out"]);
+        assert!(witness.first["passes"]["paged-out"].is_u64(), "{}", witness.first);
+        wait::until_true("pages in swap", wait::PATIENCE, || {
+            let status = witness.program.proc_file("status");
+            status.lines().any(|l| l.starts_with("VmSwap:") && !l.ends_with("\t       0 kB"))
+        });
+        for _ in 0..3 {
+            witness.cycle(&rekindle(place));
+            rekindle(place).checkpoint(witness.program.pid(), &[]);
+        }
+        witness.program.kill();
+    });
+}
+
+/// A stopped program (SIGSTOP) stays stopped through a checkpoint and can be continued.
+#[test]
+fn a_stopped_program_stays_stopped() {
+    use rustix::process::Signal;
+    sandbox::run(LIMIT, |place| {
+        // The kernel ends some calls with EINTR at every stop by a signal.
+        let witness = Witness::start(place, &["--mb", "8", "--stop-may-interrupt"]);
+        let rekindle = rekindle(place);
+        witness.program.signal(Signal::STOP);
+        wait::until_true("the stop", wait::PATIENCE, || witness.program.state() == Some('T'));
+        rekindle.checkpoint(witness.program.pid(), &[]);
+        assert_eq!(witness.program.state(), Some('T'), "the checkpoint continued it");
+        witness.program.signal(Signal::CONT);
+        witness.goes_on(1);
+        witness.program.kill();
+    });
+}
