@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 
+use crate::proc::parse_auxv;
+
 /// `ARCH_MAP_VDSO_64` of arch_prctl(2): maps `[vvar]`, `[vvar_vclock]` and `[vdso]` at an address
 /// of choice, once none is mapped (`CONFIG_CHECKPOINT_RESTORE`).
 pub const ARCH_MAP_VDSO_64: u64 = 0x2003;
@@ -41,14 +43,13 @@ pub fn xsave_component(n: u32) -> Option<(u32, u32)> {
     (leaf.eax != 0).then_some((leaf.ebx, leaf.eax))
 }
 
-/// `AT_HWCAP` and `AT_HWCAP2` of this host, as the kernel gives them to every program. Read from
-/// `/proc/self/auxv`: glibc's getauxval(3) answers `AT_HWCAP` on x86-64 with a value of its own.
+/// `AT_HWCAP` and `AT_HWCAP2` of this host, what its libraries choose code by; zero where
+/// `/proc` does not tell. Not by getauxval(3), which glibc answers with bits of its own.
 pub fn hwcap() -> [u64; 2] {
-    let bytes = std::fs::read("/proc/self/auxv").unwrap_or_default();
-    let entries = crate::proc::parse_auxv(&bytes).unwrap_or_default();
-    [libc::AT_HWCAP, libc::AT_HWCAP2].map(|kind| {
-        entries.iter().find(|(k, _)| *k == kind).map(|(_, value)| *value).unwrap_or_default()
-    })
+    let auxv = std::fs::read("/proc/self/auxv").unwrap_or_default();
+    let auxv = parse_auxv(&auxv).unwrap_or_default();
+    [libc::AT_HWCAP, libc::AT_HWCAP2]
+        .map(|kind| auxv.iter().find(|(k, _)| *k == kind).map_or(0, |(_, value)| *value))
 }
 
 /// Where this process has its `[vdso]` (`AT_SYSINFO_EHDR`), or `None` without one.
@@ -66,6 +67,8 @@ mod tests {
     fn x87_and_sse_are_always_on() {
         assert_eq!(xcr0() & 3, 3);
         assert!(xsave_bytes() >= 576);
+        // FPU, SSE2: bits 0 and 26 of CPUID leaf 1's edx.
+        assert_eq!(hwcap()[0] & (1 | 1 << 26), 1 | 1 << 26);
         assert!(vdso_address().is_some_and(|a| a % 4096 == 0));
     }
 }

@@ -61,7 +61,7 @@ impl Room {
         taken.sort_unstable_by_key(|r| r.start);
         let mut start = LOWEST;
         for range in taken {
-            if range.end.0 <= start {
+            if range.end.0.saturating_add(MARGIN) <= start {
                 continue;
             }
             if range.start.0 >= start.saturating_add(length + MARGIN) {

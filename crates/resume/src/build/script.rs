@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::io;
 
 use inject::{Answers, Arg, Batch, CallId, InjectError, Stub};
-use mem::VirtAddr;
 use sys::remote;
 
 use super::room::Desk;
