@@ -153,6 +153,8 @@ struct Service {
 
 impl Service {
     fn start(place: &Path) -> anyhow::Result<Self> {
+        // What our caller left open must not become a part of the service's state.
+        engine::keep_descriptors_from(3).context("keep descriptors from the service")?;
         let log = place.join("service.log");
         let output = File::create(&log)?;
         let mut child = Command::new(std::env::current_exe()?)

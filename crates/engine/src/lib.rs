@@ -37,5 +37,6 @@ pub use shelf::{
     ExtentRow, FdRow, InspectReport, ListRow, MapRow, Part, PruneReport, ShelfError, ThreadRow,
     VerifyReport, inspect, list, prune, verify,
 };
+pub use sys::inherit::keep_descriptors_from;
 pub use sys::interrupt::catch_interrupts;
 pub use target_name::TargetError;

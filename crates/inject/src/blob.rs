@@ -90,6 +90,22 @@ impl SlotData {
 global_asm!(
     r#"
     .pushsection .rodata.rekindle_inject, "a"
+    .globl rekindle_inject_code
+    .hidden rekindle_inject_code
+    .globl rekindle_inject_run
+    .hidden rekindle_inject_run
+    .globl rekindle_inject_park
+    .hidden rekindle_inject_park
+    .globl rekindle_inject_leave
+    .hidden rekindle_inject_leave
+    .globl rekindle_inject_clean
+    .hidden rekindle_inject_clean
+    .globl rekindle_inject_code_end
+    .hidden rekindle_inject_code_end
+    .globl rekindle_inject_slot
+    .hidden rekindle_inject_slot
+    .globl rekindle_inject_slot_end
+    .hidden rekindle_inject_slot_end
     .balign 16
 rekindle_inject_code:
 # Entered with r12 = bytes of scratch wanted, r14 = 0, rbp, r15 set.
