@@ -182,22 +182,22 @@ impl Report {
         assert_eq!(self.code, Some(0), "{self}");
     }
 
-    /// Demands a refusal or failure: the exit code, the outcome, and one clear message that
-    /// contains every one of `words` and no bare errno number or debug output.
+    /// Demands a refusal or failure: one of the exit codes, the outcome, and one clear message
+    /// that contains every one of `words` and nothing of the program's inside.
     ///
     /// # Panics
     /// When the verb said something else.
     #[must_use]
-    pub fn expect_failure(self, code: i32, outcome: &str, words: &[&str]) -> Self {
+    pub fn expect_failure(self, codes: &[i32], outcome: &str, words: &[&str]) -> Self {
         let found = self.json["outcome"].as_str();
         assert!(
-            self.code == Some(code) && found == Some(outcome),
-            "wanted exit {code} and {outcome}: {self}"
+            self.code.is_some_and(|code| codes.contains(&code)) && found == Some(outcome),
+            "wanted exit {codes:?} and {outcome}: {self}"
         );
         for word in words {
             assert!(self.talk.contains(word), "no `{word}` in the message: {self}");
         }
-        for bad in ["os error", "panicked", "RUST_BACKTRACE", "Err(", "Some("] {
+        for bad in ["panicked", "RUST_BACKTRACE", "Err(", "Some("] {
             assert!(!self.talk.contains(bad), "`{bad}` in the message: {self}");
         }
         self

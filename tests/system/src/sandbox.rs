@@ -42,13 +42,15 @@ impl Place {
 }
 
 /// Runs `body` in namespaces of its own; the calling function must be a `#[test]` at the top of
-/// an integration test, for its name is how the test executable is started again.
+/// an integration test, for its name is how the test executable is started again. Says whether
+/// the caller is outside of the namespaces, after they are gone: few tests have more to do there.
 ///
 /// # Panics
 /// When the body does, when the limit passes, and in CI where namespaces cannot be made.
-pub fn run<F: FnOnce(&Place)>(limit: Duration, body: F) {
+pub fn run<F: FnOnce(&Place)>(limit: Duration, body: F) -> bool {
     let name = test_name::<F>();
-    match std::env::var(ROLE).as_deref() {
+    let role = std::env::var(ROLE);
+    match role.as_deref() {
         Ok("init") => init(name),
         Ok("body") => {
             let dir = std::env::var_os(PLACE).map(PathBuf::from);
@@ -56,6 +58,7 @@ pub fn run<F: FnOnce(&Place)>(limit: Duration, body: F) {
         }
         _ => outside(name, limit),
     }
+    role.is_err()
 }
 
 /// `a_test` from `crate::a_test::{{closure}}`.

@@ -1,0 +1,235 @@
+//! SIGKILL of rekindle at random instants of `checkpoint` and `resume`: the program goes on, or is
+//! in a published checkpoint from which it goes on, and nothing half-made is left.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+use rekindle_system_tests::program::state_of;
+use rekindle_system_tests::rekindle::Rekindle;
+use rekindle_system_tests::sandbox::{self, Place};
+use rekindle_system_tests::witness::Witness;
+use rekindle_system_tests::{rounds, wait};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(3600);
+/// How much longer than a whole run the latest kill may come.
+const BEYOND: f64 = 1.05;
+
+/// Instants spread over `whole`: each half, then each quarter, and so on, so that few of them
+/// already cover it.
+fn instants(whole: Duration, count: usize) -> impl Iterator<Item = Duration> {
+    (1..=count).map(move |number| {
+        let (mut fraction, mut digit, mut rest) = (0.0, 0.5, number);
+        while rest > 0 {
+            fraction += digit * f64::from(u8::from(rest % 2 == 1));
+            (digit, rest) = (digit / 2.0, rest / 2);
+        }
+        whole.mul_f64(fraction * BEYOND)
+    })
+}
+
+fn sleep_until(instant: Instant) {
+    if let Some(rest) = instant.checked_duration_since(Instant::now()) {
+        std::thread::sleep(rest);
+    }
+}
+
+/// Starts a verb and kills it after `delay`. Says whether it was at work.
+fn kill_after(rekindle: &Rekindle, words: &[&str], delay: Duration) -> bool {
+    let begin = Instant::now();
+    let running = rekindle.start(words);
+    sleep_until(begin + delay);
+    running.kill()
+}
+
+/// Ids of all published checkpoints; the list must always be readable.
+fn published(rekindle: &Rekindle) -> BTreeSet<String> {
+    let report = rekindle.run(&["list"]);
+    report.expect_ok();
+    let mut ids = BTreeSet::new();
+    collect_ids(&report.json, &mut ids);
+    ids
+}
+
+fn collect_ids(json: &serde_json::Value, ids: &mut BTreeSet<String>) {
+    if let Some(id) = json["id"].as_str() {
+        ids.insert(id.to_owned());
+    }
+    let inner = json.as_array().into_iter().flatten();
+    let fields = json.as_object().into_iter().flat_map(|object| object.values());
+    inner.chain(fields).for_each(|value| collect_ids(value, ids));
+}
+
+/// What became visible since `known` is whole.
+fn verify_new(rekindle: &Rekindle, known: &mut BTreeSet<String>) {
+    let now = published(rekindle);
+    for id in now.difference(known) {
+        rekindle.run(&["verify", id]).expect_ok();
+    }
+    *known = now;
+}
+
+/// Processes of the witness's name, zombies aside.
+fn witnesses() -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let named = |pid: &i32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim() == "rekindle-witnes" && state_of(*pid) != Some('Z')
+    };
+    pids.filter(named).collect()
+}
+
+fn prepare(place: &Place) -> (Witness, Rekindle) {
+    let witness = Witness::start(place, &["--mb", "48"]);
+    witness.goes_on(1);
+    (witness, Rekindle::new(&place.store(), place.dir()))
+}
+
+/// Unpublished leftovers are removed by a bare `prune`, and then all there is can be verified.
+fn clean_up(rekindle: &Rekindle) {
+    let report = rekindle.run(&["prune"]);
+    report.expect_ok();
+    let mut known = BTreeSet::new();
+    verify_new(rekindle, &mut known);
+}
+
+#[test]
+fn killed_during_live_checkpoints() {
+    sandbox::run(LIMIT, |place| {
+        let (witness, rekindle) = prepare(place);
+        let pid = witness.program.pid().to_string();
+        let begin = Instant::now();
+        rekindle.checkpoint(witness.program.pid(), &[]);
+        let whole = begin.elapsed();
+        let mut known = published(&rekindle);
+        let count = rounds(12, 70);
+        let words = ["checkpoint", &pid];
+        let at_work = instants(whole, count).filter(|delay| {
+            let at_work = kill_after(&rekindle, &words, *delay);
+            witness.moves();
+            verify_new(&rekindle, &mut known);
+            at_work
+        });
+        let at_work = at_work.count();
+        assert!(at_work * 2 > count, "only {at_work} of {count} were killed at work");
+        witness.goes_on(1);
+        clean_up(&rekindle);
+        // And it can still be checkpointed.
+        witness.cycle(&rekindle);
+        witness.program.kill();
+    });
+}
+
+/// Either the program runs, or it is gone and a published checkpoint has it.
+fn runs_or_is_saved(witness: &Witness, rekindle: &Rekindle) {
+    let before = witness.status().ok().and_then(|status| status["generation"].as_u64());
+    let runs = wait::until("running or gone", wait::PATIENCE, || {
+        witness.assert_content("after a kill");
+        if !witness.program.exists() {
+            return Ok(false);
+        }
+        let now = witness.status().map_err(|error| error.to_string())?;
+        let now = now["generation"].as_u64();
+        if now > before { Ok(true) } else { Err("neither running nor gone".to_owned()) }
+    });
+    if !runs {
+        rekindle.resume("latest", &[]);
+    }
+    witness.moves();
+}
+
+#[test]
+fn killed_during_checkpoints_that_stop() {
+    sandbox::run(LIMIT, |place| {
+        let (witness, rekindle) = prepare(place);
+        let pid = witness.program.pid();
+        let begin = Instant::now();
+        let stopped = rekindle.stop(pid, &[]);
+        let whole = begin.elapsed();
+        witness.program.wait_gone();
+        rekindle.resume(stopped.text("id"), &[]);
+        witness.goes_on(1);
+        let mut known = published(&rekindle);
+        let count = rounds(12, 70);
+        for delay in instants(whole, count) {
+            kill_after(&rekindle, &["checkpoint", &pid.to_string(), "--stop"], delay);
+            runs_or_is_saved(&witness, &rekindle);
+            verify_new(&rekindle, &mut known);
+        }
+        witness.goes_on(1);
+        clean_up(&rekindle);
+        witness.program.kill();
+    });
+}
+
+#[test]
+fn killed_during_resumes() {
+    sandbox::run(LIMIT, |place| {
+        let (witness, rekindle) = prepare(place);
+        let pid = witness.program.pid();
+        let stopped = rekindle.stop(pid, &[]);
+        witness.program.wait_gone();
+        let begin = Instant::now();
+        rekindle.resume(stopped.text("id"), &[]);
+        let whole = begin.elapsed();
+        witness.goes_on(1);
+        for delay in instants(whole, rounds(12, 70)) {
+            let stopped = rekindle.stop(pid, &[]);
+            witness.program.wait_gone();
+            let id = stopped.text("id");
+            kill_after(&rekindle, &["resume", id, "--detach"], delay);
+            // The killed one was either too early and left nothing, or it runs.
+            let again = rekindle.run(&["resume", id, "--detach"]);
+            match again.code {
+                Some(0) => {}
+                Some(3) => assert_eq!(again.blockers(), ["already-running"], "{again}"),
+                _ => panic!("after a kill at {delay:?}: {again}"),
+            }
+            witness.moves();
+            wait::until("a single witness", wait::PATIENCE, || match witnesses().as_slice() {
+                [_] => Ok(()),
+                several => Err(format!("{several:?} after a kill at {delay:?}")),
+            });
+        }
+        witness.goes_on(1);
+        clean_up(&rekindle);
+    });
+}
+
+/// SIGINT and SIGTERM end a verb in an orderly way: an undo, a message, a documented code.
+#[test]
+fn interrupted_checkpoints_undo_themselves() {
+    use rustix::process::{Pid, Signal, kill_process};
+    sandbox::run(LIMIT, |place| {
+        let (witness, rekindle) = prepare(place);
+        let pid = witness.program.pid().to_string();
+        let begin = Instant::now();
+        rekindle.checkpoint(witness.program.pid(), &[]);
+        let whole = begin.elapsed();
+        let mut known = published(&rekindle);
+        for (number, delay) in instants(whole, rounds(8, 40)).enumerate() {
+            let begin = Instant::now();
+            let running = rekindle.start(&["checkpoint", &pid, "--stop"]);
+            sleep_until(begin + delay);
+            let signal = if number % 2 == 0 { Signal::INT } else { Signal::TERM };
+            let verb = Pid::from_child(&running.child);
+            let _ = kill_process(verb, signal);
+            let report = running.finish();
+            match report.code {
+                Some(0) => {
+                    witness.program.wait_gone();
+                    rekindle.resume(report.text("id"), &[]);
+                }
+                Some(7 | 8) => assert_eq!(report.json["outcome"], "rolled_back", "{report}"),
+                // Before the verb could take the signal in hand.
+                None => {}
+                _ => panic!("after {signal:?} at {delay:?}: {report}"),
+            }
+            witness.moves();
+            verify_new(&rekindle, &mut known);
+        }
+        witness.goes_on(1);
+        witness.program.kill();
+    });
+}
