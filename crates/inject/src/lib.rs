@@ -12,20 +12,25 @@
 //! and `resume`, its users.
 #![allow(unsafe_code)]
 
+mod area;
 mod batch;
 mod blob;
 mod error;
 mod injection;
+mod injector;
 mod restart;
 mod runner;
 mod scratch;
+mod seccomp;
 mod slots;
 mod status;
 mod stub;
+mod table;
 
 pub use batch::{Answers, Arg, Batch, CallId, Undo};
 pub use error::InjectError;
-pub use injection::{Injection, Injector};
+pub use injection::Injection;
+pub use injector::Injector;
 pub use restart::{regs_for_new_task, rseq_abort};
 pub use scratch::Scratch;
 pub use stub::{Stub, StubRoom};

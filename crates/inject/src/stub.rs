@@ -6,8 +6,9 @@ use mem::{AddrRange, VirtAddr};
 use sys::ptrace::{Regs, Resume, Stop, StoppedThread};
 use sys::task::Pid;
 
+use crate::area::SCRATCH_BYTES_MIN;
 use crate::blob::blob;
-use crate::runner::{Runner, SCRATCH_BYTES_MIN};
+use crate::runner::Runner;
 use crate::status::libc_signal;
 use crate::{Answers, Batch, InjectError, Scratch};
 
@@ -72,7 +73,7 @@ impl Stub {
         let regs = thread.regs()?;
         let place = (room.code.start.0, blob());
         let mut runner = Runner::new((pid, tid), place, 0, libc_signal::STOP, &regs);
-        runner.scratch = room.scratch;
+        runner.area.range = room.scratch;
         Ok(Self { pid, code: room.code, thread, runner, regs })
     }
 
@@ -84,29 +85,29 @@ impl Stub {
     /// Reserves `bytes` of the scratch area, 16-aligned, until
     /// [`reset_scratch`](Self::reset_scratch). Its content is whatever lies there.
     pub fn reserve(&mut self, bytes: u64) -> Result<Scratch, InjectError> {
-        self.runner.reserve(bytes)
+        self.runner.area.reserve(bytes)
     }
 
     /// Reserves room for `bytes` and writes them there.
     pub fn place(&mut self, bytes: &[u8]) -> Result<Scratch, InjectError> {
-        let place = self.runner.reserve(bytes.len() as u64)?;
-        self.runner.write(place, bytes)?;
+        let place = self.runner.area.reserve(bytes.len() as u64)?;
+        self.runner.area.write(place, bytes)?;
         Ok(place)
     }
 
     /// Gives all reserved places back.
     pub fn reset_scratch(&mut self) {
-        self.runner.reset_places();
+        self.runner.area.reset_places();
     }
 
     /// Writes `bytes` to the start of `place`.
     pub fn write_scratch(&mut self, place: Scratch, bytes: &[u8]) -> Result<(), InjectError> {
-        self.runner.write(place, bytes)
+        self.runner.area.write(place, bytes)
     }
 
     /// Reads the bytes of `place`.
     pub fn read_scratch(&self, place: Scratch) -> Result<Vec<u8>, InjectError> {
-        self.runner.read(place)
+        self.runner.area.read(place)
     }
 
     /// Runs `batch`. A failed required call is an error here. [`Undo`](crate::Undo)s are never

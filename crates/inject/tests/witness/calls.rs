@@ -397,3 +397,21 @@ pub fn count_signals() {
         assert_eq!(libc::sigaction(libc::SIGRTMIN(), &raw const action, null_mut()), 0);
     }
 }
+
+/// Has the calling thread killed when it makes system call `number`.
+pub fn forbid(number: u32) {
+    let kill = libc::SECCOMP_RET_KILL_PROCESS;
+    let filter = [
+        libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 },
+        libc::sock_filter { code: 0x15, jt: 0, jf: 1, k: number },
+        libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: kill },
+        libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
+    ];
+    let program = libc::sock_fprog { len: 4, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the program and its instructions live across the calls, which only read them.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let mode = libc::SECCOMP_SET_MODE_FILTER;
+        assert_eq!(libc::syscall(libc::SYS_seccomp, mode, 0, &raw const program), 0);
+    }
+}
