@@ -172,6 +172,7 @@ impl Runner {
             if stop == Stop::Signal(self.signal) {
                 let regs = thread.regs()?;
                 if self.is_parked(regs.rip) {
+                    thread.discard_signal();
                     return Ok(regs);
                 }
             }

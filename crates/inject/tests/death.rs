@@ -225,3 +225,36 @@ fn a_killed_tracer_leaves_no_trace() {
 fn a_killed_tracer_leaves_no_trace_where_all_signals_are_handled() {
     kill_many("handling_witness_role", 10, Duration::from_secs(8));
 }
+
+#[test]
+fn a_killed_tracer_leaves_a_stopped_process_stopped() {
+    // A stop shows in some calls: that is what SIGSTOP does.
+    let mut command = witness::command("witness_role");
+    command.env(witness::STOPS_SHOW, "1");
+    let mut witness = witness::spawn_command(command);
+    witness.goes_on(3);
+    let (mappings, descriptors) = (witness.mappings(), witness.descriptors());
+    let mut tracer = Tracer::of(&witness);
+    let stopped = |witness: &Witness| {
+        let held = witness.held();
+        held.len() == witness.threads().len() && held.iter().all(|held| held.contains("State:\tT"))
+    };
+    let until_stopped = |witness: &Witness| {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !stopped(witness) {
+            assert!(Instant::now() < deadline, "{:?}", witness.held());
+            std::thread::yield_now();
+        }
+    };
+    for round in 0..40_u64 {
+        // SAFETY: the child is alive until the witness is dropped.
+        unsafe { libc::kill(witness.pid(), libc::SIGSTOP) };
+        until_stopped(&witness);
+        tracer.live_and_die(Duration::from_micros(round * 1_237 % 5000));
+        until_stopped(&witness);
+        // SAFETY: as above.
+        unsafe { libc::kill(witness.pid(), libc::SIGCONT) };
+        settles(&mut witness, &mappings, &descriptors, Duration::from_secs(5));
+    }
+    witness.goes_on(3);
+}

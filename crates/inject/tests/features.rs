@@ -33,6 +33,14 @@ fn handling_role() {
 }
 
 #[test]
+fn handled_by_nobody_role() {
+    if std::env::var(witness::ROLE).is_ok_and(|role| role == "handled_by_nobody_role") {
+        witness::calls::timeouts();
+        witness::answer();
+    }
+}
+
+#[test]
 fn counting_role() {
     if std::env::var(witness::ROLE).is_ok_and(|role| role == "counting_role") {
         witness::calls::count_signals();
@@ -446,4 +454,40 @@ fn seccomp_filters_are_passed_unless_they_bar_the_way_back() {
         }
         assert!(Instant::now() < deadline);
     }
+}
+
+#[test]
+fn several_threads_at_once_have_a_slot_each() {
+    let mut witness = witness::spawn("handled_by_nobody_role");
+    witness.goes_on(2);
+    let vdso = witness.vdso();
+    let injector = injector(&witness);
+    let mut threads: Vec<_> = witness.threads().into_iter().skip(1).take(6).map(stop).collect();
+    let mut injections = Vec::new();
+    let mut busy = 0;
+    for thread in &mut threads {
+        match injector.open(thread, 0) {
+            Ok(injection) => injections.push(injection),
+            Err(InjectError::Busy { .. }) => busy += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    println!("{} slots", injections.len());
+    assert!(injections.len() >= 2 && busy >= 1);
+    let mut batch = Batch::new();
+    let call = batch.call(libc::SYS_gettid, &[]);
+    for _ in 0..3 {
+        for injection in &mut injections {
+            let tid = injection.thread().tid().raw() as u64;
+            assert_eq!(injection.run(&batch).unwrap().get(call).unwrap(), tid);
+        }
+    }
+    // Not in the order they were opened.
+    injections.swap(0, 1);
+    for injection in injections {
+        injection.finish().unwrap();
+    }
+    drop(threads);
+    assert_eq!(witness.vdso(), vdso);
+    witness.goes_on(2);
 }

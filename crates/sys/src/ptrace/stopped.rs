@@ -256,6 +256,11 @@ impl StoppedThread {
         raw::request("write memory of", libc::PTRACE_POKEDATA, self.tid(), addr.0, word).map(drop)
     }
 
+    /// Does not hand the thread the signal it is stopped for ([`Stop::Signal`]) when it is dropped.
+    pub const fn discard_signal(&mut self) {
+        self.traced.discard_signal();
+    }
+
     /// Lets it go on as `how` says, and waits for the next stop, at most to `deadline`. When this
     /// fails the thread is running (or gone), and asking it anything fails.
     pub fn resume_and_wait(&mut self, how: Resume, deadline: Instant) -> Result<Stop, PtraceError> {

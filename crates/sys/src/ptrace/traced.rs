@@ -104,6 +104,10 @@ impl Traced {
         self.options
     }
 
+    pub(super) const fn discard_signal(&mut self) {
+        self.held_signal = 0;
+    }
+
     pub(super) fn set_options(&mut self, options: Options) -> Result<(), PtraceError> {
         raw::request("set options of", libc::PTRACE_SETOPTIONS, self.tid, 0, options.bits())?;
         self.options = options;
