@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 mod draw;
+mod golden;
 mod instance;
 
 use codec::{FRAME_PAGES_MAX, Want};
@@ -14,6 +15,7 @@ use rekindle_image::{
 };
 
 pub(crate) use draw::{Draw, draw};
+pub(crate) use golden::golden_instance;
 pub(crate) use instance::arbitrary_instance;
 
 pub(crate) fn key() -> LineKey {

@@ -1,0 +1,192 @@
+//! The independent reader, written from docs/FORMAT.md in another language, reads what we write.
+//! It needs python3, and for zstd frames the zstd program: a place that runs these tests has to
+//! have both, nothing is skipped.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use codec::Want;
+use common::{instance, new_store, page, publish, sample};
+use mem::{AddrRange, Backing, Mapping, MemoryId, Protection, Sharing};
+use plan::Treatment;
+use process::{AddressSpace, Instance, TaskGroup, Thread};
+use serde_json::{Value, json};
+
+fn run(arguments: &[&Path]) -> Output {
+    let reader =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/reader/read_checkpoint.py");
+    Command::new("timeout")
+        .args(["120", "python3", "-B"])
+        .arg(reader)
+        .args(arguments)
+        .output()
+        .expect("python3 is needed for this test: install it")
+}
+
+/// What the reader says of a checkpoint, and the bytes of its pages.
+fn read(checkpoint: &Path, more: &[&Path]) -> (Value, Vec<u8>) {
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("pages");
+    let mut arguments = vec![checkpoint, Path::new("--pages"), &pages];
+    arguments.extend(more);
+    let output = run(&arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    (serde_json::from_slice(&output.stdout).unwrap(), std::fs::read(&pages).unwrap())
+}
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../image/tests/golden/v1")
+}
+
+#[test]
+fn it_reads_what_we_write() {
+    let (_dir, store) = new_store();
+    for want in [Want::Raw, Want::Lz4, Want::Zstd(1)] {
+        let published = publish(&store, 1, 1_700_000_000_000_000_000, want);
+        let path = store.root().join("checkpoints").join(published.id.to_string());
+        let (read, bytes) = read(&path, &[]);
+        assert_eq!(read["id"], published.id.to_string());
+        assert_eq!(read["instance_id"], instance(1).line.instance.as_str());
+        assert_eq!(read["created_ns"], 1_700_000_000_000_000_000_u64);
+        assert_eq!(read["page_bytes"], published.page_bytes);
+        assert_eq!(read["stored_bytes"], published.stored_bytes);
+        assert_eq!(read["summary"]["tool_version"], "0.1.0");
+        assert_eq!(read["plan"]["extents"].as_array().unwrap().len(), 3);
+
+        let checkpoint = store.checkpoint(published.id).unwrap();
+        let frames = read["frames"].as_array().unwrap();
+        assert_eq!(frames.len(), checkpoint.frames_in_load_order().len());
+        let mut bytes = bytes.chunks_exact(4096);
+        let mut treatments = std::collections::BTreeSet::new();
+        let mut listed = Vec::new();
+        for frame in frames {
+            treatments.insert(frame["treatment"].as_str().unwrap());
+            let memory = match frame["memory"].as_str().unwrap() {
+                "private:0" => MemoryId::Private(0),
+                "shared:0" => MemoryId::Shared(0),
+                other => panic!("{other}"),
+            };
+            let first = frame["first_page"].as_u64().unwrap();
+            for number in first..first + frame["pages"].as_u64().unwrap() {
+                assert!(bytes.next().unwrap() == page(memory, number), "{memory} {number}");
+                listed.push((memory, number));
+            }
+        }
+        assert!(bytes.next().is_none());
+        let expected: Vec<(MemoryId, u64)> = sample()
+            .iter()
+            .flat_map(|(memory, set)| {
+                let numbers = set.runs().iter().flat_map(|run| run.start.0..run.end.0);
+                numbers.map(|number| (*memory, number)).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(listed, expected);
+        let encoded = match want {
+            Want::Raw => Treatment::Raw,
+            Want::Lz4 => Treatment::Lz4,
+            Want::Zstd(_) => Treatment::Zstd,
+        };
+        let mut names = vec![Treatment::Raw.name(), Treatment::Zero.name(), encoded.name()];
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(treatments.into_iter().collect::<Vec<_>>(), names);
+    }
+}
+
+#[test]
+fn it_reads_the_golden_checkpoint() {
+    let (read, bytes) = read(&golden(), &[Path::new("--key"), &golden().join("key")]);
+    assert_eq!(bytes.len(), 11 * 4096);
+    assert_eq!(read["id"], "0123456789abcdef");
+    assert_eq!(read["summary"]["figures"][0], json!({"name": "pause_us", "value": 12_345}));
+    let instance = &read["instance"];
+    assert_eq!(instance["descriptions"][10]["outside"], "706970653a5b313233345d");
+    assert_eq!(instance["descriptions"][6]["epoll"]["interests"][0]["data"], u64::MAX);
+    assert_eq!(instance["groups"][0]["threads"][0]["scheduling"]["nice"], -20);
+    assert_eq!(instance["namespaces"][0]["entries"][7]["kind"], "NAMESPACE_KIND_TIME_FOR_CHILDREN");
+    assert_eq!(instance["sockets"][3]["remote"], "");
+    assert_eq!(instance["sockets"][4]["remote"], Value::Null);
+}
+
+#[test]
+fn it_reads_the_metadata() {
+    let mut shown = instance(2);
+    let word = |i: usize| u64::MAX - u64::try_from(i).unwrap();
+    shown.spaces.push(AddressSpace {
+        mappings: vec![Mapping {
+            range: AddrRange::new(0x40_0000, 0x7fff_ffff_f000),
+            protection: Protection { read: true, write: false, exec: true },
+            sharing: Sharing::Private,
+            backing: Backing::Anonymous,
+            name: b"[heap]".to_vec(),
+            vm_flags: vec![*b"rd", *b"ex"],
+            guards: vec![AddrRange::new(0x40_0000, 0x40_1000)],
+        }],
+        ..AddressSpace::default()
+    });
+    shown.tables.push(process::DescriptorTable::default());
+    shown.credentials.push(process::Credentials {
+        uids: [1, 2, 3, u32::MAX],
+        ..process::Credentials::default()
+    });
+    shown.namespaces.push(process::Namespaces::default());
+    shown.host.clocks.monotonic_ns = -1;
+    shown.groups.push(TaskGroup {
+        pid: 12,
+        session: -7,
+        cwd: b"/\xff".to_vec(),
+        threads: vec![Thread {
+            tid: 12,
+            registers: process::GeneralRegisters::from_words(std::array::from_fn(word)),
+            ..Thread::default()
+        }],
+        ..TaskGroup::default()
+    });
+    let (_dir, store) = new_store();
+    let writer = common::begin(&store, 2, Want::Lz4);
+    let published = writer.finish(&shown, &plan::Plan::default(), &common::summary(3)).unwrap();
+    let path = store.root().join("checkpoints").join(published.id.to_string());
+    let (read, bytes) = read(&path, &[]);
+    assert!(bytes.is_empty());
+    let group = &read["instance"]["groups"][0];
+    assert_eq!(group["pid"], 12);
+    assert_eq!(group["session"], -7);
+    assert_eq!(group["terminal"], Value::Null);
+    assert_eq!(group["cwd"], "2fff");
+    assert_eq!(group["threads"][0]["tid"], 12);
+    assert_eq!(group["threads"][0]["registers"], json!((0..27).map(word).collect::<Vec<_>>()));
+    let mapping = &read["instance"]["spaces"][0]["mappings"][0];
+    assert_eq!(mapping["range"], json!({"start": 0x40_0000, "end": 0x7fff_ffff_f000_u64}));
+    assert_eq!(mapping["anonymous"], true);
+    assert_eq!(mapping["exec"], true);
+    assert_eq!(mapping["write"], false);
+    assert_eq!(mapping["vm_flags"], "72646578");
+    assert_eq!(mapping["guards"][0]["end"], 0x40_1000);
+    assert_eq!(read["instance"]["credentials"][0]["uids"], json!([1, 2, 3, u32::MAX]));
+    let monotonic = &read["instance"]["host"]["clocks"]["monotonic_ns"];
+    assert_eq!(*monotonic, json!({"seconds": -1, "nanoseconds": 999_999_999}));
+    assert_eq!(store.checkpoint(published.id).unwrap().instance(), &shown);
+    assert_ne!(shown, Instance::default());
+}
+
+#[test]
+fn it_refuses_what_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = golden().join("key");
+    for (name, at) in [("manifest", 45), ("manifest", 3000), ("index", 100), ("pages", 8000)] {
+        for file in ["manifest", "index", "pages"] {
+            let mut bytes = std::fs::read(golden().join(file)).unwrap();
+            if file == name {
+                bytes[at] ^= 4;
+            }
+            std::fs::write(dir.path().join(file), bytes).unwrap();
+        }
+        let output = run(&[dir.path(), Path::new("--key"), &key]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{name} byte {at}: {text}");
+        assert!(text.starts_with("read_checkpoint: "), "{name} byte {at}: {text}");
+    }
+}

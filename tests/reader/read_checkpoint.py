@@ -1,0 +1,482 @@
+#!/usr/bin/env python3
+"""Reads a rekindle checkpoint with nothing but docs/FORMAT.md, rekindle.proto and the Python
+standard library, checks every checksum and hash, and prints what it holds as JSON.
+
+    read_checkpoint.py CHECKPOINT [--key FILE] [--proto FILE] [--pages FILE]
+
+CHECKPOINT is the directory STORE/checkpoints/ID. The key is taken from the store unless --key
+names it. --pages writes the bytes of all pages, one after the other, in the order of the JSON
+list "frames". This program proves that the format's description is complete; it is slow.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+
+PAGE = 4096
+
+
+class Refused(Exception):
+    """The checkpoint is not what it should be."""
+
+
+def need(condition, message):
+    if not condition:
+        raise Refused(message)
+
+
+# ------------------------------------------------------------------ checksums
+
+
+def _crc32c_table():
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ 0x82F63B78 if byte & 1 else byte >> 1
+        table.append(byte)
+    return table
+
+
+CRC32C = _crc32c_table()
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = CRC32C[(crc ^ byte) & 0xFF] ^ crc >> 8
+    return crc ^ 0xFFFFFFFF
+
+
+# ------------------------------------------------------------------ BLAKE3, keyed mode
+
+IV = (
+    0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A,
+    0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19,
+)  # fmt: skip
+PERMUTATION = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
+CHUNK_START, CHUNK_END, PARENT, ROOT, KEYED = 1, 2, 4, 8, 16
+# Each quarter round's four words and the position of its two message words.
+ROUND = (
+    (0, 4, 8, 12, 0), (1, 5, 9, 13, 2), (2, 6, 10, 14, 4), (3, 7, 11, 15, 6),
+    (0, 5, 10, 15, 8), (1, 6, 11, 12, 10), (2, 7, 8, 13, 12), (3, 4, 9, 14, 14),
+)  # fmt: skip
+MASK = 0xFFFFFFFF
+
+
+def compress(chaining, block, counter, length, flags):
+    v = list(chaining) + list(IV[:4]) + [counter & MASK, counter >> 32, length, flags]
+    m = block
+    for number in range(7):
+        for a, b, c, d, at in ROUND:
+            va, vb, vc, vd = v[a], v[b], v[c], v[d]
+            va = (va + vb + m[at]) & MASK
+            vd ^= va
+            vd = (vd >> 16 | vd << 16) & MASK
+            vc = (vc + vd) & MASK
+            vb ^= vc
+            vb = (vb >> 12 | vb << 20) & MASK
+            va = (va + vb + m[at + 1]) & MASK
+            vd ^= va
+            vd = (vd >> 8 | vd << 24) & MASK
+            vc = (vc + vd) & MASK
+            vb ^= vc
+            vb = (vb >> 7 | vb << 25) & MASK
+            v[a], v[b], v[c], v[d] = va, vb, vc, vd
+        if number < 6:
+            m = [m[i] for i in PERMUTATION]
+    return [v[i] ^ v[i + 8] for i in range(8)]
+
+
+def keyed_hash(key, data):
+    """BLAKE3 keyed_hash(key, data), 32 bytes."""
+    key_words = struct.unpack("<8I", key)
+
+    def chunk(piece, counter, last_flags):
+        chaining = key_words
+        blocks = [piece[i : i + 64] for i in range(0, len(piece), 64)] or [b""]
+        for i, block in enumerate(blocks):
+            flags = KEYED | (CHUNK_START if i == 0 else 0)
+            if i == len(blocks) - 1:
+                flags |= CHUNK_END | last_flags
+            words = struct.unpack("<16I", block.ljust(64, b"\0"))
+            chaining = compress(chaining, words, counter, len(block), flags)
+        return chaining
+
+    def tree(piece, counter, last_flags):
+        if len(piece) <= 1024:
+            return chunk(piece, counter, last_flags)
+        # The left side is the largest power of two of whole chunks that leaves a rest.
+        left = 1024
+        while left * 2 < len(piece):
+            left *= 2
+        sides = tree(piece[:left], counter, 0) + tree(piece[left:], counter + left // 1024, 0)
+        return compress(key_words, sides, 0, 64, KEYED | PARENT | last_flags)
+
+    return struct.pack("<8I", *tree(data, 0, ROOT))
+
+
+# ------------------------------------------------------------------ codecs
+
+
+def lz4_block(data, size):
+    out = bytearray()
+    at = 0
+
+    def length(start):
+        nonlocal at
+        if start == 15:
+            while True:
+                more = data[at]
+                at += 1
+                start += more
+                if more != 255:
+                    break
+        return start
+
+    try:
+        while True:
+            token = data[at]
+            at += 1
+            literals = length(token >> 4)
+            need(at + literals <= len(data), "lz4 literals run past the end")
+            out += data[at : at + literals]
+            at += literals
+            if at == len(data):
+                break
+            distance = data[at] | data[at + 1] << 8
+            at += 2
+            need(0 < distance <= len(out), "lz4 match begins before the frame")
+            for _ in range(length(token & 15) + 4):
+                out.append(out[-distance])
+            need(len(out) <= size, "lz4 block is too long")
+    except IndexError:
+        raise Refused("lz4 block is cut short") from None
+    return bytes(out)
+
+
+def zstd_frame(data):
+    try:
+        from compression import zstd  # Python 3.14
+
+        return zstd.decompress(data)
+    except ImportError:
+        pass
+    need(shutil.which("zstd"), "a zstd frame needs Python 3.14 or the zstd program")
+    return subprocess.run(
+        ["zstd", "-dcq"], input=data, stdout=subprocess.PIPE, check=True
+    ).stdout
+
+
+# ------------------------------------------------------------------ Protocol Buffers
+
+
+def parse_proto(text):
+    """The messages and enumerations of a schema: {name: {number: (name, type, kind)}}, kind is
+    'repeated', 'optional' or '', and {name: {number: name}}."""
+    messages, enums, current = {}, {}, None
+    text = re.sub(r"//[^\n]*", "", text)
+    token = re.compile(
+        r"(?P<open>message|enum|oneof)\s+(?P<name>\w+)\s*\{"
+        r"|(?:(?P<label>repeated|optional)\s+)?(?P<type>\w+)\s+(?P<field>\w+)\s*=\s*(?P<number>\d+)\s*;"
+        r"|(?P<value>\w+)\s*=\s*(?P<code>\d+)\s*;"
+        r"|(?P<close>\})"
+    )
+    stack = []
+    for match in token.finditer(text):
+        if match["open"]:
+            stack.append(match["open"])
+            if match["open"] != "oneof":
+                current = (messages if match["open"] == "message" else enums).setdefault(
+                    match["name"], {}
+                )
+        elif match["close"]:
+            stack.pop()
+        elif match["field"] and stack:
+            label = match["label"] or ("optional" if stack[-1] == "oneof" else "")
+            current[int(match["number"])] = (match["field"], match["type"], label)
+        elif match["value"] and stack:
+            current[int(match["code"])] = match["value"]
+    return messages, enums
+
+
+def varint(data, at):
+    value = shift = 0
+    while True:
+        need(at < len(data) and shift < 70, "a varint is cut short")
+        value |= (data[at] & 0x7F) << shift
+        shift += 7
+        at += 1
+        if not data[at - 1] & 0x80:
+            return value & (1 << 64) - 1, at
+
+
+class Schema:
+    def __init__(self, text):
+        self.messages, self.enums = parse_proto(text)
+
+    def scalar(self, kind, raw):
+        if kind in self.enums:
+            need(raw in self.enums[kind] and raw != 0, f"{kind} has no value {raw}")
+            return self.enums[kind][raw]
+        if kind == "bool":
+            return bool(raw)
+        if kind == "sint32" or kind == "sint64":
+            return raw >> 1 ^ -(raw & 1)
+        if kind == "int32":
+            return struct.unpack("<i", struct.pack("<I", raw & MASK))[0]
+        if kind == "uint32":
+            return raw & MASK
+        return raw
+
+    def length_delimited(self, kind, piece):
+        if kind in self.messages:
+            return [self.decode(kind, piece)]
+        if kind == "string":
+            return [piece.decode()]
+        if kind == "bytes":
+            return [piece.hex()]
+        values, at = [], 0  # packed
+        while at < len(piece):
+            if kind == "fixed64":
+                values.append(struct.unpack_from("<Q", piece, at)[0])
+                at += 8
+            else:
+                raw, at = varint(piece, at)
+                values.append(self.scalar(kind, raw))
+        return values
+
+    def default(self, kind, label):
+        if label == "repeated":
+            return []
+        if label == "optional" or kind in self.messages:
+            return None
+        return {"bool": False, "string": "", "bytes": ""}.get(kind, 0)
+
+    def decode(self, name, data):
+        """A message as a dictionary by field name; bytes are hex."""
+        fields = self.messages[name]
+        value = {field: self.default(kind, label) for field, kind, label in fields.values()}
+        at = 0
+        while at < len(data):
+            tag, at = varint(data, at)
+            number, wire = tag >> 3, tag & 7
+            if wire == 0:
+                raw, at = varint(data, at)
+            elif wire == 1:
+                need(at + 8 <= len(data), "a fixed field is cut short")
+                raw, at = struct.unpack_from("<Q", data, at)[0], at + 8
+            elif wire == 2:
+                size, at = varint(data, at)
+                need(at + size <= len(data), "a field is cut short")
+                raw, at = data[at : at + size], at + size
+            else:
+                raise Refused(f"{name} has wire type {wire}")
+            if number not in fields:
+                continue  # a later version's field
+            field, kind, label = fields[number]
+            is_piece = isinstance(raw, bytes)
+            values = self.length_delimited(kind, raw) if is_piece else [self.scalar(kind, raw)]
+            if label == "repeated":
+                value[field].extend(values)
+            else:
+                value[field] = values[-1]
+        return value
+
+
+# ------------------------------------------------------------------ the files
+
+
+def read(directory, name):
+    with open(os.path.join(directory, name), "rb") as file:
+        return file.read()
+
+
+def read_header(manifest):
+    need(manifest[:8] == b"\x89RKDL\r\n\x1a", "the manifest has another magic number")
+    version = struct.unpack_from("<I", manifest, 8)[0]
+    need(version <= 1, f"the manifest has format version {version}, this reads 1")
+    need(len(manifest) >= 128 + 32, "the manifest is cut short")
+    names = "version size length flags id created_ns instance fingerprint page_bytes stored_bytes"
+    fields = struct.unpack_from("<IIQQQQ16s16sQQIII", manifest, 8)
+    header = dict(zip((names + " sections table_crc").split(), fields))
+    need(crc32c(manifest[:124]) == struct.unpack_from("<I", manifest, 124)[0], "header checksum")
+    need(header["flags"] & MASK == 0, "the header has unknown required flags")
+    need(header["length"] == len(manifest), "the manifest has another length")
+    return header
+
+
+KNOWN = {1: "Instance", 2: "Plan", 3: "Files", 4: "Summary"}
+
+
+def read_manifest(manifest, header, key, schema):
+    need(keyed_hash(key, b"rekindle line key")[:16] == header["fingerprint"], "another key")
+    need(header["sections"] <= 64, "too many sections")
+    start, end = 128 + 48 * header["sections"], len(manifest) - 32
+    need(start <= end, "the section table is cut short")
+    table = manifest[128:start]
+    need(crc32c(table) == header["table_crc"], "section table checksum")
+    need(keyed_hash(key, manifest[:end]) == manifest[end:], "the manifest's hash")
+    sections, next_offset = {}, start
+    for at in range(0, len(table), 48):
+        kind, version, flags, offset, length, crc, _, name = struct.unpack_from(
+            "<IHHQQII16s", table, at
+        )
+        name = name.rstrip(b"\0").decode("ascii")
+        need(offset == next_offset and offset + length <= end, f"section {name} is out of place")
+        next_offset += length
+        data = manifest[offset:next_offset]
+        need(crc32c(data) == crc, f"section {name} checksum")
+        if kind in KNOWN and version <= 1:
+            need(kind not in sections, f"section {name} occurs twice")
+            sections[kind] = schema.decode(KNOWN[kind], data)
+        else:
+            need(not flags & 1, f"section {name} (kind {kind}, version {version}) is required")
+    need(next_offset == end, "the sections do not fill the manifest")
+    need({1, 2, 3} <= sections.keys(), "a required section is missing")
+    return sections
+
+
+TREATMENTS = (
+    None, "raw", "zero", "lz4", "zstd", "delta", "typed", "lossy", "file", "twin", "rule",
+    "dead", "same", "spill", "parent", "excluded",
+)  # fmt: skip
+TIERS = (None, "critical", "warm", "cold")
+MEMORIES = (None, "private", "shared")
+
+
+def read_index(index, header, entry, key):
+    need(index[:8] == b"\x89RKIX\r\n\x1a", "the index has another magic number")
+    need(len(index) == int(entry["length_bytes"]), "the index has another length")
+    version, size, record, _, count, identity = struct.unpack_from("<IIIIQQ", index, 8)
+    need(version == 1 and size == 64 and record == 64, "the index has another version")
+    need(crc32c(index[:60]) == struct.unpack_from("<I", index, 60)[0], "index header checksum")
+    need(len(index) == 64 + 64 * count, "the index has another number of frames")
+    need(identity == header["id"], "the index is that of another checkpoint")
+    need(keyed_hash(key, index).hex() == entry["hash"], "the index's hash")
+    before, frames = (0, 0, -1), []
+    for at in range(64, len(index), 64):
+        need(crc32c(index[at : at + 60]) == struct.unpack_from("<I", index, at + 60)[0], "record")
+        (page, number, kind, pages, tier, treatment, offset, stored, order, digest, source, file,
+         stored_crc) = struct.unpack_from("<QIBBBBQII16sHHI", index, at)  # fmt: skip
+        need((kind, number) > before[:2] or page >= before[2], "the index is not sorted")
+        before = (kind, number, page + pages)
+        need(1 <= pages <= 16 and page // 16 == (page + pages - 1) // 16, "a frame's pages")
+        need(stored <= pages * PAGE, "a frame has too many stored bytes")
+        frames.append({
+            "memory": f"{MEMORIES[kind]}:{number}", "first_page": page, "pages": pages,
+            "tier": TIERS[tier], "treatment": TREATMENTS[treatment], "offset": offset,
+            "stored_bytes": stored, "load_order": order, "hash": digest, "source": source,
+            "file": file, "stored_crc": stored_crc,
+        })  # fmt: skip
+    return frames
+
+
+def read_frame(frame, data_files, key):
+    size = frame["pages"] * PAGE
+    treatment = frame["treatment"]
+    if treatment == "zero":
+        need(frame["stored_bytes"] == 0 and frame["hash"] == bytes(16), "a zero frame has bytes")
+        return bytes(size)
+    need(frame["source"] == 0, "the frame lies in a parent")
+    start = frame["offset"]
+    stored = data_files[frame["file"]][start : start + frame["stored_bytes"]]
+    need(len(stored) == frame["stored_bytes"], "a frame lies outside of its file")
+    need(crc32c(stored) == frame["stored_crc"], f"stored bytes of page {frame['first_page']:#x}")
+    if treatment == "raw":
+        pages = stored
+    elif treatment == "lz4":
+        pages = lz4_block(stored, size)
+    elif treatment == "zstd":
+        pages = zstd_frame(stored)
+    else:
+        raise Refused(f"no decoder for treatment {treatment}")
+    need(len(pages) == size, "a frame decodes to another length")
+    need(keyed_hash(key, pages)[:16] == frame["hash"], f"hash of page {frame['first_page']:#x}")
+    return pages
+
+
+def check_filling(frames, number, data):
+    """Between the frames of a file there are less than 4096 zero bytes at a time."""
+    places = sorted(
+        (f["offset"], f["offset"] + f["stored_bytes"])
+        for f in frames
+        if f["file"] == number and f["stored_bytes"] and not f["source"]
+    )
+    end = 0
+    for start, stop in places + [(len(data), len(data))]:
+        filling = data[end:start]
+        need(len(filling) < PAGE and not any(filling), f"data file {number}: altered filling")
+        end = max(end, stop)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--key")
+    here = os.path.dirname(os.path.abspath(__file__))
+    parser.add_argument("--proto", default=f"{here}/../../crates/image/proto/rekindle.proto")
+    parser.add_argument("--pages")
+    arguments = parser.parse_args()
+
+    with open(arguments.proto, encoding="utf-8") as file:
+        schema = Schema(file.read())
+    manifest = read(arguments.checkpoint, "manifest")
+    header = read_header(manifest)
+    instance = header["instance"].rstrip(b"\0").decode("ascii")
+    key_path = arguments.key or f"{arguments.checkpoint}/../../lines/{instance}/key"
+    with open(key_path, "rb") as file:
+        key = file.read()
+    need(len(key) == 32, "the key has another length")
+
+    sections = read_manifest(manifest, header, key, schema)
+    files = sections[3]
+    index = read(arguments.checkpoint, files["index"]["name"])
+    frames = read_index(index, header, files["index"], key)
+    data_files = [read(arguments.checkpoint, entry["name"]) for entry in files["data"]]
+    total = len(manifest) + len(index)
+    for number, (entry, data) in enumerate(zip(files["data"], data_files)):
+        need(len(data) == int(entry["length_bytes"]), f"data file {number} has another length")
+        check_filling(frames, number, data)
+        total += len(data)
+    need(total == header["stored_bytes"], "the files have other lengths than the header says")
+
+    sink = open(arguments.pages, "wb") if arguments.pages else None
+    page_bytes = 0
+    for frame in frames:
+        pages = read_frame(frame, data_files, key)
+        page_bytes += len(pages)
+        if sink:
+            sink.write(pages)
+    if sink:
+        sink.close()
+    need(page_bytes == header["page_bytes"], "there are more or less pages than the header says")
+    for frame in frames:
+        frame["hash"] = frame["hash"].hex()
+    json.dump(
+        {
+            "id": f"{header['id']:016x}",
+            "instance_id": instance,
+            "created_ns": header["created_ns"],
+            "page_bytes": header["page_bytes"],
+            "stored_bytes": header["stored_bytes"],
+            "instance": sections[1],
+            "plan": sections[2],
+            "files": files,
+            "summary": sections.get(4),
+            "frames": frames,
+        },
+        sys.stdout,
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (Refused, OSError, struct.error, UnicodeDecodeError) as refused:
+        print(f"read_checkpoint: {refused}", file=sys.stderr)
+        sys.exit(1)
