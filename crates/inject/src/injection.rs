@@ -221,7 +221,9 @@ impl<'t> Injection<'t> {
 
 impl Drop for Injection<'_> {
     fn drop(&mut self) {
-        // Whatever fails here, the thread goes back by itself when it is let go.
-        let _ = self.put_back();
+        if let Err(error) = self.put_back() {
+            let tid = self.thread.tid().raw();
+            tracing::warn!(tid, %error, "the thread goes back by itself when it is let go");
+        }
     }
 }
