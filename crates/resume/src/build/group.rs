@@ -43,27 +43,49 @@ pub(super) fn root(script: &mut Script<'_>, group: &TaskGroup) {
 }
 
 /// `PR_SET_MM_MAP`: where `/proc` finds code, heap, stack, arguments, environment and program.
+///
+/// A process whose program we are ourselves has it already; naming it again is `EBUSY`, because
+/// the kernel wants the old program unmapped first and its mappings are the new one's.
 pub(super) fn layout(script: &mut Script<'_>, space: &AddressSpace, exe: &[u8]) {
-    let path = script.text(exe);
-    let step = format!("open {} as the program", exe.escape_ascii());
-    let args: [Arg; 3] = [libc::AT_FDCWD.into(), path.into(), libc::O_RDONLY.into()];
-    // Every low number is free, so this one is the lowest.
-    let opened = script.call(step, libc::SYS_openat, &args);
+    let opened = (!is_our_program(exe)).then(|| {
+        let path = script.text(exe);
+        let step = format!("open {} as the program", exe.escape_ascii());
+        let args: [Arg; 3] = [libc::AT_FDCWD.into(), path.into(), libc::O_RDONLY.into()];
+        // Every low number is free, so this one is the lowest.
+        script.call(step, libc::SYS_openat, &args)
+    });
     let auxv = script.bytes(&space.auxv);
-    let map = script.bytes(&mm_map(space, auxv));
+    let exe_fd = if opened.is_some() { 0 } else { NO_DESCRIPTOR };
+    let map = script.bytes(&mm_map(space, auxv, exe_fd));
     let bytes = MM_MAP_BYTES as u64;
     let option = u64::from(libc::PR_SET_MM.unsigned_abs());
     let choice = u64::from(libc::PR_SET_MM_MAP.unsigned_abs());
     let args: [Arg; 5] = [option.into(), choice.into(), map.into(), bytes.into(), 0_u64.into()];
     let step = "describe the memory layout (CAP_CHECKPOINT_RESTORE)";
     script.call(step, libc::SYS_prctl, &args);
-    script.call("close the program", libc::SYS_close, &[opened.into()]);
+    if let Some(opened) = opened {
+        script.call("close the program", libc::SYS_close, &[opened.into()]);
+    }
 }
 
+/// Whether the program at `exe` is the one that runs this.
+fn is_our_program(exe: &[u8]) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::MetadataExt;
+    let ours = std::fs::metadata("/proc/self/exe");
+    let theirs = std::fs::metadata(std::ffi::OsStr::from_bytes(exe));
+    match (ours, theirs) {
+        (Ok(ours), Ok(theirs)) => (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()),
+        _ => false,
+    }
+}
+
+/// `-1` as `exe_fd`: the program stays the one it is.
+const NO_DESCRIPTOR: u32 = u32::MAX;
 const MM_MAP_BYTES: usize = 13 * 8;
 
-/// `struct prctl_mm_map`, with descriptor 0 as the program.
-fn mm_map(space: &AddressSpace, auxv: u64) -> Vec<u8> {
+/// `struct prctl_mm_map`.
+fn mm_map(space: &AddressSpace, auxv: u64, exe_fd: u32) -> Vec<u8> {
     let at = space.layout;
     let words = [
         at.start_code,
@@ -78,8 +100,8 @@ fn mm_map(space: &AddressSpace, auxv: u64) -> Vec<u8> {
         at.env_start,
         at.env_end,
         auxv,
-        // auxv_size and exe_fd (0), 32 bits each.
-        space.auxv.len() as u64 & u64::from(u32::MAX),
+        // auxv_size and exe_fd, 32 bits each.
+        space.auxv.len() as u64 & u64::from(u32::MAX) | u64::from(exe_fd) << 32,
     ];
     words.iter().flat_map(|w| w.to_le_bytes()).collect()
 }
@@ -178,10 +200,8 @@ fn sigevent(timer: &PosixTimer) -> [u8; 64] {
 /// then on.
 pub(super) fn arm_timers(script: &mut Script<'_>, group: &TaskGroup) -> Result<(), ResumeError> {
     for (which, timer) in (0_u64..).zip(&group.interval_timers) {
-        if timer.setting.value_ns == 0 {
-            continue;
-        }
-        let setting = script.words(&as_timevals(timer.setting));
+        let Some(setting) = running(timer.setting) else { continue };
+        let setting = script.words(&as_timevals(setting));
         let args: [Arg; 3] = [which.into(), setting.into(), 0_u64.into()];
         script.call(format!("arm interval timer {which}"), libc::SYS_setitimer, &args);
     }
@@ -192,6 +212,17 @@ pub(super) fn arm_timers(script: &mut Script<'_>, group: &TaskGroup) -> Result<(
         script.flush()?;
     }
     Ok(())
+}
+
+/// What to arm an interval timer with, or `None` when it is off. One that has an interval and no
+/// time left has expired, and the kernel starts it again when its signal is taken: it expires
+/// again at once, and joins the signal that waits.
+fn running(setting: TimerSetting) -> Option<TimerSetting> {
+    match (setting.value_ns, setting.interval_ns) {
+        (0, 0) => None,
+        (0, interval_ns) => Some(TimerSetting { value_ns: 1, interval_ns }),
+        _ => Some(setting),
+    }
 }
 
 /// `struct itimerval`. A fraction of a microsecond is rounded up: 0 would disarm the timer.
