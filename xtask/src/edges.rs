@@ -16,7 +16,10 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("resume", &["mem", "process", "plan", "codec", "sys", "inject", "target"]),
     (
         "engine",
-        &["mem", "process", "plan", "codec", "image", "store", "sys", "target", "capture", "resume"],
+        &[
+            "mem", "process", "plan", "codec", "image", "store", "sys", "target", "capture",
+            "resume",
+        ],
     ),
     ("cli", &["engine", "sample-kv"]),
 ];

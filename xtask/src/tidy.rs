@@ -13,8 +13,16 @@ const FILE_LINES_MAX: usize = 600;
 
 /// What a pure room may not name.
 const IMPURE: &[&str] = &[
-    "std::fs", "std::net", "std::process", "std::thread", "std::time::Instant",
-    "std::time::SystemTime", "std::env", "rustix::", "libc::", "nix::",
+    "std::fs",
+    "std::net",
+    "std::process",
+    "std::thread",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "std::env",
+    "rustix::",
+    "libc::",
+    "nix::",
 ];
 
 /// Runs every check and reports every finding at once.
@@ -130,10 +138,9 @@ fn check_file(name: &str, text: &str, findings: &mut Vec<String>) {
 
 /// Whether code, not a comment or a string that explains it, uses the keyword.
 fn has_unsafe(text: &str) -> bool {
-    text.lines()
-        .map(str::trim_start)
-        .filter(|l| !l.starts_with("//"))
-        .any(|l| ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"].iter().any(|w| l.contains(w)))
+    text.lines().map(str::trim_start).filter(|l| !l.starts_with("//")).any(|l| {
+        ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"].iter().any(|w| l.contains(w))
+    })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod clone;
 pub mod file;
 pub mod follow;
+pub mod inherit;
 pub mod interrupt;
 pub mod kcmp;
 pub mod limits;
