@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use capture::{Captured, PageList, Survey, TcpPolicy};
+use capture::{Captured, PageList, StateError, Survey, TcpPolicy};
 use codec::Want;
 use image::Summary;
 use plan::{Plan, Treatment};
@@ -180,9 +180,17 @@ struct Done {
     published: Published,
     resident_bytes: u64,
     copied_in_pause_bytes: u64,
-    pause: Duration,
+    stops: Vec<Duration>,
     ended: bool,
     changes: Vec<Change>,
+}
+
+/// An instance that stands still and whose state is known.
+struct Held<'a> {
+    frozen: Frozen<'a>,
+    captured: Captured,
+    /// How long it stood still before this, when something had to pass first.
+    stops: Vec<Duration>,
 }
 
 impl Run<'_> {
@@ -196,16 +204,7 @@ impl Run<'_> {
         let room = if self.request.stop { None } else { self.staging_room() };
         let staging =
             phases.run(STAGE, |_| Ok::<_, CheckpointError>(Staging::new(room, &writer)))?;
-        let freeze = |watch: &Watch| -> Result<Frozen<'_>, CheckpointError> {
-            Ok(self.found.process.freeze(FreezeOptions {
-                deadline: watch.deadline(),
-                suspend_seccomp: self.survey.has_seccomp_filters(),
-            })?)
-        };
-        let mut frozen = phases.run(FREEZE, freeze)?;
-        let captured = phases.run(STATE, |_| {
-            Ok::<_, CheckpointError>(capture::state(&mut frozen, self.survey, &self.found.line)?)
-        })?;
+        let Held { frozen, captured, mut stops } = self.hold(settings, phases)?;
         let list = phases.run(COPY, |watch| self.copy(&captured, &staging, &frozen, watch))?;
         let copied_in_pause_bytes = staging.bytes();
         let plan = Plan::everything(list.memories(), Treatment::Lz4);
@@ -218,18 +217,18 @@ impl Run<'_> {
             let published = phases.run(PUBLISH, publish)?;
             let since = frozen.since();
             phases.run(END, |watch| self.end(frozen, watch, &published))?;
-            let pause = since.elapsed();
+            stops.push(since.elapsed());
             let changes = captured.changes;
             return Ok(Done {
                 published,
                 resident_bytes,
                 copied_in_pause_bytes,
-                pause,
+                stops,
                 ended: true,
                 changes,
             });
         }
-        let pause = phases.run(THAW, |_| Ok::<_, CheckpointError>(frozen.thaw()))?;
+        stops.push(phases.run(THAW, |_| Ok::<_, CheckpointError>(frozen.thaw()))?);
         let total = staging.bytes();
         let done = std::sync::atomic::AtomicU64::new(0);
         let progress = |bytes: u64| {
@@ -244,7 +243,45 @@ impl Run<'_> {
         let publish = |_: &Watch| self.publish(writer, &captured, &plan, &summary);
         let published = phases.run(PUBLISH, publish)?;
         let changes = captured.changes;
-        Ok(Done { published, resident_bytes, copied_in_pause_bytes, pause, ended: false, changes })
+        Ok(Done { published, resident_bytes, copied_in_pause_bytes, stops, ended: false, changes })
+    }
+
+    /// Freezes the instance and reads its state. What stood in the way only for that moment (a
+    /// child, a file just being read) is let pass, thawed, within the time to wait.
+    fn hold(
+        &self,
+        settings: &Settings,
+        phases: &mut Phases<'_>,
+    ) -> Result<Held<'_>, CheckpointError> {
+        let until = Instant::now() + settings.wait;
+        let mut stops = Vec::new();
+        loop {
+            let mut frozen = phases.run(FREEZE, |watch| self.freeze(watch))?;
+            let state = phases.run(STATE, |_| {
+                let captured = capture::state(&mut frozen, self.survey, &self.found.line);
+                Ok::<_, CheckpointError>(captured)
+            })?;
+            match state {
+                Ok(captured) => return Ok(Held { frozen, captured, stops }),
+                Err(StateError::Blocked(blockers))
+                    if blockers.iter().all(|b| b.transient) && Instant::now() < until =>
+                {
+                    stops.push(frozen.thaw());
+                    self.observer.note(&waiting(&blockers));
+                }
+                Err(error) => return Err(error.into()),
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            let (process, request) = (&self.found.process, self.request);
+            phases.run(LOOK, |watch| look(process, request, left, watch, self.observer))?;
+        }
+    }
+
+    fn freeze(&self, watch: &Watch) -> Result<Frozen<'_>, CheckpointError> {
+        Ok(self.found.process.freeze(FreezeOptions {
+            deadline: watch.deadline(),
+            suspend_seccomp: self.survey.has_seccomp_filters(),
+        })?)
     }
 
     fn writer(&self, settings: &Settings) -> Result<CheckpointWriter, CheckpointError> {
@@ -338,7 +375,8 @@ fn report(
     done: Option<&Done>,
     phases: &Phases<'_>,
 ) -> CheckpointReport {
-    let pause_us = done.map(|d| micros(d.pause));
+    let stops = done.map(|d| d.stops.as_slice()).unwrap_or_default();
+    let pause_us = done.map(|_| micros(stops.iter().sum()));
     let [critical, warm, _cold] = done.map(|d| d.published.tier_page_bytes).unwrap_or_default();
     let [critical_stored, warm_stored, _] =
         done.map(|d| d.published.tier_stored_bytes).unwrap_or_default();
@@ -354,8 +392,8 @@ fn report(
         instance: line.instance.to_string(),
         pid: line.pid,
         pause_us,
-        pause_max_us: pause_us,
-        stops: pause_us.map(|us| TimeReport { name: "freeze", us }).into_iter().collect(),
+        pause_max_us: stops.iter().max().map(|longest| micros(*longest)),
+        stops: stops.iter().map(|s| TimeReport { name: "freeze", us: micros(*s) }).collect(),
         resident_bytes: done.map_or_else(|| survey.resident_bytes(), |d| d.resident_bytes),
         file_clean_bytes: Some(survey.file_clean_bytes()),
         copied_in_pause_bytes: done.map(|d| d.copied_in_pause_bytes),
