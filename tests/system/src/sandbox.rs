@@ -18,6 +18,16 @@ const ROLE: &str = "REKINDLE_TEST_ROLE";
 /// Where the test's own files go.
 const PLACE: &str = "REKINDLE_TEST_PLACE";
 
+/// Closes what whoever runs the tests left open, a pipe of a job runner for example: a program
+/// under test would inherit it, and it would stand in the way of a checkpoint for good reason.
+const CLOSE_THE_REST: &str = r#"
+    for link in /proc/self/fd/*; do
+        fd=${link##*/}
+        if [ "$fd" -gt 2 ]; then eval "exec $fd>&-"; fi
+    done
+    exec "$@"
+"#;
+
 /// What a test's body is given.
 #[derive(Debug)]
 pub struct Place {
@@ -87,9 +97,10 @@ fn outside(name: &str, limit: Duration) {
     // Programs of other users work in here too.
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(dir.path(), open).unwrap_or_else(|error| panic!("{error}"));
-    // setpriv and unshare are from util-linux, which every Debian has.
-    let mut child = Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL"])
+    // setpriv, unshare and bash are on every Debian.
+    let mut child = Command::new("bash")
+        .args(["-c", CLOSE_THE_REST, "bash", "setpriv", "--pdeathsig", "KILL"])
+        .args(["unshare", "--pid", "--fork", "--kill-child=KILL"])
         .args(["--mount", "--propagation", "private", "--mount-proc"])
         .args(again(name, "init"))
         .env(PLACE, dir.path())

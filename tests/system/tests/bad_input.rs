@@ -66,14 +66,23 @@ fn has_kind(report: &Report, kind: &str) {
     }
 }
 
-/// State, tracer, mappings and descriptors: what a refusal must leave alone.
-fn look(pid: i32) -> (Option<char>, String, Vec<String>, Vec<(i32, String)>) {
+/// What a refusal must leave alone.
+#[derive(Debug, PartialEq, Eq)]
+struct Look {
+    state: Option<char>,
+    tracer: String,
+    mappings: Vec<String>,
+    descriptors: Vec<(i32, String)>,
+}
+
+fn look(pid: i32) -> Look {
     let program = Program::of_pid(pid);
     let status = program.proc_file("status");
     let tracer = status.lines().find(|line| line.starts_with("TracerPid")).unwrap_or_default();
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let maps = maps.lines().map(str::to_owned).collect();
-    (program.state(), tracer.to_owned(), maps, program.descriptors())
+    let mappings = maps.lines().map(str::to_owned).collect();
+    let (state, descriptors) = (program.state(), program.descriptors());
+    Look { state, tracer: tracer.to_owned(), mappings, descriptors }
 }
 
 /// No checkpoint can be listed, be there a store or not.
