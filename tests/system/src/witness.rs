@@ -9,7 +9,20 @@ use serde_json::Value;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
+
+/// A kind of state by name, and whether it is on by default.
+pub fn kinds() -> Vec<(String, bool)> {
+    let list = Command::new(binaries::witness()).arg("--list").output();
+    let list = list.unwrap_or_else(|error| panic!("the witness does not start: {error}"));
+    let text = String::from_utf8_lossy(&list.stdout).into_owned();
+    let parse = |line: &str| {
+        let mut fields = line.split('\t');
+        Some((fields.next()?.to_owned(), fields.next()? == "on"))
+    };
+    text.lines().filter_map(parse).collect()
+}
 
 /// A running witness.
 #[derive(Debug)]
@@ -29,19 +42,20 @@ impl Witness {
     /// # Panics
     /// When it does not become ready.
     pub fn start(place: &Place, options: &[&str]) -> Self {
-        Self::start_with(place, options, |start| start)
+        Self::start_with(place, "witness", options, |start| start)
     }
 
-    /// The same, with a say in how it is started.
+    /// The same, with a folder name of its own and a say in how it is started.
     ///
     /// # Panics
     /// When it does not become ready.
     pub fn start_with<'a>(
         place: &'a Place,
+        label: &'a str,
         options: &[&str],
         how: impl FnOnce(Start<'a>) -> Start<'a>,
     ) -> Self {
-        let dir = place.path("witness");
+        let dir = place.path(label);
         std::fs::create_dir_all(&dir).unwrap_or_else(|error| panic!("{error}"));
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         std::fs::set_permissions(&dir, open).unwrap_or_else(|error| panic!("{error}"));
@@ -54,7 +68,7 @@ impl Witness {
         }
         words.extend(["--pause-ms", "50", "--kinds", "-paged-out"].map(str::to_owned));
         words.extend(options.iter().map(|option| (*option).to_owned()));
-        let program = how(Start::new(place.dir(), "witness", &words)).start();
+        let program = how(Start::new(place.dir(), label, &words)).start();
         let text = wait::until("readiness of the witness", PATIENCE, || {
             let complaint = std::fs::read_to_string(&report).unwrap_or_default();
             assert!(program.exists(), "the witness ended: {complaint}");

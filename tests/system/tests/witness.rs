@@ -7,7 +7,7 @@ use rekindle_system_tests::program::Start;
 use rekindle_system_tests::rekindle::Rekindle;
 use rekindle_system_tests::sandbox::{self, Place};
 use rekindle_system_tests::swap::Swap;
-use rekindle_system_tests::witness::Witness;
+use rekindle_system_tests::witness::{self, Witness};
 use rekindle_system_tests::{rounds, skips, wait};
 use std::time::Duration;
 
@@ -42,6 +42,38 @@ fn cycles_of_stop_and_resume() {
     });
 }
 
+/// Each kind of state alone, all findings at once: which kinds are right, and which are not.
+#[test]
+fn each_kind_alone() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = rekindle(place);
+        let mut findings = Vec::new();
+        for (kind, by_default) in witness::kinds() {
+            if by_default && kind != "paged-out" {
+                let found = std::panic::catch_unwind(|| one_kind(place, &rekindle, &kind));
+                let text = |panic: &dyn std::any::Any| {
+                    panic.downcast_ref::<String>().cloned().unwrap_or_default()
+                };
+                findings.extend(found.err().map(|panic| format!("{kind}: {}", text(&*panic))));
+            }
+        }
+        assert!(findings.is_empty(), "{} kinds:\n{}", findings.len(), findings.join("\n"));
+    });
+}
+
+fn one_kind(place: &Place, rekindle: &Rekindle, kind: &str) {
+    let options = ["--mb", "4", "--kinds", kind];
+    let witness = Witness::start_with(place, kind, &options, |start| start);
+    witness.goes_on(1);
+    rekindle.checkpoint(witness.program.pid(), &[]);
+    witness.goes_on(1);
+    for _ in 0..2 {
+        witness.cycle(rekindle);
+    }
+    witness.program.kill();
+    witness.assert_content("at the end");
+}
+
 /// Threads that never sleep: the freeze finds them in user code, in loops over their registers.
 #[test]
 fn cycles_with_busy_threads() {
@@ -73,7 +105,7 @@ fn cycles_of_another_user() {
 fn a_session_from_outside_is_reported() {
     sandbox::run(LIMIT, |place| {
         let plain = Start::in_the_shells_session;
-        let witness = Witness::start_with(place, &["--mb", "8"], plain);
+        let witness = Witness::start_with(place, "witness", &["--mb", "8"], plain);
         let rekindle = rekindle(place);
         let stopped = rekindle.stop(witness.program.pid(), &[]);
         witness.program.wait_gone();

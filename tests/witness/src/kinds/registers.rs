@@ -23,8 +23,11 @@ struct Registers {
 }
 
 const FLAGS: usize = 15;
-/// The direction flag and the identification flag: the ones that no instruction here changes.
-const FLAGS_HELD: u64 = (1 << 10) | (1 << 21);
+/// The direction flag, which no instruction here changes.
+const FLAGS_HELD: u64 = 1 << 10;
+/// The identification flag. It is set in some rounds, but neither ptrace nor a return from a
+/// signal can set it in another process, so it may be lost.
+const FLAGS_FREE: u64 = 1 << 21;
 
 unsafe extern "C" {
     /// Loads everything, sleeps in the kernel if `time` is given, spins, stores everything.
@@ -210,8 +213,8 @@ impl Registers {
         for (index, value) in registers.general.iter_mut().enumerate() {
             *value = derive(seed, "general", index as u64);
         }
-        // Interrupts on, the reserved bit, and the two that are held.
-        registers.general[FLAGS] = 0x202 | (registers.general[FLAGS] & FLAGS_HELD);
+        // Interrupts on, the reserved bit, and the two of ours.
+        registers.general[FLAGS] = 0x202 | (registers.general[FLAGS] & (FLAGS_HELD | FLAGS_FREE));
         for (index, value) in registers.vector.iter_mut().enumerate() {
             for (part, chunk) in value.chunks_mut(8).enumerate() {
                 let number = (index * 8 + part) as u64;
