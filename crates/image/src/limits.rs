@@ -28,5 +28,6 @@ pub(crate) const PARENTS_MAX: usize = 256;
 /// Bytes in a file's name.
 pub(crate) const FILE_NAME_BYTES_MAX: usize = 64;
 
-/// One more than the highest page number: addresses and object offsets have 64 bits.
-pub(crate) const PAGE_NUMBER_END: u64 = 1 << 52;
+/// One more than the highest page number. Addresses and object offsets have 64 bits, and the end
+/// of a range of pages has to be one of them too.
+pub(crate) const PAGE_NUMBER_END: u64 = (1 << 52) - 1;

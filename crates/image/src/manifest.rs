@@ -213,21 +213,25 @@ mod tests {
         Manifest { files, summary, ..Manifest::default() }
     }
 
+    const KINDS: [Kind; 4] = [section::INSTANCE, section::PLAN, section::FILES, section::SUMMARY];
+
+    fn messages() -> [Vec<u8>; 4] {
+        let manifest = manifest();
+        [
+            message_bytes(&manifest.instance, section::INSTANCE).unwrap(),
+            message_bytes(&manifest.plan, section::PLAN).unwrap(),
+            message_bytes(&manifest.files, section::FILES).unwrap(),
+            message_bytes(&manifest.summary, section::SUMMARY).unwrap(),
+        ]
+    }
+
     /// A manifest whose sections went through `change`, correct in every checksum.
     fn changed(change: impl FnOnce(&mut Vec<Section<'_>>)) -> Result<Manifest, FormatError> {
-        let manifest = manifest();
-        let instance = message_bytes(&manifest.instance, section::INSTANCE).unwrap();
-        let plan = message_bytes(&manifest.plan, section::PLAN).unwrap();
-        let files = message_bytes(&manifest.files, section::FILES).unwrap();
-        let summary = message_bytes(&manifest.summary, section::SUMMARY).unwrap();
-        let mut sections = vec![
-            Section::new(section::INSTANCE, &instance),
-            Section::new(section::PLAN, &plan),
-            Section::new(section::FILES, &files),
-            Section::new(section::SUMMARY, &summary),
-        ];
+        let messages = messages();
+        let sections = KINDS.into_iter().zip(&messages);
+        let mut sections = sections.map(|(kind, bytes)| Section::new(kind, bytes)).collect();
         change(&mut sections);
-        Manifest::decode(&manifest.assemble(&key(), &sections).unwrap(), &key())
+        Manifest::decode(&manifest().assemble(&key(), &sections).unwrap(), &key())
     }
 
     const LATER: Section<'_> =
@@ -271,5 +275,41 @@ mod tests {
     fn sections_that_are_no_messages_are_refused() {
         let refused = changed(|sections| sections[0].bytes = b"\xff\xff\xff");
         assert!(matches!(refused, Err(FormatError::Invalid { .. })), "{refused:?}");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config { cases: 2000, ..Default::default() })]
+
+        /// Section bytes that pass every checksum and are no messages we wrote: refused, or a
+        /// value that can be written again, but never a panic.
+        #[test]
+        fn altered_messages_never_panic(
+            section in 0usize..4,
+            edits in proptest::collection::vec(
+                (proptest::prelude::any::<proptest::sample::Index>(), proptest::prelude::any::<u8>()),
+                0..4,
+            ),
+            noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
+        ) {
+            let golden = std::include_bytes!("../tests/golden/v1/manifest");
+            let read = |at: usize| u64::from_le_bytes(golden[at..at + 8].try_into().unwrap());
+            let at = |entry: usize, field| usize::try_from(read(128 + 48 * entry + field)).unwrap();
+            let mut bytes = golden[at(section, 8)..at(section, 8) + at(section, 16)].to_vec();
+            for (index, byte) in edits {
+                let place = index.index(bytes.len());
+                bytes[place] = byte;
+            }
+            bytes.extend(noise);
+            let mut messages = messages();
+            messages[section] = bytes;
+            let sections = KINDS.into_iter().zip(&messages);
+            let sections: Vec<_> = sections.map(|(kind, b)| Section::new(kind, b)).collect();
+            let altered = manifest().assemble(&key(), &sections).unwrap();
+            if let Ok(manifest) = Manifest::decode(&altered, &key()) {
+                let again = manifest.encode(&key()).unwrap();
+                let again = Manifest::decode(&again, &key()).unwrap();
+                proptest::prop_assert_eq!(again, manifest);
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::{Frame, FrameHash, FrameSource};
 /// Bytes in a record.
 pub(crate) const RECORD_BYTES: usize = 64;
 
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(crate) struct Record {
     first_page: U64,
@@ -143,4 +143,58 @@ fn check(frame: &Frame) -> Result<(), Invalid> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Fields that are often within their limits and sometimes far outside.
+    fn record() -> impl Strategy<Value = Record> {
+        let place = (any::<u64>(), any::<u32>(), 0..4u8, 0..20u8, 0..5u8, 0..18u8, 0..53u32);
+        let rest = (any::<u64>(), 0..70_000u32, any::<u32>(), any::<[u8; 16]>(), any::<[u16; 2]>());
+        (place, rest).prop_map(|(place, (offset, stored, order, hash, [source, file]))| {
+            let (page, memory_number, memory_kind, page_count, tier, treatment, shift) = place;
+            let mut record = Record {
+                first_page: (page >> shift).into(),
+                memory_number: memory_number.into(),
+                memory_kind,
+                page_count,
+                tier,
+                treatment,
+                offset_bytes: offset.into(),
+                stored_bytes: match stored % 2 {
+                    0 => u32::from(page_count) * 4096,
+                    _ => stored,
+                }
+                .into(),
+                load_order: order.into(),
+                hash,
+                source: source.into(),
+                file: file.into(),
+                stored_crc32c: 0.into(),
+                reserved: 0.into(),
+                crc32c: 0.into(),
+            };
+            record.crc32c = record.checksum().into();
+            record
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 5000, ..ProptestConfig::default() })]
+
+        /// Whatever a record with a right checksum says, it is refused or means one frame, and
+        /// that frame is written as the same record.
+        #[test]
+        fn records_are_refused_or_come_back(record in record()) {
+            prop_assert!(record.end() >= record.place().1);
+            if let Ok(frame) = record.frame() {
+                let again = Record::new(&frame).unwrap();
+                prop_assert_eq!(again.as_bytes(), record.as_bytes());
+            }
+        }
+    }
 }

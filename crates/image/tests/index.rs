@@ -190,6 +190,7 @@ fn frames_without_sense_are_not_written() {
         Frame { stored_bytes: 65535, ..good },
         Frame { treatment: Treatment::Zero, ..good },
         Frame { treatment: Treatment::Lz4, stored_bytes: 65537, ..good },
+        Frame { pages: PageRange::new((1 << 52) - 16, 1 << 52), ..good },
         Frame { pages: PageRange::new(1 << 52, (1 << 52) + 16), ..good },
     ];
     for frame in bad {

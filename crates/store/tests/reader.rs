@@ -1,7 +1,7 @@
 //! The independent reader, written from docs/FORMAT.md in another language, reads what we write.
 //! It needs python3, and for zstd frames the zstd program: a place that runs these tests has to
 //! have both, nothing is skipped.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 mod common;
 
