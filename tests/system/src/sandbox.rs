@@ -127,9 +127,14 @@ fn outside(name: &str, limit: Duration) {
 #[expect(clippy::zombie_processes, reason = "the loop below reaps every process there is")]
 fn init(name: &str) {
     assert_eq!(std::process::id(), 1, "unshare made no pid namespace");
-    // Runtime files and shared memory of this test alone, gone with the namespace.
-    for target in ["/run", "/dev/shm"] {
-        let status = Command::new("mount").args(["-t", "tmpfs", "tmpfs", target]).status();
+    // Runtime files and shared memory of this test alone, gone with the namespace. The last one
+    // is where Java machines keep a file named after their pid, which other tests have as well.
+    let java = "/tmp/hsperfdata_root";
+    std::fs::create_dir_all(java).unwrap_or_else(|error| panic!("{java}: {error}"));
+    for target in ["/run", "/dev/shm", java] {
+        let mode = if target == "/dev/shm" { "mode=1777" } else { "mode=755" };
+        let mount = ["-t", "tmpfs", "-o", mode, "tmpfs", target];
+        let status = Command::new("mount").args(mount).status();
         assert!(status.as_ref().is_ok_and(ExitStatus::success), "mount on {target}: {status:?}");
     }
     let words = again(name, "body");

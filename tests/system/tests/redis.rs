@@ -220,7 +220,7 @@ fn connections_end_with_tcp_close() {
         idle.command(&[b"SET", b"a", b"1"]).unwrap();
         let pid = server.program.pid();
         let refused = rekindle.run(&["checkpoint", &pid.to_string(), "--stop", "--tcp", "refuse"]);
-        let refused = refused.expect_failure(&[3], "refused", &["TCP"]);
+        let refused = refused.expect_failure(&[3], "refused", &["tcp"]);
         assert_eq!(refused.blockers(), ["tcp-connection"], "{refused}");
         assert_eq!(idle.command(&[b"GET", b"a"]).unwrap(), Answer::Bulk(Some(b"1".to_vec())));
         let stopped = rekindle.stop(pid, &["--tcp", "close"]);

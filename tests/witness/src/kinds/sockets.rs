@@ -159,7 +159,8 @@ pub fn listeners(context: &Context) -> Outcome<Box<dyn Kind>> {
     let unix = Socket::bind("the unix listener", libc::AF_UNIX, stream, &unix, &options)?;
     sockets.push(unix.listen(5)?.note()?);
     tell("unix", &path.display().to_string());
-    let name = format!("\0rekindle-witness-{}", raw::getpid());
+    // Abstract names belong to the network namespace: pids alone are not unique in it.
+    let name = format!("\0rekindle-witness-{}-{:x}", raw::getpid(), raw::mono());
     let unnamed = Address::unix(name.as_bytes());
     let unnamed = Socket::bind("the abstract listener", libc::AF_UNIX, stream, &unnamed, &[])?;
     sockets.push(unnamed.listen(5)?.note()?);
