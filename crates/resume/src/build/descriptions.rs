@@ -328,16 +328,29 @@ fn arm_timer(script: &mut Script<'_>, fd: i32, timer: &TimerFd, realtime_ns: u64
     const CANCEL_ON_SET: u32 = 2;
     let step = format!("arm timerfd {fd}");
     let mut setting = timer.setting;
+    // A periodic timer that has expired stands still until it is read. It has to expire again to
+    // be in that state.
+    let expired = setting.value_ns == 0 && setting.interval_ns != 0;
+    if expired {
+        setting.value_ns = 1;
+    }
     let mut flags = 0_u64;
-    if timer.settime_flags & CANCEL_ON_SET != 0 {
+    if timer.settime_flags & CANCEL_ON_SET != 0 && setting.value_ns != 0 {
         // This kind takes a time of day only.
         flags = u64::from(timer.settime_flags);
         setting.value_ns = setting.value_ns.saturating_add(realtime_ns);
     }
-    if timer.setting.value_ns != 0 {
+    if setting.value_ns != 0 {
         let at = script.words(&as_timespecs(setting));
         let args: [Arg; 4] = [fd.into(), flags.into(), at.into(), 0_u64.into()];
         script.call(step.clone(), libc::SYS_timerfd_settime, &args);
+    }
+    if expired {
+        const EXPIRY_MAX_MS: i32 = 1000;
+        let wanted = u64::from(libc::POLLIN.unsigned_abs()) << 32;
+        let at = script.words(&[u64::from(fd.unsigned_abs()) | wanted]);
+        let args: [Arg; 3] = [at.into(), 1_u64.into(), EXPIRY_MAX_MS.into()];
+        script.call(format!("await the expiry of timerfd {fd}"), libc::SYS_poll, &args);
     }
     if timer.ticks != 0 {
         let at = script.words(&[timer.ticks]);

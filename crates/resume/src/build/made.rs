@@ -153,9 +153,13 @@ impl Drop for Made {
 fn reserve(room: &Room) -> Result<Reserved, ResumeError> {
     let code = Protection { read: true, write: false, exec: true };
     let tables = Protection { read: true, write: true, exec: false };
-    Reserved::map(&[(room.code, code), (room.tables(), tables)]).map_err(|cause| {
-        ResumeError::Step { phase: Phase::Stub, step: "reserve a place for our code".into(), cause }
-    })
+    Reserved::map(&[(room.code, code), (room.own_code, code), (room.tables(), tables)]).map_err(
+        |cause| ResumeError::Step {
+            phase: Phase::Stub,
+            step: "reserve a place for our code".into(),
+            cause,
+        },
+    )
 }
 
 /// Where this process has mappings.

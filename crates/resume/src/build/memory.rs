@@ -15,6 +15,8 @@ use crate::{Observer, Phase, ResumeError};
 /// Pages in a piece: 1 MiB, in which the kernel copies at full speed and which still fits into
 /// a processor's second-level cache.
 const PIECE_PAGES: u64 = 256;
+const PIECE_BYTES: usize = 1 << 20;
+const _: () = assert!(PIECE_BYTES as u64 == PIECE_PAGES * mem::PAGE_SIZE);
 
 /// Where pages go.
 pub(super) struct Targets {
@@ -91,7 +93,7 @@ pub(super) fn load(
     let stop = AtomicBool::new(false);
     let failure: Mutex<Option<ResumeError>> = Mutex::new(None);
     let work = || {
-        let mut buffer = vec![0; (PIECE_PAGES * mem::PAGE_SIZE) as usize];
+        let mut buffer = vec![0; PIECE_BYTES];
         while !stop.load(Ordering::Relaxed) {
             let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
             match load_piece(source, targets, *piece, &mut buffer, observer) {

@@ -8,6 +8,7 @@ mod changes;
 mod credentials;
 mod descriptions;
 mod finish;
+mod flags;
 mod group;
 mod made;
 mod mappings;

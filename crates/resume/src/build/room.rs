@@ -8,6 +8,7 @@ const LOWEST: u64 = 0x10_0000_0000;
 const HIGHEST: u64 = 0x7fff_ffff_f000;
 /// Kept free on either side: stacks grow, and the kernel keeps a gap below them.
 const MARGIN: u64 = 16 << 20;
+const CODE_BYTES: u64 = 2 * PAGE_SIZE;
 const MAIN: Sizes = Sizes { tables: 2 << 20, arguments: 4 << 20 };
 const OTHER: Sizes = Sizes { tables: 32 << 10, arguments: 32 << 10 };
 
@@ -39,8 +40,10 @@ impl Desk {
 /// A hole in both our own address space and the instance's, divided up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
-    /// One page of code.
+    /// One page of code, for `inject`.
     pub(crate) code: AddrRange,
+    /// One page of code of our own.
+    pub(crate) own_code: AddrRange,
     /// For the first thread.
     pub(crate) main: Desk,
     /// For every other thread.
@@ -55,7 +58,7 @@ impl Room {
     pub(crate) fn find(mappings: &[Mapping], ours: &[AddrRange], threads: usize) -> Option<Self> {
         let others = u64::try_from(threads.saturating_sub(1)).ok()?;
         let each = OTHER.tables + OTHER.arguments;
-        let length = PAGE_SIZE + MAIN.tables + MAIN.arguments + others * each;
+        let length = CODE_BYTES + MAIN.tables + MAIN.arguments + others * each;
         let mut taken: Vec<AddrRange> = mappings.iter().map(|m| m.range).collect();
         taken.extend_from_slice(ours);
         taken.sort_unstable_by_key(|r| r.start);
@@ -74,17 +77,18 @@ impl Room {
 
     fn at(start: u64, others: u64) -> Self {
         let code = AddrRange::new(start, start + PAGE_SIZE);
-        let main = Desk::at(code.end.0, &MAIN);
+        let own_code = AddrRange::new(code.end.0, start + CODE_BYTES);
+        let main = Desk::at(own_code.end.0, &MAIN);
         let each = OTHER.tables + OTHER.arguments;
         let first = main.arguments.end.0;
         let others: Vec<_> = (0..others).map(|n| Desk::at(first + n * each, &OTHER)).collect();
         let end = others.last().map_or(first, |desk| desk.arguments.end.0);
-        Self { code, main, others, whole: AddrRange::new(start, end) }
+        Self { code, own_code, main, others, whole: AddrRange::new(start, end) }
     }
 
     /// What lies behind the code: readable and writable.
     pub(crate) fn tables(&self) -> AddrRange {
-        AddrRange { start: self.code.end, end: self.whole.end }
+        AddrRange { start: self.own_code.end, end: self.whole.end }
     }
 }
 

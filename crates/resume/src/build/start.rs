@@ -5,6 +5,7 @@ use std::io;
 use process::TaskGroup;
 use sys::ptrace::{Options, PtraceError, Regs, StoppedThread};
 
+use super::flags::give_id;
 use super::made::LetGo;
 use super::script::{Script, failed};
 use super::slots::Slots;
@@ -55,8 +56,11 @@ impl Half {
         let registers = std::mem::take(&mut self.registers);
         let mut hands = std::mem::take(&mut self.hands).into_iter();
         let leader = hands.next().ok_or_else(|| no_thread(PHASE))?;
+        let regs = registers.first().ok_or_else(|| no_thread(PHASE))?;
         let (mut stub, mut threads) = (leader.stub, Vec::new());
-        for (hand, regs) in hands.zip(registers.iter().skip(1)) {
+        give_id(&mut stub, &leader.desk, &self.room, regs)?;
+        for (mut hand, regs) in hands.zip(registers.iter().skip(1)) {
+            give_id(&mut hand.stub, &hand.desk, &self.room, regs)?;
             let thread = hand.stub.into_thread(regs);
             threads.push(thread.map_err(|e| failed(PHASE, "set the registers of a thread", e))?);
         }
@@ -70,7 +74,6 @@ impl Half {
             let cause = i32::try_from(-unmapped).map_or_else(io::Error::other, from_errno);
             return Err(ResumeError::Step { phase: PHASE, step: "remove our code".into(), cause });
         }
-        let regs = registers.first().ok_or_else(|| no_thread(PHASE))?;
         let thread = stub.into_thread(regs);
         threads.insert(0, thread.map_err(|e| failed(PHASE, "set the registers", e))?);
         give_states(&threads, plan.group, &registers)?;

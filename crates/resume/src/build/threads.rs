@@ -124,15 +124,7 @@ pub(super) fn settle(
         ];
         script.call(format!("register rseq of thread {tid}"), libc::SYS_rseq, &args);
     }
-    let stack = thread.alternate_stack;
-    const SS_DISABLE: u32 = 2;
-    if stack.flags & SS_DISABLE == 0 {
-        const SS_ONSTACK: u32 = 1;
-        let flags = u64::from(stack.flags & !SS_ONSTACK);
-        let at = script.words(&[stack.base, flags, stack.size_bytes]);
-        let step = format!("set the alternate stack of thread {tid}");
-        script.call(step, libc::SYS_sigaltstack, &[at.into(), 0_u64.into()]);
-    }
+    alternate_stack(script, thread);
     let name = script.text(&thread.name);
     let option = u64::from(libc::PR_SET_NAME.unsigned_abs());
     let step = format!("name thread {tid}");
@@ -151,6 +143,20 @@ pub(super) fn settle(
         script.call(step, libc::SYS_rt_tgsigqueueinfo, &args);
     }
     script.flush()
+}
+
+/// Also for a thread without one: our own, which it was born with, is not mapped any more.
+fn alternate_stack(script: &mut Script<'_>, thread: &Thread) {
+    const SS_ONSTACK: u32 = 1;
+    const SS_DISABLE: u32 = 2;
+    let stack = thread.alternate_stack;
+    let at = if stack.flags & SS_DISABLE == 0 {
+        script.words(&[stack.base, u64::from(stack.flags & !SS_ONSTACK), stack.size_bytes])
+    } else {
+        script.words(&[0, u64::from(SS_DISABLE), 0])
+    };
+    let step = format!("set the alternate stack of thread {}", thread.tid);
+    script.call(step, libc::SYS_sigaltstack, &[at.into(), 0_u64.into()]);
 }
 
 fn schedule(script: &mut Script<'_>, tid: i32, wanted: &Scheduling, own: &OwnScheduling) {

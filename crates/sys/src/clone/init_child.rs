@@ -30,7 +30,7 @@ pub(super) struct InitArgs {
     pub(super) offsets_bytes: u64,
     /// Ranges of private anonymous memory to give back, as (address, length).
     pub(super) give_back: *const [u64; 2],
-    pub(super) give_back_count: u64,
+    pub(super) give_back_count: usize,
 }
 
 /// The init's main function.
@@ -190,13 +190,13 @@ unsafe fn shrink(args: &InitArgs) {
     close(low + 1, high.saturating_sub(1));
     close(high + 1, u64::from(u32::MAX));
     let advice = u64::from(libc::MADV_DONTNEED.unsigned_abs());
-    let mut at = 0;
+    let mut at = 0_usize;
     while at < args.give_back_count {
         // SAFETY: the array has `give_back_count` elements; its ranges are heap, other threads'
         // stacks and the like, of which nothing is used here. They read as zeros from now on,
         // the restartable-sequence area among them, which then names no sequence.
         unsafe {
-            let [start, len] = *args.give_back.add(at as usize);
+            let [start, len] = *args.give_back.add(at);
             raw::call(libc::SYS_madvise, [start, len, advice, 0, 0, 0]);
         }
         at += 1;

@@ -8,7 +8,8 @@ use mem::{AddrRange, Protection};
 /// too. Unmapped here when dropped.
 #[derive(Debug)]
 pub struct Reserved {
-    ranges: Vec<AddrRange>,
+    /// Address and length of each.
+    ranges: Vec<(usize, usize)>,
 }
 
 impl Reserved {
@@ -26,7 +27,8 @@ impl Reserved {
             ];
             let bits = bits.iter().filter(|(on, _)| *on).fold(0, |all, (_, bit)| all | bit);
             let length = usize::try_from(range.len()).map_err(io::Error::other)?;
-            let at = std::ptr::without_provenance_mut(range.start.0 as usize);
+            let address = usize::try_from(range.start.0).map_err(io::Error::other)?;
+            let at = std::ptr::without_provenance_mut(address);
             let flags = libc::MAP_PRIVATE
                 | libc::MAP_ANONYMOUS
                 | libc::MAP_NORESERVE
@@ -36,7 +38,7 @@ impl Reserved {
             if got == libc::MAP_FAILED {
                 return Err(io::Error::last_os_error());
             }
-            reserved.ranges.push(*range);
+            reserved.ranges.push((address, length));
         }
         Ok(reserved)
     }
@@ -44,10 +46,10 @@ impl Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        for range in &self.ranges {
-            let at = std::ptr::without_provenance_mut(range.start.0 as usize);
+        for (address, length) in &self.ranges {
+            let at = std::ptr::without_provenance_mut(*address);
             // SAFETY: the mapping was made by `map` and no reference into it was given out.
-            unsafe { libc::munmap(at, range.len() as usize) };
+            unsafe { libc::munmap(at, *length) };
         }
     }
 }

@@ -49,7 +49,7 @@ impl ChildStack {
             at.as_ptr().copy_from_nonoverlapping(ranges.as_ptr(), ranges.len());
             base.cast::<InitArgs>().write(InitArgs {
                 give_back: at.as_ptr(),
-                give_back_count: ranges.len() as u64,
+                give_back_count: ranges.len(),
                 ..args
             });
         }
