@@ -4,7 +4,8 @@ use process::{
     ChangeKind, PosixTimer, PosixTimerNotify, StateKind, TaskGroup, Terminal, TimerSetting,
 };
 use sys::proc::{
-    PosixTimerInfo, ProcDir, ProcError, Stat, Status, TimerNotify, parse_cgroup, parse_timers,
+    PosixTimerInfo, ProcDir, ProcError, Stat, Status, TimerNotify, parse_cgroup, parse_limits,
+    parse_timers,
 };
 use target::Process;
 
@@ -54,8 +55,7 @@ pub(crate) fn read(
         findings.block(StateKind::DeletedFile, object, lift);
     }
     session(stat, findings);
-    let limits = sys::limits::limits(process.pid())
-        .map_err(|cause| ProcError::Io { path: format!("{}/limits", stat.tid), cause })?;
+    let limits = dir.parse("limits", &mut buffer, parse_limits)?;
     Ok(TaskGroup {
         pid: ids.pid_inside,
         pid_outside: stat.tid,

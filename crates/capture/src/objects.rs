@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use process::{SharedObject, SharedObjectKind, StateKind};
 use sys::proc::{FileStat, ProcDir, ProcError};
@@ -103,6 +103,11 @@ impl Objects {
     /// By what processes outside would be connected with the objects.
     pub(crate) fn links(&self) -> impl Iterator<Item = Link> {
         self.list.iter().flat_map(|entry| entry.links.iter().copied())
+    }
+
+    /// The descriptors of ours that lead to the objects.
+    pub(crate) fn opened(&self) -> Vec<i32> {
+        self.list.iter().map(|entry| entry.file.as_raw_fd()).collect()
     }
 
     /// Refuses objects that processes outside share, or that cannot come back.

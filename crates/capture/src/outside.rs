@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sys::kcmp::{TaskObject, tasks_share};
 use sys::proc::{ProcDir, ProcError, maps_entries, parse_stat, pids};
-use sys::task::Tid;
+use sys::task::{Pid, Tid};
 use target::Process;
 
 use crate::findings::text;
@@ -51,21 +51,22 @@ impl Outside {
     }
 
     /// Makes sure that `links` have been asked for, looking at every process again when one has
-    /// not been.
+    /// not been. `opened`: descriptors of ours that were opened to look, and do not count.
     pub(crate) fn ask(
         &mut self,
         process: &Process,
         links: &BTreeSet<Link>,
+        opened: &[i32],
     ) -> Result<(), ProcError> {
         if !self.asked.is_empty() && links.is_subset(&self.asked) {
             return Ok(());
         }
-        *self = scan(process, links)?;
+        *self = scan(process, links, opened)?;
         Ok(())
     }
 }
 
-fn scan(process: &Process, links: &BTreeSet<Link>) -> Result<Outside, ProcError> {
+fn scan(process: &Process, links: &BTreeSet<Link>, opened: &[i32]) -> Result<Outside, ProcError> {
     let mut outside = Outside { asked: links.clone(), ..Outside::default() };
     let wants_files = links.iter().any(|link| matches!(link, Link::File(..)));
     let wants_mappings = links.iter().any(|link| matches!(link, Link::Mapping(..)));
@@ -75,7 +76,8 @@ fn scan(process: &Process, links: &BTreeSet<Link>) -> Result<Outside, ProcError>
             continue;
         }
         let Ok(dir) = ProcDir::open(pid) else { continue };
-        let found = look_at(&dir, links, wants_files, wants_mappings, &mut buffer);
+        let skipped = if pid == Pid::current().raw() { opened } else { &[] };
+        let found = look_at(&dir, links, skipped, (wants_files, wants_mappings), &mut buffer);
         let name = || match dir.parse("stat", &mut Vec::new(), parse_stat) {
             Ok(stat) => format!("process {pid} ({})", text(&stat.name)),
             Err(_) => format!("process {pid}"),
@@ -107,12 +109,15 @@ fn shares_whole_objects(process: &Process, pid: i32) -> bool {
 fn look_at(
     dir: &ProcDir,
     links: &BTreeSet<Link>,
-    wants_files: bool,
-    wants_mappings: bool,
+    skipped: &[i32],
+    (wants_files, wants_mappings): (bool, bool),
     buffer: &mut Vec<u8>,
 ) -> Result<BTreeSet<Link>, ProcError> {
     let mut found = BTreeSet::new();
     for fd in dir.descriptors()? {
+        if skipped.contains(&fd) {
+            continue;
+        }
         let name = format!("fd/{fd}");
         let Ok(target) = dir.link(&name) else { continue };
         let link = if let Some(inode) = inode_in(&target, b"pipe:[") {

@@ -271,11 +271,9 @@ fn refuse_unusual(
             let object = format!("thread {}: {what}", thread.tid_outside);
             findings.block(StateKind::Unknown, object, lift);
         }
-        if number > 0 && answer.parent_death_signal != answers[0].parent_death_signal {
-            let object = format!(
-                "thread {}: another parent death signal than the first thread's",
-                thread.tid_outside
-            );
+        if number > 0 && answer.parent_death_signal != 0 {
+            let object = format!("thread {}: a parent death signal", thread.tid_outside);
+            let lift = "only the first thread may have one (PR_SET_PDEATHSIG)";
             findings.block(StateKind::Unknown, object, lift);
         }
         if answer.memory_policy != 0 {

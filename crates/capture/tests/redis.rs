@@ -27,7 +27,7 @@ fn start() -> (Guarded, u16) {
         assert_ne!(lines.read_line(&mut line).unwrap(), 0, "redis ended");
     }
     child.stdout = Some(lines.into_inner());
-    (Guarded(child), port)
+    (Guarded::new(child), port)
 }
 
 struct Client(TcpStream);

@@ -83,6 +83,10 @@ pub struct Frozen<'p> {
 impl Process {
     /// Stops every thread. The call returns when all of them are stopped; on any error none is.
     ///
+    /// A thread in uninterruptible sleep that outlasts the deadline by more than a second stays
+    /// traced by the calling OS thread, and stops when it wakes, until that OS thread ends or
+    /// freezes the process again: end one or the other soon.
+    ///
     /// # Errors
     /// When a thread does not stop in time or may not be traced, or the process ends.
     pub fn freeze(&self, options: FreezeOptions) -> Result<Frozen<'_>, FreezeError> {
@@ -138,6 +142,10 @@ impl Process {
                 // will not have it.
                 Err(PtraceError::Gone { .. }) => continue,
                 Err(PtraceError::Denied { .. }) if self.is_ending(tid) => continue,
+                // One that did not stop in time when this OS thread tried before.
+                Err(PtraceError::Denied { .. }) if self.is_ours(tid) => {
+                    Traced::adopt(tid, ptrace_options)
+                }
                 Err(cause) => return Err(FreezeError::Thread { pid, cause }),
             };
             match traced.interrupt() {
@@ -162,6 +170,15 @@ impl Process {
             }
             Err(cause) => cause.is_gone(),
         }
+    }
+
+    /// Whether the calling OS thread traces thread `tid`.
+    fn is_ours(&self, tid: Tid) -> bool {
+        let status = self
+            .dir()
+            .open_task(tid.raw())
+            .and_then(|dir| dir.parse("status", &mut Vec::new(), sys::proc::parse_status));
+        status.is_ok_and(|status| status.tracer_pid == Tid::current().raw())
     }
 
     fn stop(

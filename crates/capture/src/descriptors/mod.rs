@@ -91,7 +91,8 @@ pub(crate) fn read(context: Context<'_>) -> Result<Descriptors, DescriptorError>
     let mut reader = Reader { context, slots: &slots, found: Descriptors::default() };
     reader.intern_objects()?;
     links.extend(reader.context.objects.links());
-    reader.context.outside.ask(reader.context.process, &links)?;
+    let opened = reader.context.objects.opened();
+    reader.context.outside.ask(reader.context.process, &links, &opened)?;
     let mut fds = Vec::new();
     for group in &groups {
         let description = reader.description(group)?;
@@ -210,6 +211,12 @@ impl Reader<'_> {
     /// Notes a blocker; the value only fills the place.
     fn blocked(&mut self, slot: &Slot, kind: StateKind, lift: &str) -> DescriptionKind {
         self.context.findings.block(kind, slot.to_string(), lift);
+        DescriptionKind::External { name: slot.name.clone() }
+    }
+
+    /// The same for what usually passes by itself.
+    fn blocked_for_now(&mut self, slot: &Slot, kind: StateKind, lift: &str) -> DescriptionKind {
+        self.context.findings.block_for_now(kind, slot.to_string(), "", lift);
         DescriptionKind::External { name: slot.name.clone() }
     }
 

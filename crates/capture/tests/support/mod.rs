@@ -1,5 +1,6 @@
 //! Children to capture, and a sink that keeps what it is given.
 #![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::print_stderr, reason = "a skipped part of a test says so")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -8,27 +9,46 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use mem::{MemoryId, PageRange, PageSink, PageSinkError};
-use process::{LineIdentity, StateKind};
+use process::{Blocker, Instance, LineIdentity};
 use rekindle_capture::{self as capture, Captured, Options, Survey};
 use target::{FreezeOptions, Frozen, Process};
 
 /// A child that is killed when the test ends, however it ends.
-pub(crate) struct Guarded(pub(crate) Child);
+pub(crate) struct Guarded {
+    pub(crate) child: Child,
+    /// Where it makes temporary files, removed with it.
+    folder: tempfile::TempDir,
+    /// What it told before it was ready, line by line.
+    pub(crate) told: Vec<String>,
+}
 
 impl Guarded {
+    pub(crate) fn new(child: Child) -> Self {
+        Self { child, folder: tempfile::tempdir().unwrap(), told: Vec::new() }
+    }
+
     pub(crate) fn pid(&self) -> i32 {
-        i32::try_from(self.0.id()).unwrap()
+        i32::try_from(self.child.id()).unwrap()
     }
 
     pub(crate) fn process(&self) -> Process {
         Process::open(self.pid()).unwrap()
     }
+
+    /// A word it told, as a number; `0x` marks hexadecimal ones.
+    pub(crate) fn number(&self, line: usize, word: usize) -> u64 {
+        let word = self.told[line].split_whitespace().nth(word).unwrap();
+        match word.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16).unwrap(),
+            None => word.parse().unwrap(),
+        }
+    }
 }
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -41,31 +61,32 @@ pub(crate) fn without_strays(program: &str) -> Command {
     command
 }
 
-/// Starts python with `script`, and waits until it has printed `ready`.
-pub(crate) fn python(script: &str) -> Guarded {
-    python_with(script, |command| command)
-}
-
-pub(crate) fn python_with(
-    script: &str,
-    more: impl FnOnce(&mut Command) -> &mut Command,
-) -> Guarded {
-    // Dies with this thread, and reads its script from the command line alone.
-    let script = format!(
-        "import ctypes, os, sys\nctypes.CDLL(None).prctl(1, 9)\n{script}\n\
-         print('ready', flush=True)\nimport signal\nwhile True: signal.pause()\n"
-    );
+/// Starts python with `script` behind `script.py`, and waits until it has called `ready`.
+/// `None`, with a line on stderr, when it says that this host lacks what it needs.
+pub(crate) fn python(script: &str) -> Option<Guarded> {
+    let script = format!("{}\n{script}\nready()\n", include_str!("script.py"));
     let mut command = without_strays("/usr/bin/python3");
-    command.args(["-I", "-S", "-c", &script]).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = Guarded(more(&mut command).spawn().unwrap());
-    let mut line = String::new();
-    let out = child.0.stdout.take().unwrap();
-    let mut out = BufReader::new(out);
-    out.read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n", "the child did not start");
+    command.args(["-s", "-S", "-c", &script]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let folder = tempfile::tempdir().unwrap();
+    command.env("TMPDIR", folder.path());
+    let mut child = Guarded::new(command.spawn().unwrap());
+    child.folder = folder;
+    let mut out = BufReader::new(child.child.stdout.take().unwrap());
+    loop {
+        let mut line = String::new();
+        assert_ne!(out.read_line(&mut line).unwrap(), 0, "the child ended");
+        if let Some(what) = line.strip_prefix("unavailable: ") {
+            eprintln!("skipped: {}", what.trim());
+            return None;
+        }
+        if line == "ready\n" {
+            break;
+        }
+        child.told.push(line.trim().to_owned());
+    }
     // Its standard output stays connected to us: an external pipe.
-    child.0.stdout = Some(out.into_inner());
-    child
+    child.child.stdout = Some(out.into_inner());
+    Some(child)
 }
 
 pub(crate) fn freeze(process: &Process) -> Frozen<'_> {
@@ -74,30 +95,45 @@ pub(crate) fn freeze(process: &Process) -> Frozen<'_> {
 }
 
 pub(crate) fn look(process: &Process) -> Survey {
-    capture::look(process, &Options::default()).unwrap()
+    let survey = capture::look(process, &Options::default()).unwrap();
+    assert!(survey.blockers().is_empty(), "{:#?}", survey.blockers());
+    survey
 }
 
 /// Looks, freezes, captures and thaws.
-pub(crate) fn captured(child: &Guarded) -> Captured {
+pub(crate) fn instance(child: &Guarded) -> Instance {
     let process = child.process();
     let survey = look(&process);
-    assert!(survey.blockers().is_empty(), "{:#?}", survey.blockers());
     let mut frozen = freeze(&process);
-    capture::state(&mut frozen, &survey, &LineIdentity::default()).unwrap()
+    capture::state(&mut frozen, &survey, &LineIdentity::default()).unwrap().instance
 }
 
-/// The kinds of the blockers a look finds, sorted, each once.
-pub(crate) fn blocked(process: &Process, options: &Options) -> Vec<StateKind> {
-    let survey = capture::look(process, options).unwrap();
-    let mut kinds: Vec<_> = survey.blockers().iter().map(|b| b.kind).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    kinds
+/// Looks, freezes, captures, copies every page and thaws.
+pub(crate) fn whole(child: &Guarded) -> (Captured, Pages) {
+    let process = child.process();
+    let survey = look(&process);
+    let mut frozen = freeze(&process);
+    let captured = capture::state(&mut frozen, &survey, &LineIdentity::default()).unwrap();
+    let list = capture::pages(&captured.memory).unwrap();
+    let pages = Pages::default();
+    capture::copy(&captured.memory, &list, &pages, 2, &|_| None).unwrap();
+    (captured, pages)
+}
+
+/// The blockers that a look finds.
+pub(crate) fn blockers(process: &Process, options: &Options) -> Vec<Blocker> {
+    capture::look(process, options).unwrap().blockers().to_vec()
 }
 
 /// Keeps every page.
 #[derive(Default)]
 pub(crate) struct Pages(pub(crate) Mutex<BTreeMap<(MemoryId, u64), Vec<u8>>>);
+
+impl Pages {
+    pub(crate) fn page(&self, id: MemoryId, number: u64) -> Option<Vec<u8>> {
+        self.0.lock().unwrap().get(&(id, number)).cloned()
+    }
+}
 
 impl PageSink for Pages {
     fn put(&self, id: MemoryId, pages: PageRange, bytes: &[u8]) -> Result<(), PageSinkError> {
