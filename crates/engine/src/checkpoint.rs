@@ -76,9 +76,9 @@ const END: Phase = Phase {
     undo: "none: the checkpoint is published, the instance is ended",
 };
 
-/// How frames are encoded. LZ4 is the only codec that decodes as fast as pages can be brought
-/// into a new process, see `docs/decisions/0003-lz4-first.md`.
-const WANT: Want = Want::Lz4;
+/// How frames are encoded: the smallest encoding that an eager resume does not wait for, see
+/// `docs/decisions/0003-fast-zstd-first.md`.
+const WANT: Want = Want::Zstd(-3);
 
 /// What to checkpoint and how.
 #[derive(Clone, Debug)]
@@ -207,7 +207,7 @@ impl Run<'_> {
         let Held { frozen, captured, mut stops } = self.hold(settings, phases)?;
         let list = phases.run(COPY, |watch| self.copy(&captured, &staging, &frozen, watch))?;
         let copied_in_pause_bytes = staging.bytes();
-        let plan = Plan::everything(list.memories(), Treatment::Lz4);
+        let plan = Plan::everything(list.memories(), Treatment::Zstd);
         let summary = self.summary(&captured);
         let resident_bytes = plan.extents.iter().map(|e| e.pages.bytes()).sum();
         if self.request.stop {
