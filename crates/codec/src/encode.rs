@@ -35,7 +35,7 @@ pub enum EncodeError {
     #[error("encode {0} bytes: a frame holds 1 to 16 whole pages of 4096 bytes")]
     Length(usize),
     /// The level is not one of zstd's.
-    #[error("encode with zstd level {0}: levels are -7 to 19")]
+    #[error("encode with zstd level {0}: levels are -7 to -1 and 1 to 19")]
     Level(i32),
     /// zstd could not work, out of memory for example.
     #[error("encode with zstd: {0}")]
@@ -85,7 +85,8 @@ impl Encoder {
         level: i32,
         room: usize,
     ) -> Result<Option<usize>, EncodeError> {
-        if !(-7..=19).contains(&level) {
+        // zstd takes 0 for its default; here every level has one name.
+        if level == 0 || !(-7..=19).contains(&level) {
             return Err(EncodeError::Level(level));
         }
         let fits = self.zstd.as_ref().is_some_and(|(have, _)| *have == level);

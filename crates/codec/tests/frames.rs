@@ -8,7 +8,12 @@ use rekindle_codec::{DecodeError, Decoder, EncodeError, Encoder, FRAME_BYTES_MAX
 const PAGE: usize = 4096;
 
 fn want() -> impl Strategy<Value = Want> {
-    prop_oneof![Just(Want::Raw), Just(Want::Lz4), (1..=19).prop_map(Want::Zstd)]
+    prop_oneof![
+        Just(Want::Raw),
+        Just(Want::Lz4),
+        (-7..0).prop_map(Want::Zstd),
+        (1..=19).prop_map(Want::Zstd)
+    ]
 }
 
 /// Pages as heaps have them: zero, repetitive, noise, and mixtures of these.
@@ -144,7 +149,7 @@ fn treatments_without_a_decoder_are_named() {
 
 #[test]
 fn levels_are_checked() {
-    for level in [-5, 0, 20] {
+    for level in [-8, 0, 20] {
         let refused = Encoder::new().encode(&[1; PAGE], Want::Zstd(level)).map(|_| ());
         assert!(matches!(refused, Err(EncodeError::Level(l)) if l == level));
     }
