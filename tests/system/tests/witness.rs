@@ -74,6 +74,30 @@ fn one_kind(place: &Place, rekindle: &Rekindle, kind: &str) {
     witness.assert_content("at the end");
 }
 
+/// Kinds that are off by default, each of which is carried or refused by name, never lost.
+#[test]
+fn rarer_kinds_are_carried_or_refused() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = rekindle(place);
+        let mut findings = Vec::new();
+        for (kind, _) in witness::kinds().into_iter().filter(|(_, by_default)| !by_default) {
+            let options = ["--mb", "4", "--kinds", &kind];
+            let witness = Witness::start_with(place, &kind, &options, |start| start);
+            let report = rekindle.run(&["checkpoint", &witness.program.pid().to_string()]);
+            if report.code == Some(3) {
+                assert!(!report.blockers().is_empty(), "{report}");
+                witness.goes_on(1);
+                witness.program.kill();
+                continue;
+            }
+            let cycle = || _ = witness.cycle(&rekindle);
+            let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(cycle)).is_err();
+            findings.extend(lost.then(|| format!("{kind}: {:?}", witness.complaint())));
+        }
+        assert!(findings.is_empty(), "{findings:#?}");
+    });
+}
+
 /// Threads that never sleep: the freeze finds them in user code, in loops over their registers.
 #[test]
 fn cycles_with_busy_threads() {

@@ -32,9 +32,15 @@ static KINDS: &[Entry] = &[
     on(
         "flags",
         process::flags,
-        &["dumpable", "securebits", "subreaper", "personality", "oom", "coredump", "huge-pages"],
+        &["dumpable", "securebits", "subreaper", "personality", "oom", "huge-pages"],
         "dumpable, no_new_privs, personality, oom_score_adj and other flags",
     ),
+    off(on(
+        "core-dump-filter",
+        process::core_dump_filter,
+        &["changed"],
+        "which memory a core dump would hold",
+    )),
     off(on("filtered", filtered::set_up, &["mode"], "a seccomp filter")),
     on("directory", process::directory, &["directory", "umask"], "cwd, root and umask"),
     on(

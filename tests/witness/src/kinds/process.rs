@@ -117,7 +117,6 @@ pub fn flags(_context: &Context) -> Outcome<Box<dyn Kind>> {
     sys!(libc::prctl(libc::PR_SET_THP_DISABLE, 0, 0, 0, 0))?;
     sys!(libc::personality(PERSONALITY))?;
     std::fs::write(SCORE, "123")?;
-    std::fs::write("/proc/self/coredump_filter", "0x73")?;
     let take = || {
         let mut all = BTreeMap::new();
         for (name, option) in [
@@ -134,9 +133,7 @@ pub fn flags(_context: &Context) -> Outcome<Box<dyn Kind>> {
         all.insert("child subreaper".into(), subreaper.to_string());
         let personality = sys!(libc::personality(0xffff_ffff))?;
         all.insert("personality".into(), format!("{personality:#x}"));
-        for name in ["oom_score_adj", "coredump_filter"] {
-            all.insert(name.into(), raw::read_text(&format!("/proc/self/{name}"))?);
-        }
+        all.insert("oom_score_adj".into(), raw::read_text(SCORE)?);
         Ok(all)
     };
     let spoil = |variant: &str| {
@@ -146,8 +143,23 @@ pub fn flags(_context: &Context) -> Outcome<Box<dyn Kind>> {
             "subreaper" => drop(sys!(libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0))?),
             "personality" => drop(sys!(libc::personality(0))?),
             "oom" => std::fs::write(SCORE, "124")?,
-            "coredump" => std::fs::write("/proc/self/coredump_filter", "0x33")?,
             "huge-pages" => drop(sys!(libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0))?),
+            _ => no_variant!(variant),
+        }
+        Ok(())
+    };
+    Picture::boxed(take, spoil)
+}
+
+const FILTER: &str = "/proc/self/coredump_filter";
+
+/// Which memory a core dump would hold: flags of the address space.
+pub fn core_dump_filter(_context: &Context) -> Outcome<Box<dyn Kind>> {
+    std::fs::write(FILTER, "0x73")?;
+    let take = || Ok(BTreeMap::from([("core dump filter".to_owned(), raw::read_text(FILTER)?)]));
+    let spoil = |variant: &str| {
+        match variant {
+            "changed" => std::fs::write(FILTER, "0x33")?,
             _ => no_variant!(variant),
         }
         Ok(())
@@ -167,9 +179,9 @@ pub fn credentials(_context: &Context) -> Outcome<Box<dyn Kind>> {
             }
         }
         all.insert("ids and capabilities".to_owned(), own);
-        // A pid of its own may need pid and mount namespaces of its own: these two are reported
-        // by whoever resumes, the others must stay.
-        for name in ["cgroup", "ipc", "net", "user", "uts", "time"] {
+        // A pid that is taken needs pid and mount namespaces, another boot a time namespace: they
+        // are reported by whoever resumes, the others must stay.
+        for name in ["cgroup", "ipc", "net", "user", "uts"] {
             let link = raw::link(&format!("/proc/self/ns/{name}"))?;
             all.insert(format!("{name} namespace"), link);
         }
