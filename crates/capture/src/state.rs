@@ -1,6 +1,7 @@
 //! Reading a frozen program completely.
 
 use std::io;
+use std::time::Instant;
 
 use inject::{InjectError, Injector};
 use mem::{Backing, SpecialMapping};
@@ -90,7 +91,9 @@ pub fn state(
     let mut findings = Findings::default();
     let mut kept = survey.kept.clone();
     let clocks = host::clocks(process.dir())?;
+    let mut steps = Steps::start();
     let found = inspect(process, &survey.options, true, &mut kept, &mut findings)?;
+    steps.done("inspected");
     let mut threads = Vec::new();
     let mut statuses = Vec::new();
     for stopped in frozen.threads() {
@@ -106,10 +109,12 @@ pub fn state(
     if !findings.blockers.is_empty() {
         return Err(StateError::Blocked(findings.blockers));
     }
+    steps.done("threads read");
     // From here on calls are made in the program.
     let timers = group::posix_timers(process.dir())?;
     let timer_ids: Vec<i32> = timers.iter().map(|timer| timer.id).collect();
     let (group_answers, thread_answers) = ask(frozen, &timer_ids)?;
+    steps.done("threads asked");
     let mut credentials = credentials::of_status(&statuses[0]);
     credentials.seccomp_filters = filters;
     credentials.securebits = thread_answers[0].securebits;
@@ -140,6 +145,7 @@ pub fn state(
     let memory = Memory::frozen(process, read.private, files)?;
     let mut mappings = read.mappings;
     guards(&memory, &mut mappings)?;
+    steps.done("memory opened");
     let mut terminals = descriptors.terminals;
     let terminal = group::terminal(&stat).map(|terminal| {
         let known = terminals.iter().position(|t| t.device == terminal.device);
@@ -188,6 +194,21 @@ pub fn state(
         terminals,
     };
     Ok(Captured { instance, memory, changes: findings.changes })
+}
+
+/// How long each step of a capture takes, for `-v`: all of it is pause.
+struct Steps(Instant);
+
+impl Steps {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn done(&mut self, step: &str) {
+        let now = Instant::now();
+        tracing::debug!(step, us = (now - self.0).as_micros(), "captured");
+        self.0 = now;
+    }
 }
 
 /// Asks every thread, and the process through its first one.

@@ -130,7 +130,7 @@ fn mappings_of_every_refused_kind() {
         (
             StateKind::HugetlbMapping,
             "mapping",
-            "need('huge pages', lambda: poke(mapping(2 << 20, 3, 0x40022 | 0x8000), b'x'))",
+            "need('huge pages', lambda: mapping(2 << 20, 3, 0x40022 | 0x4000))",
         ),
         (
             StateKind::DeletedFile,

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, tee};
 
@@ -14,6 +15,17 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, tee};
 /// What fcntl(2) says.
 pub fn capacity(pipe: impl AsFd) -> io::Result<u64> {
     Ok(rustix::pipe::fcntl_getpipe_size(pipe)? as u64)
+}
+
+/// Whether no process at all holds the other end of the pipe: its readers see the end of file,
+/// its writers a broken pipe.
+///
+/// # Errors
+/// What poll(2) says.
+pub fn is_broken(end: impl AsFd) -> io::Result<bool> {
+    let mut ask = [PollFd::new(&end, PollFlags::IN | PollFlags::OUT)];
+    poll(&mut ask, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    Ok(ask[0].revents().intersects(PollFlags::HUP | PollFlags::ERR))
 }
 
 /// What was written to a pipe and not yet read, left in it (`tee(2)`): one element, or in packet
@@ -81,6 +93,18 @@ mod tests {
         let mut all = Vec::new();
         File::from(r).read_to_end(&mut all).unwrap();
         assert_eq!(all, b"onetwothree");
+    }
+
+    #[test]
+    fn a_broken_pipe_is_told_from_a_whole_one() {
+        let (r, w) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        assert!(!is_broken(&r).unwrap() && !is_broken(&w).unwrap());
+        File::from(w.try_clone().unwrap()).write_all(b"left").unwrap();
+        drop(w);
+        assert!(is_broken(&r).unwrap());
+        let (r, w) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        drop(r);
+        assert!(is_broken(&w).unwrap());
     }
 
     #[test]

@@ -22,7 +22,7 @@ impl Reader<'_> {
         let (reads, writes) = self.ends_inside(inode);
         // Somebody we may not look into may hold the end that is not inside.
         let unseen = self.context.outside.has_hidden() && !(reads && writes);
-        if !holders.is_empty() || unseen {
+        if !holders.is_empty() || unseen && self.has_other_end(slot)? {
             return Ok(self.external(slot, fds, StateKind::Pipe, &holders));
         }
         let end = match slot.info.flags & 3 {
@@ -35,6 +35,23 @@ impl Reader<'_> {
             self.take_content(slot, pipe)?;
         }
         Ok(DescriptionKind::Pipe { pipe, end })
+    }
+
+    /// Whether anybody holds the other end. A FIFO that nobody has opened at the other end yet
+    /// looks as if somebody had, and can be opened anew.
+    fn has_other_end(&self, slot: &Slot) -> Result<bool, DescriptorError> {
+        if slot.name.starts_with(b"/") {
+            return Ok(false);
+        }
+        let broken = self
+            .copy_of(slot)
+            .and_then(|copy| sys::pipe::is_broken(copy).map_err(|cause| slot.failed(cause)));
+        match broken {
+            Ok(broken) => Ok(!broken),
+            // A running program may have closed it.
+            Err(DescriptorError::Look { .. }) if !self.context.frozen => Ok(false),
+            Err(cause) => Err(cause),
+        }
     }
 
     /// Whether the instance itself holds the reading and the writing end.
