@@ -7,11 +7,11 @@ use process::{Blocker, StateKind};
 use store::{StoreError, WriteError};
 use target::FreezeError;
 
+use crate::classes::{store_class, write_class};
 use crate::failure::{ExitClass, VerbError};
 use crate::phase::Stopped;
 use crate::registry::RegistryError;
 use crate::report::{BlockerReport, Outcome};
-use crate::shelf::store_class;
 use crate::staging::DrainError;
 use crate::target_name::TargetError;
 
@@ -96,8 +96,8 @@ impl VerbError for CheckpointError {
             Self::Stopped(Stopped::TimedOut { .. }) => ExitClass::TimedOut,
             Self::Freeze(error) if error.is_transient() => ExitClass::TimedOut,
             Self::NotEnded { .. } => ExitClass::Partial,
+            Self::Write(error) => write_class(error),
             Self::Look(_)
-            | Self::Write(_)
             | Self::Freeze(_)
             | Self::State(_)
             | Self::Pages(_)
@@ -116,6 +116,7 @@ impl VerbError for CheckpointError {
             | Self::Look(_)
             | Self::Blocked(_)
             | Self::Store(_) => Outcome::Refused,
+            Self::Write(WriteError::Locked { .. } | WriteError::Store(_)) => Outcome::Refused,
             Self::NotEnded { .. } => Outcome::Running,
             _ => Outcome::RolledBack,
         }

@@ -8,6 +8,7 @@
 mod check;
 mod checkpoint;
 mod checkpoint_error;
+mod classes;
 pub mod events;
 mod external;
 mod failure;

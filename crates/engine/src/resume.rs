@@ -9,6 +9,7 @@ use ::resume::{Exit, Mismatch, MismatchKind, Options, Request, ResumeError, Resu
 use process::LineIdentity;
 use store::{Checkpoint, ReadError, ResolveError, Store, StoreError};
 
+use crate::classes::{read_class, resolve_class, store_class};
 use crate::events::Observer;
 use crate::failure::{ExitClass, VerbError};
 use crate::phase::{Phase, Phases, Stopped, Watch};
@@ -105,9 +106,9 @@ pub enum ResumeVerbError {
 impl VerbError for ResumeVerbError {
     fn class(&self) -> ExitClass {
         match self {
-            Self::Store(error) => crate::shelf::store_class(error),
-            Self::Resolve(_) => ExitClass::Usage,
-            Self::Read(error) => crate::shelf::read_class(error),
+            Self::Store(error) => store_class(error),
+            Self::Resolve(error) => resolve_class(error),
+            Self::Read(error) => read_class(error),
             Self::Registry(_) => ExitClass::Blocked,
             Self::Build(ResumeError::Mismatches(list)) => mismatch_class(list),
             Self::Build(ResumeError::Pages(_) | ResumeError::Differs(_)) => ExitClass::Damaged,

@@ -5,6 +5,7 @@ use process::{DescriptionKind, Instance};
 use serde::Serialize;
 use store::{Checkpoint, ReadError, RemoveError, ResolveError, Store, StoreError};
 
+use crate::classes::{read_class, remove_class, resolve_class, store_class};
 use crate::failure::{ExitClass, VerbError};
 use crate::registry::Registry;
 use crate::report::{BlockerReport, Outcome};
@@ -40,9 +41,9 @@ impl VerbError for ShelfError {
     fn class(&self) -> ExitClass {
         match self {
             Self::Store(error) => store_class(error),
-            Self::Resolve(_) => ExitClass::Usage,
+            Self::Resolve(error) => resolve_class(error),
             Self::Read(error) => read_class(error),
-            Self::Remove(_) => ExitClass::Unexpected,
+            Self::Remove(error) => remove_class(error),
             Self::DoesNotFit { .. } => ExitClass::Incompatible,
         }
     }
@@ -56,19 +57,6 @@ impl VerbError for ShelfError {
             Self::DoesNotFit { rows, .. } => rows.clone(),
             _ => Vec::new(),
         }
-    }
-}
-
-/// What a store's refusal means for the exit code.
-pub(crate) fn store_class(error: &StoreError) -> ExitClass {
-    match error {
-        StoreError::Io { cause, .. } if cause.kind() == std::io::ErrorKind::PermissionDenied => {
-            ExitClass::NotPermitted
-        }
-        StoreError::Io { cause, .. } if cause.kind() == std::io::ErrorKind::NotFound => {
-            ExitClass::Usage
-        }
-        _ => ExitClass::Unexpected,
     }
 }
 
@@ -425,9 +413,4 @@ fn extent_rows(checkpoint: &Checkpoint) -> Vec<ExtentRow> {
             reason: e.reason.clone(),
         })
         .collect()
-}
-
-/// What an unreadable checkpoint means for the exit code.
-pub(crate) fn read_class(_error: &ReadError) -> ExitClass {
-    ExitClass::Damaged
 }

@@ -31,9 +31,9 @@ const NAMES: [&[u8]; 16] = [
 pub fn parse_limits(text: &[u8]) -> Result<Vec<Limit>, Malformed> {
     let mut limits: [Option<Limit>; NAMES.len()] = [None; NAMES.len()];
     for line in lines(text).skip(1) {
-        let number = NAMES.iter().position(|name| {
-            line.strip_prefix(*name).is_some_and(|rest| rest.starts_with(b"  "))
-        });
+        let number = NAMES
+            .iter()
+            .position(|name| line.strip_prefix(*name).is_some_and(|rest| rest.starts_with(b"  ")));
         let number = number.ok_or_else(|| Malformed::new("a limit known here", line))?;
         let mut cursor = Cursor::new(&line[NAMES[number].len()..]);
         let soft = value(&mut cursor)?;

@@ -1,0 +1,77 @@
+//! What the store's errors mean for the exit code.
+
+use std::io;
+
+use image::FormatError;
+use store::{IoFailure, ReadError, RemoveError, ResolveError, StoreError, WriteError};
+
+use crate::failure::ExitClass;
+
+fn io_class(cause: &io::Error, otherwise: ExitClass) -> ExitClass {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            ExitClass::NotPermitted
+        }
+        _ => otherwise,
+    }
+}
+
+fn failure_class(failure: &IoFailure, otherwise: ExitClass) -> ExitClass {
+    io_class(&failure.cause, otherwise)
+}
+
+/// A store that cannot be opened or made.
+pub(crate) fn store_class(error: &StoreError) -> ExitClass {
+    match error {
+        StoreError::Io { cause, .. } => io_class(cause, ExitClass::Unexpected),
+        StoreError::Missing(_) | StoreError::NotAStore(_) => ExitClass::Usage,
+        StoreError::Newer { .. } => ExitClass::Incompatible,
+        StoreError::Owner { .. } | StoreError::Open { .. } => ExitClass::NotPermitted,
+        _ => ExitClass::Unexpected,
+    }
+}
+
+/// A reference that leads nowhere.
+pub(crate) fn resolve_class(error: &ResolveError) -> ExitClass {
+    match error {
+        ResolveError::Store(error) => store_class(error),
+        ResolveError::NewestDamaged { .. } => ExitClass::Damaged,
+        _ => ExitClass::Usage,
+    }
+}
+
+/// A checkpoint that cannot be opened or read.
+pub(crate) fn read_class(error: &ReadError) -> ExitClass {
+    match error {
+        ReadError::Io(failure) => failure_class(failure, ExitClass::Damaged),
+        ReadError::Missing { .. } | ReadError::BeingRemoved(_) => ExitClass::Usage,
+        ReadError::Format {
+            cause:
+                FormatError::NewerVersion { .. }
+                | FormatError::UnknownFlags { .. }
+                | FormatError::UnknownSection { .. },
+            ..
+        } => ExitClass::Incompatible,
+        _ => ExitClass::Damaged,
+    }
+}
+
+/// A checkpoint that cannot be written. Nothing of it is left.
+pub(crate) fn write_class(error: &WriteError) -> ExitClass {
+    match error {
+        WriteError::Io(failure) => failure_class(failure, ExitClass::RolledBack),
+        WriteError::Store(error) => store_class(error),
+        WriteError::Locked { .. } => ExitClass::Blocked,
+        _ => ExitClass::RolledBack,
+    }
+}
+
+/// A checkpoint that cannot be removed.
+pub(crate) fn remove_class(error: &RemoveError) -> ExitClass {
+    match error {
+        RemoveError::Io(failure) => failure_class(failure, ExitClass::Unexpected),
+        RemoveError::Store(error) => store_class(error),
+        RemoveError::Missing { .. } => ExitClass::Usage,
+        _ => ExitClass::Blocked,
+    }
+}
