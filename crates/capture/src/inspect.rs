@@ -93,6 +93,10 @@ pub(crate) fn inspect(
         let lift = "end the other process, or wait until it has executed another program";
         findings.block_by(StateKind::Unknown, object, sharer.clone(), lift);
     }
+    for tracee in kept.outside.tracees() {
+        let lift = "the program has to let go of what it traces";
+        findings.block(StateKind::Tracer, format!("its hold on {tracee}"), lift);
+    }
     Ok(Inspection { stat, ids, space, objects, descriptors, group, namespaces })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sys::kcmp::{TaskObject, tasks_share};
-use sys::proc::{ProcDir, ProcError, maps_entries, parse_stat, pids};
+use sys::proc::{ProcDir, ProcError, maps_entries, parse_stat, parse_status, pids};
 use sys::task::{Pid, Tid};
 use target::Process;
 
@@ -31,6 +31,8 @@ pub(crate) struct Outside {
     hidden: usize,
     /// Processes that share the address space or the descriptor table.
     sharers: Vec<String>,
+    /// Processes that the instance traces.
+    tracees: Vec<String>,
 }
 
 impl Outside {
@@ -48,6 +50,11 @@ impl Outside {
     /// Processes that share the instance's address space or descriptor table.
     pub(crate) fn sharers(&self) -> &[String] {
         &self.sharers
+    }
+
+    /// Processes that the instance traces.
+    pub(crate) fn tracees(&self) -> &[String] {
+        &self.tracees
     }
 
     /// Makes sure that `links` have been asked for, looking at every process again when one has
@@ -70,6 +77,7 @@ fn scan(process: &Process, links: &BTreeSet<Link>, opened: &[i32]) -> Result<Out
     let mut outside = Outside { asked: links.clone(), ..Outside::default() };
     let wants_files = links.iter().any(|link| matches!(link, Link::File(..)));
     let wants_mappings = links.iter().any(|link| matches!(link, Link::Mapping(..)));
+    let tids = process.dir().tids()?;
     let mut buffer = Vec::new();
     for pid in pids()? {
         if pid == process.pid().raw() {
@@ -94,6 +102,10 @@ fn scan(process: &Process, links: &BTreeSet<Link>, opened: &[i32]) -> Result<Out
         }
         if shares_whole_objects(process, pid) {
             outside.sharers.push(name());
+        }
+        let tracer = dir.parse("status", &mut buffer, parse_status).map(|s| s.tracer_pid);
+        if tracer.is_ok_and(|tracer| tids.contains(&tracer)) {
+            outside.tracees.push(name());
         }
     }
     Ok(outside)

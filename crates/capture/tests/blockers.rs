@@ -301,6 +301,9 @@ call(101, 0x4206, p, 0, 0)
     let holder = format!("process {} (python3)", traced.pid());
     assert!(found.iter().any(|b| b.kind == StateKind::Tracer && b.holder == holder), "{found:#?}");
 
+    let found = blockers(&traced.process(), &Options::default());
+    assert!(found.iter().any(|b| b.kind == StateKind::Tracer && b.object.contains("its hold on")));
+
     let Some(spaced) = python("need('namespaces', lambda: call(272, 0x04000000))") else { return };
     let found = blockers(&spaced.process(), &Options::default());
     assert!(found.iter().any(|b| b.kind == StateKind::Namespace && b.object.contains("uts")));
@@ -329,4 +332,41 @@ tell(p)
     let survey = look(&plain.process(), &stop).unwrap();
     assert!(survey.blockers().is_empty());
     assert!(survey.changes().iter().any(|c| c.kind == process::ChangeKind::Parent));
+}
+
+/// A program of 32-bit code that waits, without any compiler for such: a header and ten bytes.
+#[test]
+fn a_32_bit_program() {
+    let mut elf = vec![0u8; 94];
+    elf[..8].copy_from_slice(b"\x7fELF\x01\x01\x01\0");
+    let half =
+        |elf: &mut Vec<u8>, at: usize, n: u16| elf[at..at + 2].copy_from_slice(&n.to_le_bytes());
+    let word =
+        |elf: &mut Vec<u8>, at: usize, n: u32| elf[at..at + 4].copy_from_slice(&n.to_le_bytes());
+    for (at, n) in [(16, 2), (18, 3), (40, 52), (42, 32), (44, 1)] {
+        half(&mut elf, at, n);
+    }
+    let header =
+        [(20, 1), (24, 0x0804_8054), (28, 52), (52, 1), (60, 0x0804_8000), (64, 0x0804_8000)];
+    for (at, n) in header.into_iter().chain([(68, 94), (72, 94), (76, 5), (80, 4096)]) {
+        word(&mut elf, at, n);
+    }
+    // mov eax, 29 (pause); int 0x80; jmp back.
+    elf[84..93].copy_from_slice(&[0xb8, 29, 0, 0, 0, 0xcd, 0x80, 0xeb, 0xf7]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old");
+    std::fs::write(&path, elf).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(&path, mode).unwrap();
+    let mut command = support::without_strays(path.to_str().unwrap());
+    let child = Guarded::new(command.stdin(std::process::Stdio::null()).spawn().unwrap());
+    let exe = || std::fs::read_link(format!("/proc/{}/exe", child.pid()));
+    while exe().is_ok_and(|exe| exe != path) {
+        std::thread::yield_now();
+    }
+    let found = blockers(&child.process(), &Options::default());
+    assert!(
+        found.iter().any(|b| b.kind == StateKind::Process && b.object.contains("32-bit")),
+        "{found:#?}"
+    );
 }

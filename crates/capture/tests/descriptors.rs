@@ -152,6 +152,8 @@ tell(r, w, pr, pw, e, t, s, ep, kept, number, outer)
 #[test]
 fn sockets() {
     let folder = tempfile::tempdir().unwrap();
+    // Somebody else's, as a system logger's would be.
+    let log = std::os::unix::net::UnixDatagram::bind(folder.path().join("log")).unwrap();
     let Some(child) = python(&format!(
         "
 os.chdir({folder:?})
@@ -171,7 +173,8 @@ a.send(b'waiting')
 d = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); d.bind(('127.0.0.1', 0))
 i = socket.socket()
 l, m = socket.socketpair(); m.close()
-tell(*[x.fileno() for x in (t, t6, u, g, a, b, d, i, l)])
+o = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); o.connect({folder:?} + '/log')
+tell(*[x.fileno() for x in (t, t6, u, g, a, b, d, i, l, o)])
 tell(t.getsockname()[1])
 ",
         folder = folder.path().to_str().unwrap()
@@ -213,6 +216,9 @@ tell(t.getsockname()[1])
     assert!(socket(6).local.is_some());
     assert_eq!((socket(7).state, &socket(7).local), (SocketState::Idle, &None));
     assert_eq!(socket(8).state, SocketState::ClosedByPeer);
+    assert_eq!(socket(9).state, SocketState::Connected);
+    assert!(socket(9).remote.as_ref().unwrap().bytes.ends_with(b"/log\0"));
+    drop(log);
 }
 
 #[test]

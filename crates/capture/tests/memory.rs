@@ -198,3 +198,75 @@ for a in kinds + [locked, down]:
     assert!(layout.arg_start < layout.arg_end && layout.start_code < layout.end_code);
     assert_ne!(instance.spaces[0].vdso_hash, [0; 32]);
 }
+
+/// A swap file for as long as the test lasts, unless there is swap already.
+struct Swap(Option<std::path::PathBuf>);
+
+impl Swap {
+    fn on(folder: &std::path::Path) -> Option<Self> {
+        if std::fs::read_to_string("/proc/swaps").unwrap().lines().count() > 1 {
+            return Some(Self(None));
+        }
+        let path = folder.join("swap");
+        std::fs::write(&path, vec![0u8; 32 << 20]).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, mode).unwrap();
+        let run = |program: &str| {
+            let mut command = std::process::Command::new(program);
+            let command = command.arg(&path).stdout(std::process::Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        let swap = Self(Some(path.clone()));
+        (run("/sbin/mkswap") && run("/sbin/swapon")).then_some(swap)
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = std::process::Command::new("/sbin/swapoff").arg(path).status();
+        }
+    }
+}
+
+#[test]
+fn swapped_out_pages_are_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(_swap) = Swap::on(folder.path()) else {
+        support::skip("swapped-out memory: no swap file can be switched on here");
+        return;
+    };
+    let Some(child) = python(
+        "
+page = 4096
+a = mapping(64 * page)
+m = os.memfd_create('out')
+os.ftruncate(m, 64 * page)
+b = mapping(64 * page, 3, 1, m)
+os.close(m)
+for address in (a, b):
+    for n in range(0, 64, 2):
+        poke(address + n * page, b'%02d' % n * 2048)
+    madvise(address, 64 * page, 21)
+tell(hex(a)); tell(hex(b))
+",
+    ) else {
+        return;
+    };
+    let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", child.pid())).unwrap();
+    let swapped: u64 = smaps
+        .lines()
+        .filter_map(|l| l.strip_prefix("Swap:"))
+        .map(|l| l.split_whitespace().next().unwrap().parse::<u64>().unwrap())
+        .sum();
+    assert!(swapped >= 64, "only {swapped} kB were swapped out");
+    let (captured, pages) = whole(&child);
+    let shared = mapping(&captured.instance, child.number(1, 0));
+    let Backing::SharedObject { object, .. } = shared.backing else { panic!("{shared:?}") };
+    for n in 0..64u64 {
+        let private = pages.page(MemoryId::Private(0), child.number(0, 0) / 4096 + n);
+        let shared = pages.page(MemoryId::Shared(object), n);
+        let wanted = n.is_multiple_of(2).then(|| format!("{n:02}").repeat(2048).into_bytes());
+        assert!(private == wanted && shared == wanted, "page {n}");
+    }
+}

@@ -9,9 +9,40 @@ use sys::proc::{EpollTarget, FdDetail};
 use super::slots::Slot;
 use super::{DescriptorError, Reader};
 
+/// Where a watched file may be found: descriptions by descriptor number and by inode.
+struct Places {
+    by_fd: BTreeMap<i32, usize>,
+    by_inode: BTreeMap<u64, Vec<(usize, i32)>>,
+}
+
+impl Places {
+    fn new(slots: &[Slot], groups: &[Vec<usize>]) -> Self {
+        let mut places = Self { by_fd: BTreeMap::new(), by_inode: BTreeMap::new() };
+        for (number, group) in groups.iter().enumerate() {
+            for slot in group.iter().map(|index| &slots[*index]) {
+                places.by_fd.insert(slot.fd, number);
+            }
+            // One of its numbers stands for a description.
+            let slot = &slots[group[0]];
+            places.by_inode.entry(slot.stat.inode).or_default().push((number, slot.fd));
+        }
+        places
+    }
+
+    /// Descriptions that `target` may mean, each with a number it is open under. The one behind
+    /// the number that was added comes first and nearly always is the one; else it is one with
+    /// the same inode under another number.
+    fn of(&self, target: &EpollTarget) -> Vec<(usize, i32)> {
+        let same = self.by_fd.get(&target.fd).map(|number| (*number, target.fd));
+        let others = self.by_inode.get(&target.inode).into_iter().flatten().copied();
+        same.into_iter().chain(others).collect()
+    }
+}
+
 impl Reader<'_> {
     /// Fills the interest lists, once every description is known.
     pub(super) fn interests(&mut self, groups: &[Vec<usize>]) -> Result<(), DescriptorError> {
+        let places = Places::new(self.slots, groups);
         for (number, group) in groups.iter().enumerate() {
             let slot = &self.slots[group[0]];
             let FdDetail::Epoll(targets) = &slot.info.detail else { continue };
@@ -20,7 +51,7 @@ impl Reader<'_> {
             for target in targets {
                 // Several files may have been added under one number, one after the other.
                 let occurrence = occurrences.entry(target.fd).or_default();
-                interests.extend(self.interest(slot, target, *occurrence, groups)?);
+                interests.extend(self.interest(slot, target, *occurrence, &places)?);
                 *occurrence += 1;
             }
             let description = &mut self.found.descriptions[number];
@@ -36,20 +67,10 @@ impl Reader<'_> {
         slot: &Slot,
         target: &EpollTarget,
         occurrence: u32,
-        groups: &[Vec<usize>],
+        places: &Places,
     ) -> Result<Option<EpollInterest>, DescriptorError> {
         let task = self.context.process.pid().main_thread();
-        // The description behind the number is nearly always the one that was added; else it is
-        // one with the same inode under another number.
-        let mut candidates: Vec<(usize, i32)> = groups
-            .iter()
-            .enumerate()
-            .flat_map(|(number, group)| group.iter().map(move |slot| (number, *slot)))
-            .map(|(number, index)| (number, &self.slots[index]))
-            .filter(|(_, other)| other.fd == target.fd || other.stat.inode == target.inode)
-            .map(|(number, other)| (number, other.fd))
-            .collect();
-        candidates.sort_by_key(|(_, fd)| *fd != target.fd);
+        let candidates = places.of(target);
         for (number, fd) in candidates {
             match watches_file(task, fd, slot.fd, target.fd, occurrence) {
                 Ok(true) => {

@@ -12,7 +12,7 @@ mod slots;
 mod socket;
 mod socket_options;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -21,6 +21,7 @@ use process::{
     StateKind, Terminal,
 };
 use sys::proc::ProcError;
+use sys::sock_diag::{UnixSocketInfo, unix_sockets};
 use target::Process;
 
 use crate::Options;
@@ -88,7 +89,11 @@ pub(crate) fn read(context: Context<'_>) -> Result<Descriptors, DescriptorError>
     let slots = slots::list(context.process, context.frozen)?;
     let groups = slots::group(context.process, &slots, context.frozen)?;
     let mut links: BTreeSet<Link> = slots.iter().filter_map(Slot::link_outside).collect();
-    let mut reader = Reader { context, slots: &slots, found: Descriptors::default() };
+    let unix = match slots.iter().any(Slot::is_socket) {
+        true => list_unix_sockets()?,
+        false => BTreeMap::new(),
+    };
+    let mut reader = Reader { context, slots: &slots, unix, found: Descriptors::default() };
     reader.intern_objects()?;
     links.extend(reader.context.objects.links());
     let opened = reader.context.objects.opened();
@@ -107,14 +112,21 @@ pub(crate) fn read(context: Context<'_>) -> Result<Descriptors, DescriptorError>
     fds.sort_unstable_by_key(|descriptor| descriptor.fd);
     reader.found.table = DescriptorTable { descriptors: fds };
     reader.interests(&groups)?;
-    reader.pair_sockets()?;
+    reader.pair_sockets();
     Ok(reader.found)
+}
+
+/// The unix sockets of our network namespace by inode.
+fn list_unix_sockets() -> Result<BTreeMap<u64, UnixSocketInfo>, DescriptorError> {
+    let all = unix_sockets().map_err(|cause| DescriptorError::Sockets { cause })?;
+    Ok(all.into_iter().map(|info| (u64::from(info.inode), info)).collect())
 }
 
 /// Walks the descriptions and fills the tables.
 struct Reader<'a> {
     context: Context<'a>,
     slots: &'a [Slot],
+    unix: BTreeMap<u64, UnixSocketInfo>,
     found: Descriptors,
 }
 

@@ -41,6 +41,11 @@ impl Slot {
         matches!(self.stat.file_type(), libc::S_IFREG | libc::S_IFDIR)
     }
 
+    /// Whether it is a socket.
+    pub(super) fn is_socket(&self) -> bool {
+        self.stat.file_type() == libc::S_IFSOCK
+    }
+
     /// How a process outside could be connected with what it refers to, where that matters.
     pub(super) fn link_outside(&self) -> Option<Link> {
         match self.stat.file_type() {

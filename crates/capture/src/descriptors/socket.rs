@@ -1,5 +1,6 @@
 //! Sockets.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -8,7 +9,7 @@ use process::{
     StateKind,
 };
 use sys::proc::FdDetail;
-use sys::sock_diag::{UnixSocketInfo, unix_sockets};
+use sys::sock_diag::UnixSocketInfo;
 use sys::socket::{
     bytes_to_read, has_filter, local_address, option_bytes, option_int, peek, peer_address,
 };
@@ -95,10 +96,9 @@ impl Reader<'_> {
             protocol,
             local: bound(local_address(copy).map_err(failed)?),
             remote: peer_address(copy).map_err(failed)?.map(|bytes| SocketAddress { bytes }),
-            options: changed(copy, family_number, kind_number, protocol).map_err(failed)?,
             ..Socket::default()
         };
-        match (family, kind, protocol) {
+        let found = match (family, kind, protocol) {
             (SocketFamily::Unix, ..) => self.unix(slot, copy, socket),
             (_, SocketType::Stream, libc::IPPROTO_TCP | IPPROTO_MPTCP) => {
                 self.tcp(slot, fds, copy, socket)
@@ -111,6 +111,15 @@ impl Reader<'_> {
                 Ok(Found::Node(socket))
             }
             _ => Ok(Found::Blocked(StateKind::OtherSocket, CLOSE)),
+        };
+        match found? {
+            // What stands in for a closed connection is another kind of socket.
+            Found::Node(mut socket) if socket.state != SocketState::ClosedByPeer => {
+                let options = changed(copy, family_number, kind_number, protocol);
+                socket.options = options.map_err(failed)?;
+                Ok(Found::Node(socket))
+            }
+            other => Ok(other),
         }
     }
 
@@ -162,7 +171,6 @@ impl Reader<'_> {
             self.context.findings.change(ChangeKind::Connection, what);
         }
         socket.state = SocketState::ClosedByPeer;
-        socket.options.clear();
         if self.context.frozen {
             socket.receive_queue = stream_queue(copy).map_err(failed)?.into_iter().collect();
         }
@@ -194,8 +202,11 @@ impl Reader<'_> {
         if let FdDetail::Socket { descriptors_in_flight: 1.. } = slot.info.detail {
             return Ok(Found::Blocked(StateKind::InFlightDescriptors, WAIT_READ));
         }
-        let all = unix_sockets().map_err(|cause| DescriptorError::Sockets { cause })?;
-        let Some(info) = all.iter().find(|info| u64::from(info.inode) == slot.stat.inode) else {
+        let Some(info) = self.unix.get(&slot.stat.inode).cloned() else {
+            // A running program may have made it since the list was read.
+            if !self.context.frozen {
+                return Ok(Found::Node(socket));
+            }
             let lift = "sockets of another network namespace cannot be looked into";
             return Ok(Found::Blocked(StateKind::UnixSocket, lift));
         };
@@ -214,7 +225,7 @@ impl Reader<'_> {
             }
             return Ok(Found::Node(socket));
         }
-        self.unix_peer(slot, copy, socket, info)
+        self.unix_peer(slot, copy, socket, &info)
     }
 
     /// A unix socket that does not listen: alone, half of a pair, or connected to somebody else.
@@ -248,7 +259,6 @@ impl Reader<'_> {
             }
             None if info.state == CONNECTED && !is_datagram => {
                 socket.state = SocketState::ClosedByPeer;
-                socket.options.clear();
             }
             None => socket.state = SocketState::Idle,
         }
@@ -297,30 +307,22 @@ impl Reader<'_> {
     }
 
     /// Fills in which sockets are pairs, once every socket is known.
-    pub(super) fn pair_sockets(&mut self) -> Result<(), DescriptorError> {
-        if !self.found.sockets.iter().any(|socket| socket.state == SocketState::Pair) {
-            return Ok(());
-        }
-        let all = unix_sockets().map_err(|cause| DescriptorError::Sockets { cause })?;
-        let numbers: Vec<u64> = self.found.sockets.iter().map(|socket| socket.inode).collect();
+    pub(super) fn pair_sockets(&mut self) {
+        let numbers: BTreeMap<u64, u32> =
+            self.found.sockets.iter().map(|socket| socket.inode).zip(0..).collect();
         for socket in &mut self.found.sockets {
-            let peer = all
-                .iter()
-                .find(|info| u64::from(info.inode) == socket.inode)
-                .and_then(|info| info.peer);
-            let place = peer.and_then(|peer| numbers.iter().position(|n| *n == u64::from(peer)));
             if socket.state == SocketState::Pair {
-                socket.peer = place.and_then(|place| u32::try_from(place).ok());
+                let peer = self.unix.get(&socket.inode).and_then(|info| info.peer);
+                socket.peer = peer.and_then(|peer| numbers.get(&u64::from(peer)).copied());
             }
         }
-        Ok(())
     }
 }
 
 const WAIT_READ: &str = "wait until the program has read what waits in the socket";
 
 fn is_socket(slot: &Slot, inode: u32) -> bool {
-    slot.stat.file_type() == libc::S_IFSOCK && slot.stat.inode == u64::from(inode)
+    slot.is_socket() && slot.stat.inode == u64::from(inode)
 }
 
 /// Whether an address has more than its family.

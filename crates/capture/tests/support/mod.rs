@@ -76,10 +76,7 @@ pub(crate) fn python(script: &str) -> Option<Guarded> {
         let mut line = String::new();
         assert_ne!(out.read_line(&mut line).unwrap(), 0, "the child ended");
         if let Some(what) = line.strip_prefix("unavailable: ") {
-            eprintln!("SKIP {}", what.trim());
-            let listed = include_str!("../../../../tests/unavailable.toml");
-            let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(!is_ci || listed.contains(what.trim()), "not in tests/unavailable.toml: {what}");
+            skip(what.trim());
             return None;
         }
         if line == "ready\n" {
@@ -90,6 +87,14 @@ pub(crate) fn python(script: &str) -> Option<Guarded> {
     // Its standard output stays connected to us: an external pipe.
     child.child.stdout = Some(out.into_inner());
     Some(child)
+}
+
+/// Says what is not tested, and why. Under `CI=true` only what `tests/unavailable.toml` names.
+pub(crate) fn skip(what: &str) {
+    eprintln!("SKIP {what}");
+    let listed = include_str!("../../../../tests/unavailable.toml");
+    let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    assert!(!is_ci || listed.contains(what), "not in tests/unavailable.toml: {what}");
 }
 
 pub(crate) fn freeze(process: &Process) -> Frozen<'_> {
