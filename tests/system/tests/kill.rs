@@ -81,7 +81,10 @@ fn witnesses() -> Vec<i32> {
 }
 
 fn prepare(place: &Place) -> (Witness, Rekindle) {
-    let witness = Witness::start(place, &["--mb", "48"]);
+    // A few calls (epoll_wait, sigtimedwait, recv with a timeout) return EINTR after any stop:
+    // signal(7). A tracer has to mend that after each stop, and one that is killed between the
+    // stop and the mending cannot. Every other call must not notice.
+    let witness = Witness::start(place, &["--mb", "48", "--stop-may-interrupt"]);
     witness.goes_on(1);
     (witness, Rekindle::new(&place.store(), place.dir()))
 }
@@ -179,13 +182,16 @@ fn killed_during_resumes() {
             witness.program.wait_gone();
             let id = stopped.text("id");
             kill_after(&rekindle, &["resume", id, "--detach"], delay);
-            // The killed one was either too early and left nothing, or it runs.
-            let again = rekindle.run(&["resume", id, "--detach"]);
-            match again.code {
-                Some(0) => {}
-                Some(3) => assert_eq!(again.blockers(), ["already-running"], "{again}"),
-                _ => panic!("after a kill at {delay:?}: {again}"),
-            }
+            // The killed one was either too early, and what it had built ends by itself, or the
+            // program runs.
+            wait::until("a second resume", wait::PATIENCE, || {
+                let again = rekindle.run(&["resume", id, "--detach"]);
+                match again.code {
+                    Some(0) => Ok(()),
+                    Some(3) if again.blockers().contains(&"already-running") => Ok(()),
+                    _ => Err(format!("after a kill at {delay:?}: {again}")),
+                }
+            });
             witness.moves();
             wait::until("a single witness", wait::PATIENCE, || match witnesses().as_slice() {
                 [_] => Ok(()),

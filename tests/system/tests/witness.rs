@@ -74,6 +74,31 @@ fn one_kind(place: &Place, rekindle: &Rekindle, kind: &str) {
     witness.assert_content("at the end");
 }
 
+/// A wait that is stopped again before it ended: after the first stop the kernel goes on with it
+/// by `restart_syscall`, which means nothing in another process.
+#[test]
+fn waits_that_are_stopped_again_and_again() {
+    sandbox::run(LIMIT, |place| {
+        let kinds = "in-nanosleep,in-nanosleep-until,in-futex,in-futex-bitset,in-poll,in-ppoll,\
+                     in-select,in-epoll-wait,in-recv-timed,in-sigtimedwait,ring,churn";
+        let witness = Witness::start(place, &["--mb", "1", "--kinds", kinds]);
+        let rekindle = rekindle(place);
+        let pid = witness.program.pid();
+        for _ in 0..rounds(6, 60) {
+            // All within one wait of 1.3 s, more or less.
+            for _ in 0..3 {
+                rekindle.checkpoint(pid, &[]);
+            }
+            let stopped = rekindle.stop(pid, &[]);
+            witness.program.wait_gone();
+            rekindle.resume(stopped.text("id"), &[]);
+            witness.moves();
+        }
+        witness.goes_on(2);
+        witness.program.kill();
+    });
+}
+
 /// Kinds that are off by default, each of which is carried or refused by name, never lost.
 #[test]
 fn rarer_kinds_are_carried_or_refused() {
