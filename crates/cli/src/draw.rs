@@ -1,7 +1,7 @@
 //! Reports as text for people.
 
 use engine::report::{BlockerReport, CheckpointReport, Outcome, ResumeReport};
-use engine::{CheckReport, InspectReport, ListRow, PruneReport, VerifyReport};
+use engine::{CheckReport, InspectReport, ListReport, PruneReport, VerifyReport};
 
 /// Bytes for people, in powers of ten.
 pub(crate) fn bytes(count: u64) -> String {
@@ -114,15 +114,17 @@ pub(crate) fn check(report: &CheckReport) -> String {
 }
 
 /// The checkpoints of a store.
-pub(crate) fn list(rows: &[ListRow]) -> String {
-    if rows.is_empty() {
-        return "no checkpoints\n".to_owned();
+pub(crate) fn list(report: &ListReport) -> String {
+    let mut text = String::new();
+    if report.checkpoints.is_empty() {
+        text.push_str("no checkpoints\n");
+    } else {
+        text.push_str(&format!(
+            "{:<16}  {:<12}  {:<20}  {:>9}  {:>9}\n",
+            "ID", "INSTANCE", "MADE", "PAGES", "STORED"
+        ));
     }
-    let mut text = format!(
-        "{:<16}  {:<12}  {:<20}  {:>9}  {:>9}\n",
-        "ID", "INSTANCE", "MADE", "PAGES", "STORED"
-    );
-    for row in rows {
+    for row in &report.checkpoints {
         text.push_str(&format!(
             "{:<16}  {:<12}  {:<20}  {:>9}  {:>9}\n",
             row.id,
@@ -131,6 +133,9 @@ pub(crate) fn list(rows: &[ListRow]) -> String {
             bytes(row.page_bytes),
             bytes(row.stored_bytes)
         ));
+    }
+    for row in &report.damaged {
+        text.push_str(&format!("{:<16}  cannot be read: {}\n", row.id, row.detail));
     }
     text
 }

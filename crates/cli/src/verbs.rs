@@ -290,16 +290,8 @@ fn verify(context: &Context, reference: &str, for_this_host: bool) -> ExitCode {
 }
 
 fn list(context: &Context) -> ExitCode {
-    #[derive(Serialize)]
-    struct Listing {
-        schema: &'static str,
-        checkpoints: Vec<engine::ListRow>,
-    }
     match engine::list(&context.settings) {
-        Ok(checkpoints) => {
-            let listing = Listing { schema: "rekindle.list/1", checkpoints };
-            context.print(&listing, |l| draw::list(&l.checkpoints))
-        }
+        Ok(report) => context.print(&report, draw::list),
         Err(error) => context.fail(&error),
     }
 }

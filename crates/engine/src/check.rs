@@ -92,11 +92,10 @@ pub fn check(
         if !report.blockers.is_empty() {
             report.outcome = Outcome::Refused;
         }
-        let words = survey.command().iter().map(|w| String::from_utf8_lossy(w));
         report.target = Some(TargetRow {
             instance: found.line.instance.to_string(),
             pid: found.line.pid,
-            name: words.collect::<Vec<_>>().join(" "),
+            name: crate::shelf::words(survey.command()).join(" "),
             resident_bytes: survey.resident_bytes(),
         });
     }

@@ -35,8 +35,8 @@ pub use resume::{ResumeRequest, ResumeVerbError, Revived, resume};
 pub use run::{RunError, run};
 pub use settings::{Settings, default_store};
 pub use shelf::{
-    ExtentRow, FdRow, InspectReport, ListRow, MapRow, Part, PruneReport, ShelfError, ThreadRow,
-    VerifyReport, inspect, list, prune, verify,
+    DamagedRow, ExtentRow, FdRow, InspectReport, ListReport, ListRow, MapRow, Part, PruneReport,
+    ShelfError, ThreadRow, VerifyReport, inspect, list, prune, verify,
 };
 pub use sys::inherit::keep_descriptors_from;
 pub use sys::interrupt::catch_interrupts;

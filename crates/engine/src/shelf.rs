@@ -75,13 +75,36 @@ pub struct ListRow {
     pub stored_bytes: u64,
 }
 
+/// A checkpoint whose header cannot be read.
+#[derive(Clone, Debug, Serialize)]
+pub struct DamagedRow {
+    /// Its id.
+    pub id: String,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+/// What `list` shows.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListReport {
+    /// `rekindle.list/1`.
+    pub schema: &'static str,
+    /// The checkpoints, newest first.
+    pub checkpoints: Vec<ListRow>,
+    /// Those whose header cannot be read.
+    pub damaged: Vec<DamagedRow>,
+}
+
 /// The checkpoints of the store, newest first.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn list(settings: &Settings) -> Result<Vec<ListRow>, ShelfError> {
-    let rows = Store::open(&settings.store)?.list()?;
-    Ok(rows
+pub fn list(settings: &Settings) -> Result<ListReport, ShelfError> {
+    let listing = Store::open(&settings.store)?.listing()?;
+    let damaged = listing.damaged.into_iter();
+    let damaged = damaged.map(|d| DamagedRow { id: d.id.to_string(), detail: d.detail }).collect();
+    let checkpoints = listing
+        .checkpoints
         .into_iter()
         .map(|row| ListRow {
             id: row.id.to_string(),
@@ -90,7 +113,8 @@ pub fn list(settings: &Settings) -> Result<Vec<ListRow>, ShelfError> {
             page_bytes: row.page_bytes,
             stored_bytes: row.stored_bytes,
         })
-        .collect())
+        .collect();
+    Ok(ListReport { schema: "rekindle.list/1", checkpoints, damaged })
 }
 
 /// What `verify` found: nothing wrong.
@@ -301,7 +325,7 @@ pub fn inspect(
         instance: instance.line.instance.to_string(),
         pid_inside: group.map(|g| g.pid).unwrap_or_default(),
         created_ns: summary.created_ns,
-        command: summary.command.iter().map(|a| text(a)).collect(),
+        command: words(&summary.command),
         exe: group.map(|g| text(&g.exe)).unwrap_or_default(),
         stopped: summary.stopped,
         kernel: instance.host.kernel_release.clone(),
@@ -317,6 +341,16 @@ pub fn inspect(
 
 fn open(settings: &Settings, reference: &str) -> Result<Checkpoint, ShelfError> {
     Ok(Store::open(&settings.store)?.resolve(reference)?.open()?)
+}
+
+/// A command line as words. Programs that rename themselves (setproctitle) leave empty words and
+/// blanks behind.
+pub(crate) fn words(command: &[Vec<u8>]) -> Vec<String> {
+    let mut words: Vec<String> = command.iter().map(|w| text(w).trim_end().to_owned()).collect();
+    while words.last().is_some_and(String::is_empty) {
+        words.pop();
+    }
+    words
 }
 
 fn text(bytes: &[u8]) -> String {
