@@ -114,7 +114,11 @@ pub(super) fn load(
     } else {
         std::thread::scope(|scope| {
             for _ in 0..workers {
-                scope.spawn(work);
+                let name = std::thread::Builder::new().name("load".to_owned());
+                // With fewer threads it is slower, not wrong.
+                if name.spawn_scoped(scope, work).is_err() {
+                    break;
+                }
             }
         });
     }
