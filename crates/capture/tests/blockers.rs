@@ -185,6 +185,7 @@ subprocess.Popen(['/bin/sleep', '1000'], preexec_fn=lambda: libc.prctl(1, 9))
         "
 a = mapping(4096, 3, 0x21)
 r, w = os.pipe()
+s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()
 f, n = tempfile.mkstemp()
 fcntl.lockf(f, fcntl.LOCK_EX)
 p = os.fork()
@@ -201,7 +202,9 @@ os.waitpid(p, 0)
     let grandchild = i32::try_from(child.number(0, 0)).unwrap();
     let grandchild = target::Process::open(grandchild).unwrap();
     let found = blockers(&child.process(), &Options::default());
-    for kind in [StateKind::SharedMemory, StateKind::Pipe, StateKind::FileLock] {
+    for kind in
+        [StateKind::SharedMemory, StateKind::Pipe, StateKind::FileLock, StateKind::ListeningSocket]
+    {
         let found = found.iter().find(|b| b.kind == kind);
         assert!(found.is_some_and(|b| b.holder.contains("python3")), "{kind:?} {found:?}");
     }

@@ -11,6 +11,7 @@ mod pipe;
 mod slots;
 mod socket;
 mod socket_options;
+mod unix;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

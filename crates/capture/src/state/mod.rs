@@ -1,0 +1,155 @@
+//! Reading a frozen program completely.
+
+mod assemble;
+mod outside;
+mod refuse;
+
+use std::io;
+use std::time::Instant;
+
+use inject::{InjectError, Injector};
+use process::{Blocker, Instance, LineIdentity};
+use sys::proc::ProcError;
+use sys::ptrace::PtraceError;
+use target::{Frozen, Memory, MemoryError};
+
+use crate::findings::Findings;
+use crate::injected::{self, GroupAnswers, ThreadAnswers};
+use crate::{LookError, Survey, group};
+
+/// A program's state at the freeze.
+#[derive(Debug)]
+pub struct Captured {
+    /// Everything but the bytes of its pages.
+    pub instance: Instance,
+    /// Its pages; to be read while it is frozen.
+    pub memory: Memory,
+    /// What will be different although nothing blocked.
+    pub changes: Vec<process::Change>,
+}
+
+/// Why the state could not be read. The program is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// Things stand in the way that were not there, or could not be seen, before the freeze.
+    #[error("capture the program: {} things stand in the way, first {}", .0.len(), first(.0))]
+    Blocked(Vec<Blocker>),
+    /// Something could not be looked at.
+    #[error("capture the program: {0}")]
+    Look(#[from] LookError),
+    /// Something under `/proc`.
+    #[error("capture the program: {0}")]
+    Proc(#[from] ProcError),
+    /// A thread could not be read.
+    #[error("capture the program: {0}")]
+    Ptrace(#[from] PtraceError),
+    /// A thread could not be read.
+    #[error("capture thread {tid}: {cause}")]
+    Thread {
+        /// The thread.
+        tid: i32,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// Its filters could not be read.
+    #[error(
+        "capture the seccomp filters of thread {tid}: {cause}; this needs CAP_SYS_ADMIN and no \
+         filter on rekindle itself"
+    )]
+    Seccomp {
+        /// The thread.
+        tid: i32,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// The program could not be asked about itself.
+    #[error("capture the program: {0}")]
+    Inject(#[from] InjectError),
+    /// Its memory could not be opened.
+    #[error("capture the program: {0}")]
+    Memory(#[from] MemoryError),
+}
+
+fn first(blockers: &[Blocker]) -> String {
+    blockers.first().map(|b| format!("{}: {}", b.object, b.lift)).unwrap_or_default()
+}
+
+/// Reads the frozen program completely. Nothing in it changes. `line` is who the instance is.
+///
+/// # Errors
+/// Blockers that appeared since the survey, all of them at once, and any failure of the kernel.
+pub fn state(
+    frozen: &mut Frozen<'_>,
+    survey: &Survey,
+    line: &LineIdentity,
+) -> Result<Captured, StateError> {
+    let mut findings = Findings::default();
+    let mut steps = Steps::start();
+    let seen = outside::read(frozen, survey, &mut findings, &mut steps)?;
+    // Nothing is called in a program that cannot be captured.
+    refuse(&findings)?;
+    let timers = group::posix_timers(frozen.process().dir())?;
+    let ids: Vec<i32> = timers.iter().map(|timer| timer.id).collect();
+    let answers = ask(frozen, &ids)?;
+    steps.done("threads asked");
+    refuse::unusual(&answers, &seen.threads, &mut findings);
+    refuse::mixed_credentials(&seen.statuses, &answers.threads, &mut findings);
+    refuse(&findings)?;
+    let (mut instance, private, objects) = assemble::instance(seen, answers, &timers, survey);
+    instance.line = line.clone();
+    let memory = Memory::frozen(frozen.process(), private, objects)?;
+    for mapping in instance.spaces.iter_mut().flat_map(|space| &mut space.mappings) {
+        if !matches!(mapping.backing, mem::Backing::Special(_)) {
+            mapping.guards = memory.guards(mapping.range)?;
+        }
+    }
+    steps.done("memory opened");
+    Ok(Captured { instance, memory, changes: findings.changes })
+}
+
+fn refuse(findings: &Findings) -> Result<(), StateError> {
+    match findings.blockers.is_empty() {
+        true => Ok(()),
+        false => Err(StateError::Blocked(findings.blockers.clone())),
+    }
+}
+
+/// What the program told about itself.
+struct Told {
+    group: GroupAnswers,
+    /// In the order of the threads.
+    threads: Vec<ThreadAnswers>,
+}
+
+/// Asks every thread, and the process through its first one.
+fn ask(frozen: &mut Frozen<'_>, timers: &[i32]) -> Result<Told, StateError> {
+    let injector = Injector::new(frozen.process().pid())?;
+    let mut group = None;
+    let mut threads = Vec::new();
+    for stopped in frozen.threads_mut() {
+        let bytes = if group.is_none() { injected::scratch_bytes(timers.len()) } else { 0 };
+        let mut injection = injector.open(stopped, bytes)?;
+        if group.is_none() {
+            group = Some(injected::ask_group(&mut injection, timers)?);
+        }
+        threads.push(injected::ask_thread(&mut injection)?);
+        injection.finish()?;
+    }
+    Ok(Told { group: group.unwrap_or_default(), threads })
+}
+
+/// How long each step of a capture takes, for `-v`: all of it is pause.
+struct Steps(Instant);
+
+impl Steps {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn done(&mut self, step: &str) {
+        let now = Instant::now();
+        tracing::debug!(step, us = (now - self.0).as_micros(), "captured");
+        self.0 = now;
+    }
+}

@@ -1,0 +1,79 @@
+//! What is read of a frozen program without a call in it.
+
+use std::io;
+
+use mem::{Backing, SpecialMapping};
+use process::{Clocks, QueuedSignal, SeccompFilter, Thread};
+use sys::proc::{ProcError, Status, parse_auxv};
+use sys::ptrace::SignalQueue;
+use target::{Frozen, Process};
+
+use super::{StateError, Steps, refuse};
+use crate::findings::Findings;
+use crate::inspect::{Inspection, inspect};
+use crate::{Survey, host, thread};
+
+/// What was read.
+pub(super) struct Seen {
+    pub(super) found: Inspection,
+    pub(super) clocks: Clocks,
+    pub(super) threads: Vec<Thread>,
+    /// In the order of the threads.
+    pub(super) statuses: Vec<Status>,
+    pub(super) filters: Vec<SeccompFilter>,
+    pub(super) pending: Vec<QueuedSignal>,
+    pub(super) auxv: Vec<u8>,
+    pub(super) vdso_hash: [u8; 32],
+}
+
+/// Reads everything that can be read from outside.
+pub(super) fn read(
+    frozen: &Frozen<'_>,
+    survey: &Survey,
+    findings: &mut Findings,
+    steps: &mut Steps,
+) -> Result<Seen, StateError> {
+    let process = frozen.process();
+    let mut kept = survey.kept.clone();
+    let clocks = host::clocks(process.dir())?;
+    let found = inspect(process, &survey.options, true, &mut kept, findings)?;
+    steps.done("inspected");
+    let mut threads = Vec::new();
+    let mut statuses = Vec::new();
+    for stopped in frozen.threads() {
+        let (state, status) = thread::read(stopped, process.dir(), findings)?;
+        threads.push(state);
+        statuses.push(status);
+    }
+    refuse::unshared(frozen, findings);
+    let filters = refuse::filters(frozen, &statuses, findings)?;
+    // `freeze` gives no value without threads.
+    let pending = match frozen.threads().first() {
+        Some(leader) => thread::queued(leader.pending_signals(SignalQueue::Process)?),
+        None => Vec::new(),
+    };
+    let auxv = auxv(process)?;
+    let vdso_hash = vdso_hash(process, &found)?;
+    steps.done("threads read");
+    Ok(Seen { found, clocks, threads, statuses, filters, pending, auxv, vdso_hash })
+}
+
+fn auxv(process: &Process) -> Result<Vec<u8>, ProcError> {
+    let mut bytes = Vec::new();
+    process.dir().parse("auxv", &mut bytes, parse_auxv)?;
+    Ok(bytes)
+}
+
+/// blake3 of the vdso's bytes; zeros when there is none.
+fn vdso_hash(process: &Process, found: &Inspection) -> Result<[u8; 32], StateError> {
+    let is_vdso = |backing: &Backing| matches!(backing, Backing::Special(SpecialMapping::Vdso));
+    let Some(vdso) = found.space.mappings.iter().find(|m| is_vdso(&m.backing)) else {
+        return Ok([0; 32]);
+    };
+    let tid = process.pid().main_thread();
+    let failed = |cause| StateError::Thread { tid: tid.raw(), cause };
+    let length = usize::try_from(vdso.range.len()).map_err(|e| failed(io::Error::other(e)))?;
+    let mut bytes = vec![0; length];
+    sys::remote::read_exact(tid, vdso.range.start, &mut bytes).map_err(failed)?;
+    Ok(*blake3::hash(&bytes).as_bytes())
+}

@@ -1,0 +1,97 @@
+//! State that has no place in the graph, found at the freeze.
+
+use process::{ChangeKind, Credentials, StateKind, Thread};
+use sys::kcmp::{TaskObject, tasks_share};
+use sys::proc::Status;
+use sys::task::Tid;
+use target::Frozen;
+
+use super::{StateError, Told};
+use crate::credentials;
+use crate::findings::Findings;
+use crate::injected::ThreadAnswers;
+
+/// Threads that do not share the tables which threads share as a rule.
+pub(super) fn unshared(frozen: &Frozen<'_>, findings: &mut Findings) {
+    let leader = frozen.process().pid().main_thread();
+    for stopped in &frozen.threads()[1..] {
+        let tid: Tid = stopped.tid();
+        for (object, what) in [
+            (TaskObject::Files, "descriptor table"),
+            (TaskObject::Fs, "current directory and umask"),
+            (TaskObject::SysvSem, "System V semaphore adjustments"),
+        ] {
+            if tasks_share(leader, tid, object).is_ok_and(|shares| !shares) {
+                let object = format!("thread {tid}, which has a {what} of its own");
+                let lift = "run the program so that its threads share it (unshare(2))";
+                findings.block(StateKind::Unknown, object, lift);
+            }
+        }
+    }
+}
+
+/// The filters of the first thread; other threads must have the same ones.
+pub(super) fn filters(
+    frozen: &Frozen<'_>,
+    statuses: &[Status],
+    findings: &mut Findings,
+) -> Result<Vec<process::SeccompFilter>, StateError> {
+    let mut first = None;
+    for (stopped, status) in frozen.threads().iter().zip(statuses) {
+        let filters = match status.seccomp_mode {
+            2 => credentials::seccomp_filters(stopped, findings)?,
+            _ => Vec::new(),
+        };
+        match &first {
+            None => first = Some(filters),
+            Some(leader) if *leader == filters => {}
+            Some(_) => {
+                let object =
+                    format!("thread {}, whose filters differ from the first's", stopped.tid());
+                let lift = "the program has to filter all its threads (SECCOMP_FILTER_FLAG_TSYNC)";
+                findings.block(StateKind::Seccomp, object, lift);
+            }
+        }
+    }
+    Ok(first.unwrap_or_default())
+}
+
+/// Settings that have no place in the graph.
+pub(super) fn unusual(told: &Told, threads: &[Thread], findings: &mut Findings) {
+    let lift = "run the program without this setting";
+    if let Some(what) = told.group.unusual {
+        findings.block(StateKind::Unknown, format!("the process: {what}"), lift);
+    }
+    for (number, (answer, thread)) in told.threads.iter().zip(threads).enumerate() {
+        if let Some(what) = answer.unusual {
+            let object = format!("thread {}: {what}", thread.tid_outside);
+            findings.block(StateKind::Unknown, object, lift);
+        }
+        if number > 0 && answer.parent_death_signal != 0 {
+            let object = format!("thread {}: a parent death signal", thread.tid_outside);
+            let lift = "only the first thread may have one (PR_SET_PDEATHSIG)";
+            findings.block(StateKind::Unknown, object, lift);
+        }
+        if answer.memory_policy != 0 {
+            let what = format!("thread {}: its NUMA policy is the default", thread.tid_outside);
+            findings.change(ChangeKind::Placement, what);
+        }
+    }
+}
+
+/// Threads with credentials of their own.
+pub(super) fn mixed_credentials(
+    statuses: &[Status],
+    answers: &[ThreadAnswers],
+    findings: &mut Findings,
+) {
+    let all: Vec<(i32, Credentials)> = statuses
+        .iter()
+        .zip(answers)
+        .map(|(status, answer)| {
+            let securebits = answer.securebits;
+            (status.tid, Credentials { securebits, ..credentials::of_status(status) })
+        })
+        .collect();
+    credentials::refuse_mixed(&all, findings);
+}
