@@ -216,7 +216,14 @@ impl Run<'_> {
             let publish = |_: &Watch| self.publish(writer, &captured, &plan, &summary);
             let published = phases.run(PUBLISH, publish)?;
             let since = frozen.since();
-            phases.run(END, |watch| self.end(frozen, watch, &published))?;
+            // From here on the checkpoint stays, whatever happens.
+            phases.run(END, |watch| self.end(frozen, watch, &published)).map_err(|e| match e {
+                CheckpointError::Stopped(stopped) => CheckpointError::NotEnded {
+                    id: published.id.to_string(),
+                    cause: stopped.to_string(),
+                },
+                other => other,
+            })?;
             stops.push(since.elapsed());
             let changes = captured.changes;
             return Ok(Done {

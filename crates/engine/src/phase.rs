@@ -64,7 +64,6 @@ pub struct Phases<'a> {
     observer: &'a dyn Observer,
     started: Instant,
     deadline: Option<Instant>,
-    fail_phase: Option<String>,
     current: &'static str,
     times: Vec<PhaseTime>,
 }
@@ -77,15 +76,13 @@ impl<'a> Phases<'a> {
             observer,
             started,
             deadline: timeout.map(|t| started + t),
-            fail_phase: std::env::var("REKINDLE_FAIL_PHASE").ok(),
             current: "start",
             times: Vec::new(),
         }
     }
 
     /// Runs one phase. `work` gets a [`Watch`] that long work asks whether to go on. Once it has
-    /// succeeded only the verb's own limit can still fail the phase, so that no finished work is
-    /// thrown away.
+    /// succeeded nothing fails the phase any more, so that no finished work is thrown away.
     ///
     /// # Errors
     /// When `work` fails, or the phase may not begin because time is up, the user interrupted,
@@ -105,14 +102,12 @@ impl<'a> Phases<'a> {
             deadline: self.deadline.map_or(limit, |d| d.min(limit)),
         };
         watch.check()?;
+        fail_if_asked(phase.name)?;
         let span = tracing::info_span!("phase", name = phase.name);
         let result = span.in_scope(|| work(&watch));
         let elapsed = begun.elapsed();
         tracing::debug!(phase = phase.name, elapsed_us = elapsed.as_micros(), "phase ended");
         self.times.push(PhaseTime { name: phase.name, elapsed });
-        if result.is_ok() && self.fail_phase.as_deref() == Some(phase.name) {
-            return Err(Stopped::Injected { phase: phase.name }.into());
-        }
         result
     }
 
@@ -129,6 +124,17 @@ impl<'a> Phases<'a> {
     /// The phase that runs or ran last.
     pub fn current(&self) -> &'static str {
         self.current
+    }
+}
+
+/// Fails when a test asked for a failure at the beginning of `phase`.
+///
+/// # Errors
+/// Then.
+pub(crate) fn fail_if_asked(phase: &'static str) -> Result<(), Stopped> {
+    match std::env::var_os("REKINDLE_FAIL_PHASE") {
+        Some(asked) if asked == phase => Err(Stopped::Injected { phase }),
+        _ => Ok(()),
     }
 }
 

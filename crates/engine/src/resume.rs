@@ -12,7 +12,7 @@ use store::{Checkpoint, ReadError, ResolveError, Store, StoreError};
 use crate::classes::{read_class, resolve_class, store_class};
 use crate::events::Observer;
 use crate::failure::{ExitClass, VerbError};
-use crate::phase::{Phase, Phases, Stopped, Watch};
+use crate::phase::{Phase, Phases, Stopped, Watch, fail_if_asked};
 use crate::registry::{InstanceLock, Registry, RegistryError};
 use crate::report::{BlockerReport, ChangeReport, Outcome, ResumeReport, TimeReport, micros};
 use crate::settings::{Settings, workers};
@@ -264,8 +264,8 @@ fn bring_up(
         order: Some(checkpoint.plan()),
         options,
     };
-    let bridge = Bridge { observer, watch: *watch, inner };
-    let built = ::resume::build(request, &bridge)?;
+    let bridge = Bridge { observer, watch: *watch, inner, stopped: Mutex::new(None) };
+    let built = ::resume::build(request, &bridge).map_err(|error| bridge.explain(error))?;
     // Recorded before the first instruction: a second resume must see this one from then on.
     if !options.as_copy {
         let pid = built.pid();
@@ -337,18 +337,22 @@ struct Inner(Mutex<Vec<::resume::PhaseTime>>);
 impl Inner {
     fn rows(&self) -> Vec<TimeReport> {
         let times = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let name = |phase: ::resume::Phase| match phase {
-            ::resume::Phase::Check => "build.check",
-            ::resume::Phase::Stub => "build.stub",
-            ::resume::Phase::Mappings => "build.mappings",
-            ::resume::Phase::Memory => "build.memory",
-            ::resume::Phase::Process => "build.process",
-            ::resume::Phase::Threads => "build.threads",
-            ::resume::Phase::Finish => "build.finish",
-            ::resume::Phase::Verify => "build.verify",
-            ::resume::Phase::Start => "build.start",
-        };
-        times.iter().map(|t| TimeReport { name: name(t.phase), us: micros(t.took) }).collect()
+        times.iter().map(|t| TimeReport { name: inner_name(t.phase), us: micros(t.took) }).collect()
+    }
+}
+
+/// The builder's phases as phases of the verb.
+fn inner_name(phase: ::resume::Phase) -> &'static str {
+    match phase {
+        ::resume::Phase::Check => "build.check",
+        ::resume::Phase::Stub => "build.stub",
+        ::resume::Phase::Mappings => "build.mappings",
+        ::resume::Phase::Memory => "build.memory",
+        ::resume::Phase::Process => "build.process",
+        ::resume::Phase::Threads => "build.threads",
+        ::resume::Phase::Finish => "build.finish",
+        ::resume::Phase::Verify => "build.verify",
+        ::resume::Phase::Start => "build.start",
     }
 }
 
@@ -357,11 +361,33 @@ struct Bridge<'a> {
     observer: &'a dyn Observer,
     watch: Watch,
     inner: &'a Inner,
+    /// Why the builder was told to give up.
+    stopped: Mutex<Option<Stopped>>,
+}
+
+impl Bridge<'_> {
+    fn stop(&self, stopped: Stopped) -> String {
+        let text = stopped.to_string();
+        *self.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(stopped);
+        text
+    }
+
+    /// A builder that was told to give up failed for our reason, not for one of its own.
+    fn explain(&self, error: ResumeError) -> ResumeVerbError {
+        let stopped = self.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        match (error, stopped) {
+            (ResumeError::Cancelled(_), Some(stopped)) => stopped.into(),
+            (error, _) => error.into(),
+        }
+    }
 }
 
 impl ::resume::Observer for Bridge<'_> {
     fn phase_started(&self, phase: ::resume::Phase) {
         self.observer.phase(phase.name());
+        if let Err(stopped) = fail_if_asked(inner_name(phase)) {
+            self.stop(stopped);
+        }
     }
 
     fn phase_finished(&self, time: ::resume::PhaseTime) {
@@ -373,6 +399,8 @@ impl ::resume::Observer for Bridge<'_> {
     }
 
     fn cancelled(&self) -> Option<String> {
-        self.watch.check().err().map(|stopped| stopped.to_string())
+        let asked = self.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let stopped = asked.or_else(|| self.watch.check().err())?;
+        Some(self.stop(stopped))
     }
 }
