@@ -7,17 +7,38 @@ use std::num::NonZero;
 use process::{Capabilities, Credentials};
 use sys::limits::Limit;
 use sys::proc::parse_status;
-use sys::task::Pid;
+use sys::sched::SchedAttr;
+use sys::task::{Pid, Tid};
 
 /// What the calling thread hands down to a process it makes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Caller {
     pub(crate) credentials: Credentials,
     pub(crate) limits: Vec<Limit>,
+    pub(crate) scheduling: OwnScheduling,
     /// The highest descriptor number in use.
     pub(crate) highest_descriptor: i32,
     /// The hard limit on descriptors.
     pub(crate) descriptors_max: u64,
+}
+
+/// How the calling thread is scheduled.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OwnScheduling {
+    pub(crate) attr: SchedAttr,
+    pub(crate) affinity: Vec<u64>,
+    pub(crate) io_priority: u32,
+}
+
+impl OwnScheduling {
+    fn read() -> io::Result<Self> {
+        let tid = Tid::current();
+        Ok(Self {
+            attr: sys::sched::sched_attr(tid)?,
+            affinity: sys::sched::affinity(tid)?,
+            io_priority: sys::sched::io_priority(tid)?,
+        })
+    }
 }
 
 impl Caller {
@@ -29,7 +50,13 @@ impl Caller {
         let numbers = fs::read_dir("/proc/self/fd")?
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         let highest_descriptor = numbers.max().unwrap_or(2);
-        Ok(Self { credentials: credentials()?, limits, highest_descriptor, descriptors_max })
+        Ok(Self {
+            credentials: credentials()?,
+            limits,
+            scheduling: OwnScheduling::read()?,
+            highest_descriptor,
+            descriptors_max,
+        })
     }
 
     /// How many threads load memory when `asked` for (0: one for each processor we may use).

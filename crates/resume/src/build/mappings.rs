@@ -41,6 +41,18 @@ pub(super) fn clear(script: &mut Script<'_>, room: &Room, rseq: Option<sys::ptra
     script.call(step, libc::SYS_munmap, &[above.into(), (USER_END - above).into()]);
 }
 
+/// Registers for the expedited kinds of membarrier(2). A program that had registered would fail
+/// without; one that had not does not notice. While the process has one thread this costs nothing.
+pub(super) fn barriers(script: &mut Script<'_>) {
+    const PRIVATE_EXPEDITED: u64 = 1 << 4;
+    const PRIVATE_EXPEDITED_SYNC_CORE: u64 = 1 << 6;
+    const PRIVATE_EXPEDITED_RSEQ: u64 = 1 << 8;
+    for kind in [PRIVATE_EXPEDITED, PRIVATE_EXPEDITED_SYNC_CORE, PRIVATE_EXPEDITED_RSEQ] {
+        // A kernel without a kind has no program that uses it.
+        script.attempt(libc::SYS_membarrier, &[kind.into(), 0_u64.into(), 0_u64.into()]);
+    }
+}
+
 /// Maps the vdso and its data where the instance has them.
 pub(super) fn vdso(script: &mut Script<'_>, space: &AddressSpace) {
     let first = space.mappings.iter().find(|m| {

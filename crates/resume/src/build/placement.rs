@@ -1,12 +1,15 @@
-//! What is set from outside: cgroup, OOM score.
+//! What is set from outside: cgroup, OOM score, processors.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use process::{Change, ChangeKind, TaskGroup};
+use process::{Change, ChangeKind, TaskGroup, Thread};
+use sys::pin::set_affinity;
 use sys::proc::{parse_cgroup, parse_mountinfo};
-use sys::task::Pid;
+use sys::task::{Pid, Tid};
+
+use crate::caller::OwnScheduling;
 
 /// Moves the process into the instance's cgroups, before it takes any memory that would be
 /// charged elsewhere. Those that are gone or closed to us are told.
@@ -62,6 +65,35 @@ pub(super) fn oom_score(pid: Pid, group: &TaskGroup) -> io::Result<()> {
         return Ok(());
     }
     fs::write(path, group.oom_score_adj.to_string())
+}
+
+/// Gives every thread its processors, in place of the one it was built on. Those that are not
+/// there for it become the caller's, which is told.
+pub(super) fn processors<'t>(
+    threads: impl Iterator<Item = (Tid, &'t Thread)>,
+    own: &OwnScheduling,
+) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (tid, thread) in threads {
+        let wanted = thread.scheduling.affinity.as_slice();
+        let wanted = if wanted.is_empty() { own.affinity.as_slice() } else { wanted };
+        if let Err(cause) = set_affinity(tid, wanted) {
+            // The caller's own set is there: the caller is on it.
+            let _ = set_affinity(tid, &own.affinity);
+            let what = format!("thread {} may use our processors ({cause})", thread.tid);
+            changes.push(Change { kind: ChangeKind::Placement, what });
+        }
+    }
+    changes
+}
+
+/// `SCHED_DEADLINE` is for threads that may use every processor.
+pub(super) fn unbind_for_deadlines(tid: Tid, thread: &Thread, own: &OwnScheduling) {
+    const SCHED_DEADLINE: u32 = 6;
+    if thread.scheduling.policy == SCHED_DEADLINE {
+        // Where it fails, so does what needs it, with an error of its own.
+        let _ = set_affinity(tid, &own.affinity);
+    }
 }
 
 #[cfg(test)]

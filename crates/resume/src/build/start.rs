@@ -10,7 +10,7 @@ use super::made::LetGo;
 use super::script::{Script, failed};
 use super::slots::Slots;
 use super::steps::{Half, Plan, no_thread};
-use super::{descriptions, finish, group, place, terminal};
+use super::{descriptions, finish, group, place, placement, terminal};
 use crate::{Phase, ResumeError};
 
 const PHASE: Phase = Phase::Start;
@@ -19,6 +19,7 @@ impl Half {
     /// Arms the timers, gives every thread its registers, removes our code, and lets it run.
     pub(crate) fn start(mut self, plan: &Plan<'_>) -> Result<Started, ResumeError> {
         let slots = Slots::new(plan.request.instance, plan.group, plan.caller.highest_descriptor);
+        let _pinned = self.pin();
         self.arm(plan, &slots)?;
         let mut threads = match self.give_registers(plan) {
             Ok(threads) => threads,
@@ -27,15 +28,24 @@ impl Half {
                 return Err(error);
             }
         };
+        let ids = threads.iter().map(StoppedThread::tid).zip(&plan.group.threads);
+        self.changed.extend(placement::processors(ids, &plan.caller.scheduling));
+        // From here on our death must not end it: the kernel then lets its threads go as we do.
+        // In a namespace of its own that begins when the init is let go.
+        let unguarded = threads.iter_mut().try_for_each(|t| t.set_options(Options::default()));
+        if let Err(error) = unguarded {
+            self.made.kill();
+            return Err(traced("stop guarding", error));
+        }
         let terminal = terminal::hand_over(plan.group, self.made.pid, plan.request.options.detach);
         let Self { made, mut undo, changed, loaded_bytes, .. } = self;
         let let_go = made.let_go()?;
-        // From here on our death must not end it.
-        for thread in &mut threads {
-            thread.set_options(Options::default()).map_err(|e| traced("stop guarding", e))?;
-        }
         for thread in threads {
-            thread.detach(0).map_err(|e| traced("let go", e))?;
+            match thread.detach(0) {
+                // The first ones run already, and may have ended the process.
+                Ok(()) | Err(PtraceError::Gone { .. }) => {}
+                Err(error) => return Err(traced("let go", error)),
+            }
         }
         undo.keep();
         Ok(Started { let_go, terminal, changed, loaded_bytes })

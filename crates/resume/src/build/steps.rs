@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use inject::Arg;
 use mem::{MemoryId, PageSet};
 use process::{AddressSpace, Change, Credentials, Instance, SharedObjectKind, TaskGroup, Thread};
+use sys::pin::Pinned;
 use sys::proc::ProcDir;
 use sys::ptrace::Regs;
 use sys::remote::ProcMem;
@@ -18,7 +19,6 @@ use super::memory::{self, Targets};
 use super::room::Room;
 use super::script::{Hand, Script};
 use super::slots::Slots;
-use super::threads::OwnScheduling;
 use super::undo::Undo;
 use super::{changes, finish, group, mappings, placement, threads, verify};
 use crate::caller::Caller;
@@ -44,6 +44,8 @@ pub(crate) struct Half {
     pub(super) hands: Vec<Hand>,
     pub(super) room: Room,
     pub(super) place: Place,
+    /// The processor its threads are bound to while it is built.
+    cpu: Option<u32>,
     /// The registers of each thread, once they are known.
     pub(super) registers: Vec<Regs>,
     pub(super) undo: Undo,
@@ -74,10 +76,16 @@ pub(crate) fn build_at(
     phases: &mut Phases<'_>,
 ) -> Result<Half, ResumeError> {
     let slots = Slots::new(plan.instance(), plan.group, plan.caller.highest_descriptor);
+    // We and the new process take turns a thousand times: on one processor that is fast. Without
+    // it is slower, not wrong.
+    let pinned = Pinned::here().ok();
     let mut half = phases.run(Phase::Stub, |_| stub(plan, place))?;
+    half.cpu = pinned.as_ref().map(Pinned::cpu);
     phases.run(Phase::Mappings, |_| half.map(plan, &slots))?;
     phases.run(Phase::Threads, |_| half.make_threads(plan))?;
+    drop(pinned);
     phases.run(Phase::Memory, |observer| half.load(plan, &slots, observer))?;
+    let _pinned = half.pin();
     phases.run(Phase::Process, |_| half.fill_in(plan, &slots))?;
     phases.run(Phase::Finish, |_| half.finish(plan))?;
     phases.run(Phase::Verify, |_| half.verify(plan, &slots))?;
@@ -109,6 +117,7 @@ fn stub(plan: &Plan<'_>, place: Place) -> Result<Half, ResumeError> {
         hands: vec![hand],
         room,
         place,
+        cpu: None,
         registers: Vec::new(),
         undo: Undo::default(),
         changed,
@@ -130,6 +139,11 @@ impl Half {
     /// The process's pid outside.
     pub(crate) fn pid(&self) -> i32 {
         self.made.pid.raw()
+    }
+
+    /// Binds us to the processor the new process is bound to.
+    pub(super) fn pin(&self) -> Option<Pinned> {
+        Pinned::to(self.cpu?).ok()
     }
 
     /// Calls in the leader.
@@ -162,6 +176,7 @@ impl Half {
         descriptions::take_callers(&mut script, files);
         group::open_proc(&mut script, slots);
         mappings::clear(&mut script, &whole, rseq);
+        mappings::barriers(&mut script);
         mappings::vdso(&mut script, plan.space);
         script.run()?;
         // Objects of one kind are made as mappings first, right behind the room.
@@ -238,16 +253,13 @@ impl Half {
     }
 
     fn finish(&mut self, plan: &Plan<'_>) -> Result<(), ResumeError> {
-        let own = OwnScheduling::read().map_err(|cause| ResumeError::Step {
-            phase: Phase::Finish,
-            step: "read our own scheduling".to_owned(),
-            cause,
-        })?;
+        let own = &plan.caller.scheduling;
         for (hand, thread) in self.hands.iter_mut().zip(&plan.group.threads) {
             let tid = hand.stub.thread().tid();
             self.registers.push(finish::registers(thread, tid)?);
+            placement::unbind_for_deadlines(tid, thread, own);
             let mut script = Script::new(hand, Phase::Finish);
-            threads::settle(&mut script, plan.group, thread, &own)?;
+            threads::settle(&mut script, plan.group, thread, own)?;
             script.run()?;
         }
         placement::oom_score(self.made.pid, plan.group).map_err(|cause| ResumeError::Step {

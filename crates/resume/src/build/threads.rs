@@ -7,6 +7,7 @@ use sys::sched::SchedAttr;
 use super::made::Made;
 use super::room::Room;
 use super::script::{Hand, Script, failed};
+use crate::caller::OwnScheduling;
 use crate::{Phase, ResumeError};
 
 const PHASE: Phase = Phase::Threads;
@@ -71,26 +72,6 @@ fn taken(error: ResumeError, pid: i32) -> ResumeError {
             ResumeError::PidTaken { pid }
         }
         other => other,
-    }
-}
-
-/// How our own thread is scheduled, which the new ones inherit.
-#[derive(Clone, Debug, Default)]
-pub(super) struct OwnScheduling {
-    pub(super) attr: SchedAttr,
-    pub(super) affinity: Vec<u64>,
-    pub(super) io_priority: u32,
-}
-
-impl OwnScheduling {
-    /// Of the calling thread.
-    pub(super) fn read() -> std::io::Result<Self> {
-        let tid = sys::task::Tid::current();
-        Ok(Self {
-            attr: sys::sched::sched_attr(tid)?,
-            affinity: sys::sched::affinity(tid)?,
-            io_priority: sys::sched::io_priority(tid)?,
-        })
     }
 }
 
@@ -167,12 +148,6 @@ fn schedule(script: &mut Script<'_>, tid: i32, wanted: &Scheduling, own: &OwnSch
         let step = format!("set the scheduling of thread {tid} (CAP_SYS_NICE)");
         script.call(step, libc::SYS_sched_setattr, &args);
     }
-    if !wanted.affinity.is_empty() && !same_set(&wanted.affinity, &own.affinity) {
-        let at = script.words(&wanted.affinity);
-        let bytes = (wanted.affinity.len() * 8) as u64;
-        // Fails when none of these processors is there; reported as a change by then.
-        script.attempt(libc::SYS_sched_setaffinity, &[0_u64.into(), bytes.into(), at.into()]);
-    }
     if wanted.io_priority != own.io_priority {
         const IOPRIO_WHO_PROCESS: u64 = 1;
         let args: [Arg; 3] =
@@ -217,21 +192,9 @@ fn attr_of(wanted: &Scheduling, own: &SchedAttr) -> Vec<u8> {
     bytes
 }
 
-/// Whether two CPU masks name the same processors; they may differ in length.
-pub(crate) fn same_set(a: &[u64], b: &[u64]) -> bool {
-    let word = |set: &[u64], at: usize| set.get(at).copied().unwrap_or_default();
-    (0..a.len().max(b.len())).all(|at| word(a, at) == word(b, at))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn masks_of_different_length_can_be_the_same() {
-        assert!(same_set(&[3], &[3, 0]));
-        assert!(!same_set(&[3], &[3, 1]));
-    }
 
     #[test]
     fn scheduling_attributes_have_the_kernels_layout() {

@@ -1,8 +1,5 @@
 //! Privileges: the one capability that is missing is named.
 
-use sys::sched::sched_attr;
-use sys::task::Tid;
-
 use super::Check;
 use crate::MismatchKind;
 
@@ -69,7 +66,7 @@ impl Check<'_> {
         if self.group.oom_score_adj < own {
             self.need(SYS_RESOURCE, "to lower its OOM score");
         }
-        let own = sched_attr(Tid::current()).unwrap_or_default();
+        let own = self.caller.scheduling.attr;
         let faster = self.group.threads.iter().map(|t| &t.scheduling).any(|s| {
             const REAL_TIME: [u32; 3] = [1, 2, 6];
             s.nice < own.nice || REAL_TIME.contains(&s.policy) && s.policy != own.policy
