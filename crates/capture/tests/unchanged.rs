@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 use mem::{MemoryId, PageSource};
 use process::LineIdentity;
@@ -24,11 +25,25 @@ for n in range(3):
     threading.Thread(target=lambda: time.sleep(1000), daemon=True).start()
 p = select.poll(); p.register(r, 0)
 threading.Thread(target=lambda: p.poll(1000000), daemon=True).start()
-time.sleep(0.2)
 ";
+
+/// Waits until every thread sleeps in its call again: a thaw only lets them go.
+fn settle(child: &Guarded) {
+    let is_asleep = |task: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap();
+        status.contains("State:\tS (sleeping)")
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let tasks = || std::fs::read_dir(format!("/proc/{}/task", child.pid())).unwrap();
+    while !tasks().all(|task| is_asleep(task.unwrap())) {
+        assert!(Instant::now() < deadline, "a thread does not go back to its call");
+        std::thread::yield_now();
+    }
+}
 
 /// What `/proc` shows of the process and its threads and does not change by itself.
 fn shown(child: &Guarded) -> BTreeMap<String, String> {
+    settle(child);
     let process = format!("/proc/{}", child.pid());
     let mut shown = BTreeMap::new();
     let mut keep = |path: String, keep_line: &dyn Fn(&str) -> bool| {
@@ -96,10 +111,17 @@ fn nothing_changes() {
     assert_eq!(shown_before, shown(&child));
     let bytes_after = bytes(&child, &listed);
     let below = |address: u64| stacks.iter().any(|sp| address < *sp && sp - address < 64 * 1024);
+    // The kernel writes the number of the processor there whenever a thread changes it.
+    let areas: Vec<_> = first.instance.groups[0].threads.iter().filter_map(|t| t.rseq).collect();
+    let rseq = |address: u64| {
+        let size = |area: &process::Rseq| u64::from(area.size_bytes);
+        areas.iter().any(|a| (a.address..a.address + size(a)).contains(&address))
+    };
     for (page, before) in &bytes_before {
         for (offset, (was, is)) in before.iter().zip(&bytes_after[page]).enumerate() {
             let address = page * 4096 + offset as u64;
-            assert!(was == is || below(address), "{address:#x} was {was:#x} and is {is:#x}");
+            let same = was == is || below(address) || rseq(address);
+            assert!(same, "{address:#x} was {was:#x} and is {is:#x}");
         }
     }
     // Apart from the time, the second capture is the first one.
