@@ -362,3 +362,41 @@ go_on(after)
     image.instance.host.clocks.monotonic_ns += 1_000_000_000_000_000;
     image.finish(&Options::default());
 }
+
+/// Calls with a relative timeout that were stopped once before go on too, though their registers
+/// name another call by then.
+#[test]
+fn calls_that_were_stopped_before() {
+    let original = Original::start(
+        r#"
+ended = {}
+def sleeper(name, wait):
+    began = time.monotonic()
+    ended[name] = (wait(), time.monotonic() - began)
+span = struct.pack("qq", 0, 400000000)
+word = ctypes.c_int(7)
+r, w = os.pipe()
+ask = struct.pack("ihh", r, 1, 0)
+waits = {
+    "nanosleep": lambda: call(35, span, 0),
+    "clock_nanosleep": lambda: call(230, 1, 0, span, 0),
+    "libc nanosleep": lambda: libc.nanosleep(span, None),
+    "poll": lambda: call(7, ask, 1, 400),
+    "libc poll": lambda: libc.poll(ask, 1, 400),
+    "futex": lambda: libc.syscall(202, ctypes.byref(word), 128, 7, span),
+}
+threads = [threading.Thread(target=sleeper, args=pair) for pair in waits.items()]
+for t in threads: t.start()
+time.sleep(0.1)
+def after():
+    for t in threads: t.join()
+    for name in waits:
+        equal((name, ended[name][0]), (name, -1 if name == "futex" else 0))
+        equal((name, ended[name][1] >= 0.4), (name, True))
+go_on(after)
+"#,
+    );
+    // The first stop, after which it runs on.
+    drop(original.capture());
+    original.stop().finish(&Options::default());
+}

@@ -16,6 +16,7 @@ mod memory;
 mod pipes;
 mod place;
 mod placement;
+mod restart;
 mod room;
 mod script;
 mod shm;
