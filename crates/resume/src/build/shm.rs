@@ -10,11 +10,18 @@ use process::{SharedObject, SharedObjectKind};
 use super::mappings::keep;
 use super::script::Script;
 
-/// A name that nobody else uses, for an object whose own name is gone.
+/// Marks a name that is used in passing because the object's own was taken.
+const MARK: &[u8] = b".rekindle-";
+
+/// The name under which an object whose name is gone is made, before it loses that one, too: its
+/// own where that is free, so that `/proc` shows it as before.
 fn passing_name(path: &[u8], slot: u64) -> Vec<u8> {
-    let mut name = path.to_vec();
-    name.extend_from_slice(format!(".rekindle-{slot}").as_bytes());
-    name
+    let mark = path.windows(MARK.len()).rposition(|part| part == MARK);
+    let own = mark.map_or(path, |at| &path[..at]);
+    if std::fs::symlink_metadata(as_path(own)).is_err() {
+        return own.to_vec();
+    }
+    [own, MARK, slot.to_string().as_bytes()].concat()
 }
 
 /// Opens or makes the object and keeps it at `slot`.
@@ -50,4 +57,22 @@ pub(super) fn open(script: &mut Script<'_>, slot: u64, object: &SharedObject) {
 
 fn as_path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_do_not_grow() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("object").into_os_string().into_encoded_bytes();
+        assert_eq!(passing_name(&own, 7), own);
+        std::fs::write(as_path(&own), "").unwrap();
+        let passing = passing_name(&own, 7);
+        assert_eq!(passing, [&own[..], b".rekindle-7"].concat());
+        assert_eq!(passing_name(&passing, 8), [&own[..], b".rekindle-8"].concat());
+        std::fs::remove_file(as_path(&own)).unwrap();
+        assert_eq!(passing_name(&passing, 8), own);
+    }
 }
