@@ -150,7 +150,8 @@ pub(crate) fn look(
             return Ok(survey);
         }
         if !blockers.iter().all(|b| b.transient) || Instant::now() >= until {
-            return Err(CheckpointError::Blocked(blockers.to_vec()));
+            let pid = process.pid().raw();
+            return Err(CheckpointError::Blocked { pid, blockers: blockers.to_vec() });
         }
         watch.check()?;
         if !told {

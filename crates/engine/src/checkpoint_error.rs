@@ -34,8 +34,13 @@ pub enum CheckpointError {
     #[error(transparent)]
     Look(#[from] LookError),
     /// Things stand in the way.
-    #[error("checkpoint it as it is: {} things stand in the way", .0.len())]
-    Blocked(Vec<Blocker>),
+    #[error("checkpoint process {pid} as it is: {} in the way", count(.blockers))]
+    Blocked {
+        /// The process.
+        pid: i32,
+        /// All of them.
+        blockers: Vec<Blocker>,
+    },
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -73,6 +78,14 @@ pub enum CheckpointError {
     },
 }
 
+/// "1 thing stands" or "3 things stand".
+fn count(blockers: &[Blocker]) -> String {
+    match blockers.len() {
+        1 => "1 thing stands".to_owned(),
+        n => format!("{n} things stand"),
+    }
+}
+
 impl From<DrainError> for CheckpointError {
     fn from(error: DrainError) -> Self {
         match error {
@@ -88,10 +101,12 @@ impl VerbError for CheckpointError {
             Self::Target(error) => target_class(error),
             Self::NoIncrements(_) => ExitClass::Usage,
             Self::Registry(_) => ExitClass::Blocked,
-            Self::Blocked(list) if list.iter().all(|b| b.kind == StateKind::Permission) => {
+            Self::Blocked { blockers: list, .. }
+                if list.iter().all(|b| b.kind == StateKind::Permission) =>
+            {
                 ExitClass::NotPermitted
             }
-            Self::Blocked(_) | Self::State(StateError::Blocked(_)) => ExitClass::Blocked,
+            Self::Blocked { .. } | Self::State(StateError::Blocked(_)) => ExitClass::Blocked,
             Self::Store(error) => store_class(error),
             Self::Stopped(Stopped::TimedOut { .. }) => ExitClass::TimedOut,
             Self::Freeze(error) if error.is_transient() => ExitClass::TimedOut,
@@ -114,7 +129,7 @@ impl VerbError for CheckpointError {
             | Self::NoIncrements(_)
             | Self::Registry(_)
             | Self::Look(_)
-            | Self::Blocked(_)
+            | Self::Blocked { .. }
             | Self::Store(_) => Outcome::Refused,
             Self::Write(WriteError::Locked { .. } | WriteError::Store(_)) => Outcome::Refused,
             Self::NotEnded { .. } => Outcome::Running,
@@ -124,7 +139,7 @@ impl VerbError for CheckpointError {
 
     fn blockers(&self) -> Vec<BlockerReport> {
         match self {
-            Self::Blocked(list) | Self::State(StateError::Blocked(list)) => {
+            Self::Blocked { blockers: list, .. } | Self::State(StateError::Blocked(list)) => {
                 list.iter().map(BlockerReport::from).collect()
             }
             _ => Vec::new(),

@@ -12,6 +12,8 @@ fn io_class(cause: &io::Error, otherwise: ExitClass) -> ExitClass {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             ExitClass::NotPermitted
         }
+        // The path that was named is something else.
+        io::ErrorKind::NotADirectory => ExitClass::Usage,
         _ => otherwise,
     }
 }

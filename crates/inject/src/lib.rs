@@ -33,4 +33,5 @@ pub use injection::Injection;
 pub use injector::Injector;
 pub use restart::{regs_for_new_task, rseq_abort};
 pub use scratch::Scratch;
+pub use slots::vdso_image;
 pub use stub::{Stub, StubRoom};

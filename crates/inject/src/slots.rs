@@ -228,6 +228,15 @@ fn bytes(image: &[u8], at: u64, length: usize) -> Option<&[u8]> {
     image.get(at..at.checked_add(length)?)
 }
 
+/// The part of a vdso mapping's bytes that is the kernel's image. What follows it is padding, in
+/// which an injection whose tracer was killed leaves inert bytes: compare vdsos by this part.
+pub fn vdso_image(mapping: &[u8]) -> &[u8] {
+    match usize::try_from(elf_end(mapping)) {
+        Ok(end) if end > 0 => mapping.get(..end).unwrap_or(mapping),
+        _ => mapping,
+    }
+}
+
 /// Where the section headers of the ELF image end: its last header may end in zeros that are not
 /// padding.
 fn elf_end(image: &[u8]) -> u64 {

@@ -13,7 +13,7 @@ pub struct AddressSpace {
     pub auxv: Vec<u8>,
     /// `mlockall(2)` in force for mappings to come (`MCL_FUTURE`).
     pub lock_future: bool,
-    /// blake3 of the [vdso] image's bytes.
+    /// blake3 of the vdso's ELF image, without the padding behind it.
     pub vdso_hash: [u8; 32],
 }
 

@@ -64,7 +64,7 @@ fn auxv(process: &Process) -> Result<Vec<u8>, ProcError> {
     Ok(bytes)
 }
 
-/// blake3 of the vdso's bytes; zeros when there is none.
+/// blake3 of the vdso's image; zeros when there is none.
 fn vdso_hash(process: &Process, found: &Inspection) -> Result<[u8; 32], StateError> {
     let is_vdso = |backing: &Backing| matches!(backing, Backing::Special(SpecialMapping::Vdso));
     let Some(vdso) = found.space.mappings.iter().find(|m| is_vdso(&m.backing)) else {
@@ -75,5 +75,5 @@ fn vdso_hash(process: &Process, found: &Inspection) -> Result<[u8; 32], StateErr
     let length = usize::try_from(vdso.range.len()).map_err(|e| failed(io::Error::other(e)))?;
     let mut bytes = vec![0; length];
     sys::remote::read_exact(tid, vdso.range.start, &mut bytes).map_err(failed)?;
-    Ok(*blake3::hash(&bytes).as_bytes())
+    Ok(*blake3::hash(inject::vdso_image(&bytes)).as_bytes())
 }

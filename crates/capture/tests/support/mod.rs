@@ -66,7 +66,11 @@ pub(crate) fn without_strays(program: &str) -> Command {
 pub(crate) fn python(script: &str) -> Option<Guarded> {
     let script = format!("{}\n{script}\nready()\n", include_str!("script.py"));
     let mut command = without_strays("/usr/bin/python3");
-    command.args(["-s", "-S", "-c", &script]).stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+        .args(["-s", "-S", "-c", &script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let folder = tempfile::tempdir().unwrap();
     command.env("TMPDIR", folder.path());
     let mut child = Guarded::new(command.spawn().unwrap());

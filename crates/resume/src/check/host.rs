@@ -100,7 +100,7 @@ fn own_vdso() -> io::Result<Vdso> {
     Ok(Vdso { range, data: data.map(|data| range.start.0.saturating_sub(data)) })
 }
 
-/// blake3 of the bytes of this host's `[vdso]` mapping, to be compared with
+/// blake3 of this host's vdso image (`inject::vdso_image`), to be compared with
 /// `process::AddressSpace::vdso_hash`.
 ///
 /// # Errors
@@ -109,7 +109,7 @@ pub fn vdso_hash() -> io::Result<[u8; 32]> {
     let vdso = own_vdso()?;
     let mut bytes = vec![0; usize::try_from(vdso.range.len()).map_err(io::Error::other)?];
     fs::File::open("/proc/self/mem")?.read_exact_at(&mut bytes, vdso.range.start.0)?;
-    Ok(*blake3::hash(&bytes).as_bytes())
+    Ok(*blake3::hash(inject::vdso_image(&bytes)).as_bytes())
 }
 
 #[cfg(test)]

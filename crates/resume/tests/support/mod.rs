@@ -47,7 +47,7 @@ impl Original {
         let mut command = Command::new("/bin/bash");
         command.args(["-c", CLOSE, "sh", "/usr/bin/python3", "-s", "-S", "-c", &script]);
         command.env("TMPDIR", folder.path()).current_dir(folder.path());
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().unwrap();
         let mut original = Self { child, folder };
         let deadline = Instant::now() + LIMIT;
