@@ -66,7 +66,8 @@ pub(crate) fn read(
         cwd,
         root: root_outside.clone(),
         umask: status.umask,
-        personality: personality(dir, &mut buffer)?,
+        personality: hexadecimal("personality", dir, &mut buffer)?,
+        coredump_filter: hexadecimal("coredump_filter", dir, &mut buffer)?,
         rlimits: limits.iter().map(|limit| (limit.soft, limit.hard)).collect(),
         oom_score_adj: i32::try_from(dir.number("oom_score_adj", &mut buffer)?).unwrap_or(0),
         exit_signal: stat.exit_signal,
@@ -105,8 +106,9 @@ fn parent_inside(dir: &ProcDir, ppid: i32) -> i32 {
         .unwrap_or(0)
 }
 
-fn personality(dir: &ProcDir, buffer: &mut Vec<u8>) -> Result<u32, ProcError> {
-    dir.read("personality", buffer)?;
+/// A file under `/proc/PID` that holds one hexadecimal number.
+fn hexadecimal(name: &str, dir: &ProcDir, buffer: &mut Vec<u8>) -> Result<u32, ProcError> {
+    dir.read(name, buffer)?;
     let digits = text(buffer);
     Ok(u32::from_str_radix(digits.trim(), 16).unwrap_or(0))
 }

@@ -278,7 +278,7 @@ fn bring_up(
         };
         registry.record(&line, &checkpoint.id().to_string())?;
     }
-    Ok(built.start()?)
+    built.start().map_err(|error| bridge.explain(error))
 }
 
 fn report(

@@ -107,6 +107,8 @@ pub struct TaskGroup {
     pub dumpable: u32,
     /// `/proc/PID/oom_score_adj`.
     pub oom_score_adj: i32,
+    /// `/proc/PID/coredump_filter`: which mappings a core dump would hold (core(5)).
+    pub coredump_filter: u32,
     /// `PR_GET_CHILD_SUBREAPER`.
     pub child_subreaper: bool,
     /// `PR_GET_THP_DISABLE`.

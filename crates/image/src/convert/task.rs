@@ -38,6 +38,7 @@ wire_struct!(TaskGroup => proto::TaskGroup {
     exit_signal: same,
     cgroups: same,
     lsm_label: same,
+    coredump_filter: same,
 });
 
 wire_struct!(Thread => proto::Thread {

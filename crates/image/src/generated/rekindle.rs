@@ -138,6 +138,8 @@ pub struct TaskGroup {
     pub cgroups: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     #[prost(bytes = "vec", tag = "29")]
     pub lsm_label: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "30")]
+    pub coredump_filter: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResourceLimit {

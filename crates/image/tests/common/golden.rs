@@ -121,6 +121,7 @@ fn group() -> TaskGroup {
         rlimits: vec![(1024, 4096), (u64::MAX, u64::MAX)],
         dumpable: 1,
         oom_score_adj: -500,
+        coredump_filter: 0x73,
         child_subreaper: true,
         thp_disable: true,
         parent_death_signal: 9,

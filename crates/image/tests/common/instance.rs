@@ -129,6 +129,7 @@ fn group(draw: &mut Draw, instance: &Instance) -> TaskGroup {
         rlimits: draw.list(16, |draw| (draw.u64(), draw.u64())),
         dumpable: draw.u32(),
         oom_score_adj: draw.i32(),
+        coredump_filter: draw.u32(),
         child_subreaper: draw.bool(),
         thp_disable: draw.bool(),
         parent_death_signal: draw.i32(),

@@ -67,6 +67,16 @@ pub(super) fn oom_score(pid: Pid, group: &TaskGroup) -> io::Result<()> {
     fs::write(path, group.oom_score_adj.to_string())
 }
 
+/// Writes which mappings a core dump holds, when it differs.
+pub(super) fn coredump_filter(pid: Pid, group: &TaskGroup) -> io::Result<()> {
+    let path = format!("/proc/{pid}/coredump_filter");
+    let now = fs::read_to_string(&path)?;
+    if u32::from_str_radix(now.trim(), 16) == Ok(group.coredump_filter) {
+        return Ok(());
+    }
+    fs::write(path, format!("{:#x}", group.coredump_filter))
+}
+
 /// Gives every thread its processors, in place of the one it was built on. Those that are not
 /// there for it become the caller's, which is told.
 pub(super) fn processors<'t>(

@@ -267,6 +267,13 @@ impl Half {
             step: "set the OOM score (CAP_SYS_RESOURCE to lower it)".to_owned(),
             cause,
         })?;
+        placement::coredump_filter(self.made.pid, plan.group).map_err(|cause| {
+            ResumeError::Step {
+                phase: Phase::Finish,
+                step: "set the core dump filter".to_owned(),
+                cause,
+            }
+        })?;
         let mut script = self.leader(Phase::Finish)?;
         finish::group(&mut script, plan.group, plan.space)?;
         credentials::filters(&mut script, plan.wanted)?;
