@@ -229,13 +229,10 @@ fn a_taken_pid_is_kept_inside() {
         let pid = witness.program.pid();
         let stopped = rekindle.stop(pid, &[]);
         witness.program.wait_gone();
-        // The next process gets this pid.
-        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+        // The shell gets the pid before, what it starts gets this one.
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 2).to_string()).unwrap();
         let taker = Start::new(place.dir(), "taker", &["sleep", "1000"]).start();
-        if taker.pid() != pid {
-            // The shell took it, and is gone: the pid is free again.
-            panic!("the pid {pid} could not be taken, {} was", taker.pid());
-        }
+        assert_eq!(taker.pid(), pid, "the pid could not be taken");
         let resumed = rekindle.resume(stopped.text("id"), &[]);
         assert_eq!(resumed.pid("pid_inside"), pid, "{resumed}");
         assert_ne!(resumed.pid("pid"), pid, "{resumed}");
@@ -253,6 +250,11 @@ fn swapped_out_memory() {
             skips::skip("swapped-out memory", "swap that can be turned on");
             return;
         };
+        let sabotage = ["--mb", "1", "--kinds", "paged-out", "--sabotage", "paged-out"];
+        let spoilt = Witness::start_with(place, "spoilt", &sabotage, |start| start);
+        wait::until_true("the sabotage to be noticed", wait::PATIENCE, || {
+            spoilt.complaint().is_some_and(|text| text.contains("witness: paged-out: page"))
+        });
         let witness = Witness::start(place, &["--mb", "8", "--kinds", "+paged-out"]);
         assert!(witness.first["passes"]["paged-out"].is_u64(), "{}", witness.first);
         wait::until_true("pages in swap", wait::PATIENCE, || {

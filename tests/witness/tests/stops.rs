@@ -64,12 +64,8 @@ impl Witness {
         let ready = std::fs::read_to_string(self.dir.path().join("ready")).unwrap();
         let begin = ready.find("127.0.0.1:").unwrap();
         let end = begin + ready[begin..].find('"').unwrap();
-        let Ok(mut stream) = TcpStream::connect(&ready[begin..end]) else {
-            panic!("no status: {:?}", self.report());
-        };
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
+        let text = read_all(&ready[begin..end]);
+        let text = text.unwrap_or_else(|e| panic!("no status ({e}): {:?}", self.report()));
         let begin = text.find(&format!("\"{key}\":")).unwrap() + key.len() + 3;
         text[begin..].chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
     }
@@ -84,6 +80,14 @@ impl Witness {
         // SAFETY: takes no pointers; the child was not reaped, so the pid is its.
         assert_eq!(unsafe { libc::kill(self.pid(), number) }, 0);
     }
+}
+
+fn read_all(address: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn ptrace(request: libc::c_uint, tid: i32, data: usize) -> i64 {
@@ -104,15 +108,31 @@ fn freeze_and_thaw(pid: i32, frozen: Duration) {
     for &tid in &seized {
         ptrace(libc::PTRACE_INTERRUPT, tid, 0);
     }
-    for &tid in &seized {
-        let mut status = 0;
-        // SAFETY: `status` lives through the call.
-        unsafe { libc::waitpid(tid, &mut status, libc::__WALL) };
-    }
+    // The first thread last: should the witness end now, that one is reported only after the
+    // others were waited for.
+    let stopped: Vec<_> = seized.into_iter().rev().map(|tid| (tid, wait_for_stop(tid))).collect();
     std::thread::sleep(frozen);
-    for &tid in &seized {
-        ptrace(libc::PTRACE_DETACH, tid, 0);
+    for (tid, signal) in stopped {
+        ptrace(libc::PTRACE_DETACH, tid, signal);
     }
+}
+
+/// Waits until a thread stands still. A signal that was on its way to it is returned: it has to be
+/// handed over when the thread goes on, or it is lost.
+fn wait_for_stop(tid: i32) -> usize {
+    let (begin, mut status) = (Instant::now(), 0);
+    loop {
+        // SAFETY: `status` lives through the call.
+        let found = unsafe { libc::waitpid(tid, &mut status, libc::__WALL | libc::WNOHANG) };
+        if found != 0 {
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10), "thread {tid} does not stop");
+        std::thread::yield_now();
+    }
+    let event = status >> 16;
+    let delivers = libc::WIFSTOPPED(status) && event != libc::PTRACE_EVENT_STOP;
+    if delivers { usize::try_from(libc::WSTOPSIG(status)).unwrap() } else { 0 }
 }
 
 #[test]
