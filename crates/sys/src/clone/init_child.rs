@@ -68,8 +68,8 @@ pub(super) unsafe extern "C" fn main(arg: *const u8) -> ! {
         }
         let option = u64::from(libc::PR_SET_PDEATHSIG.unsigned_abs());
         raw::call(libc::SYS_prctl, [option, 0, 0, 0, 0, 0]);
-        tell(args, OK);
         call1(libc::SYS_close, args.control_read);
+        tell(args, OK);
         serve(args, child)
     }
 }

@@ -48,6 +48,7 @@ fn an_init_tells_the_end_of_its_main_child() {
     let offsets = fs::read_to_string(format!("/proc/{main}/timens_offsets")).unwrap();
     assert!(offsets.contains("monotonic           5"), "{offsets}");
     let (pid, mut status) = init.let_go().unwrap();
+    let guard = Guard(pid);
     let held = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     assert_eq!(held, 1);
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
@@ -69,7 +70,18 @@ fn an_init_tells_the_end_of_its_main_child() {
     status.read_exact(&mut word).unwrap();
     assert!(killed(Some(i32::from_ne_bytes(word))));
     let end = reap(pid).unwrap();
+    std::mem::forget(guard);
     assert_eq!(libc::WEXITSTATUS(end), 128 + libc::SIGKILL);
+}
+
+/// Ends what a failed test leaves.
+struct Guard(Pid);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        kill(self.0, libc::SIGKILL);
+        reap(self.0);
+    }
 }
 
 fn kill(pid: Pid, signal: i32) {
