@@ -226,7 +226,7 @@ impl Run<'_> {
                 other => other,
             })?;
             stops.push(since.elapsed());
-            let changes = captured.changes;
+            let changes = self.changes(&captured);
             return Ok(Done {
                 published,
                 resident_bytes,
@@ -250,7 +250,7 @@ impl Run<'_> {
         drop(staging);
         let publish = |_: &Watch| self.publish(writer, &captured, &plan, &summary);
         let published = phases.run(PUBLISH, publish)?;
-        let changes = captured.changes;
+        let changes = self.changes(&captured);
         Ok(Done { published, resident_bytes, copied_in_pause_bytes, stops, ended: false, changes })
     }
 
@@ -336,6 +336,14 @@ impl Run<'_> {
         Ok(list)
     }
 
+    /// What was seen to change from outside and at the freeze, each once.
+    fn changes(&self, captured: &Captured) -> Vec<Change> {
+        let mut changes = self.survey.changes().to_vec();
+        let new = captured.changes.iter().filter(|c| !self.survey.changes().contains(c));
+        changes.extend(new.cloned());
+        changes
+    }
+
     fn summary(&self, captured: &Captured) -> Summary {
         let realtime = captured.instance.host.clocks.realtime_ns;
         Summary {
@@ -344,7 +352,7 @@ impl Run<'_> {
             parent: None,
             stopped: self.request.stop,
             command: self.survey.command().to_vec(),
-            changes: captured.changes.clone(),
+            changes: self.changes(captured),
             figures: std::collections::BTreeMap::new(),
         }
     }
