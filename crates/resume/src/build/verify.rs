@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use mem::{AddrRange, Backing, Mapping, Protection, Sharing};
-use process::{Credentials, DescriptionKind, TaskGroup};
-use sys::proc::{MapsEntry, ProcDir, ProcError, maps_entries, parse_fdinfo, parse_status};
+use process::{Credentials, DescriptionKind, MmLayout, TaskGroup};
+use sys::proc::{
+    MapsEntry, ProcDir, ProcError, StatMemory, maps_entries, parse_fdinfo, parse_stat, parse_status,
+};
 
 use super::descriptions::Files;
 use super::room::Room;
@@ -151,9 +153,36 @@ pub(super) fn compare(
         all.push(format!("{threads} threads are not {}", files.group.threads.len()));
     }
     all.extend(compare_descriptors(dir, files, &mut buffer).map_err(failed)?);
+    let stat = dir.parse("stat", &mut buffer, parse_stat).map_err(failed)?;
+    all.extend(space.and_then(|space| compare_layout(&stat.memory, &space.layout)));
+    for (link, wanted) in [("exe", &files.group.exe), ("cwd", &files.group.cwd)] {
+        let found = dir.link(link).map_err(failed)?;
+        if !found.ends_with(wanted) {
+            let (found, wanted) = (found.escape_ascii(), wanted.escape_ascii());
+            all.push(format!("{link} leads to {found} instead of {wanted}"));
+        }
+    }
     let status = dir.parse("status", &mut buffer, parse_status).map_err(failed)?;
     all.extend(compare_status(&status, files.group, credentials));
     Ok(all)
+}
+
+/// What `/proc/PID/stat` tells of the memory layout; the break is not among it.
+fn compare_layout(found: &StatMemory, wanted: &MmLayout) -> Option<String> {
+    let found = MmLayout {
+        start_code: found.start_code,
+        end_code: found.end_code,
+        start_data: found.start_data,
+        end_data: found.end_data,
+        start_brk: found.start_brk,
+        brk: wanted.brk,
+        start_stack: found.start_stack,
+        arg_start: found.arg_start,
+        arg_end: found.arg_end,
+        env_start: found.env_start,
+        env_end: found.env_end,
+    };
+    (found != *wanted).then(|| format!("memory layout {found:x?} is not {wanted:x?}"))
 }
 
 fn compare_descriptors(
