@@ -113,7 +113,11 @@ fn freeze_and_thaw(pid: i32, frozen: Duration) {
     let stopped: Vec<_> = seized.into_iter().rev().map(|tid| (tid, wait_for_stop(tid))).collect();
     std::thread::sleep(frozen);
     for (tid, signal) in stopped {
-        ptrace(libc::PTRACE_DETACH, tid, signal);
+        // A thread that was ended meanwhile cannot be let go, only waited for.
+        if ptrace(libc::PTRACE_DETACH, tid, signal) != 0 && tid != pid {
+            // SAFETY: a null status is allowed.
+            unsafe { libc::waitpid(tid, std::ptr::null_mut(), libc::__WALL) };
+        }
     }
 }
 
