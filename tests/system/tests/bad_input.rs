@@ -81,7 +81,9 @@ fn look(pid: i32) -> Look {
     let tracer = status.lines().find(|line| line.starts_with("TracerPid")).unwrap_or_default();
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
     let mappings = maps.lines().map(str::to_owned).collect();
-    let (state, descriptors) = (program.state(), program.descriptors());
+    // Whether a program that is not stopped runs or sleeps at this instant is its own affair.
+    let state = program.state().map(|state| if "RS".contains(state) { 'S' } else { state });
+    let descriptors = program.descriptors();
     Look { state, tracer: tracer.to_owned(), mappings, descriptors }
 }
 
