@@ -17,6 +17,7 @@ mod error;
 mod exit;
 mod observer;
 mod options;
+mod paths;
 mod phases;
 mod request;
 mod resumed;

@@ -89,7 +89,19 @@ fn close(script: &mut Script<'_>, first: u64, last: u64) {
     }
 }
 
-/// Opens every description of the instance at its slot. Shared objects are there already.
+/// Opens `/dev/null` and its like, while the root is still ours: a program that changed its root
+/// may have opened them before. They are the same everywhere.
+pub(super) fn open_devices(script: &mut Script<'_>, files: Files<'_>) -> Result<(), ResumeError> {
+    for (id, description) in files.all() {
+        if let (Kind::StatelessDevice { path }, None) = (&description.kind, files.stand_in(id)) {
+            open_path(script, path, description.flags, files.slots.description(id));
+            script.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens every other description of the instance at its slot. Shared objects are there already.
 pub(super) fn open_all(script: &mut Script<'_>, files: Files<'_>) -> Result<(), ResumeError> {
     pipes::open_all(script, files)?;
     sockets::open_all(script, files)?;
@@ -124,7 +136,7 @@ fn open(
             }
             return Ok(());
         }
-        Kind::StatelessDevice { path } | Kind::Terminal { path } => {
+        Kind::Terminal { path } => {
             open_path(script, path, flags | libc::O_NOCTTY.cast_unsigned(), slot);
             return Ok(());
         }
@@ -139,8 +151,11 @@ fn open(
             }
             return Ok(());
         }
-        // Opened already, by the calls above.
-        Kind::Pipe { .. } | Kind::Socket(_) | Kind::External { .. } => return Ok(()),
+        // Opened already.
+        Kind::StatelessDevice { .. }
+        | Kind::Pipe { .. }
+        | Kind::Socket(_)
+        | Kind::External { .. } => return Ok(()),
         Kind::EventFd { count, semaphore } => return event_fd(script, slot, *count, *semaphore),
         Kind::Epoll { .. } => {
             script.call("make an epoll", libc::SYS_epoll_create1, &[0_u64.into()])

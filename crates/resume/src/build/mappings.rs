@@ -2,7 +2,7 @@
 
 use inject::Arg;
 use mem::{AddrRange, Backing, Mapping, PageSet, Protection, Sharing, SpecialMapping};
-use process::{AddressSpace, SharedObject, SharedObjectKind};
+use process::{AddressSpace, SharedObject, SharedObjectKind, TaskGroup};
 use sys::arch::ARCH_MAP_VDSO_64;
 
 use super::room::Room;
@@ -73,7 +73,7 @@ pub(super) fn vdso(script: &mut Script<'_>, space: &AddressSpace) {
 /// Makes shared object `index` and keeps it at its slot.
 pub(super) fn object(
     script: &mut Script<'_>,
-    slots: &Slots,
+    (slots, group): (&Slots, &TaskGroup),
     index: u32,
     object: &SharedObject,
     hole: u64,
@@ -97,7 +97,7 @@ pub(super) fn object(
             let step = format!("size memfd {}", shown.escape_ascii());
             script.call(step, libc::SYS_ftruncate, &[slot.into(), size.into()]);
         }
-        SharedObjectKind::PosixShm { .. } => super::shm::open(script, slot, object),
+        SharedObjectKind::PosixShm { .. } => super::shm::open(script, group, slot, object),
         SharedObjectKind::Anonymous => {
             // The object exists as a mapping only; the kernel's link to the mapping's file gives
             // a descriptor of it.

@@ -5,10 +5,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use inject::Arg;
-use process::{SharedObject, SharedObjectKind};
+use process::{SharedObject, SharedObjectKind, TaskGroup};
 
 use super::mappings::keep;
 use super::script::Script;
+use crate::paths::ours;
 
 /// Marks a name that is used in passing because the object's own was taken.
 const MARK: &[u8] = b".rekindle-";
@@ -24,15 +25,16 @@ fn passing_name(path: &[u8], slot: u64) -> Vec<u8> {
     [own, MARK, slot.to_string().as_bytes()].concat()
 }
 
-/// Opens or makes the object and keeps it at `slot`.
-pub(super) fn open(script: &mut Script<'_>, slot: u64, object: &SharedObject) {
+/// Opens or makes the object and keeps it at `slot`, while the root is still ours.
+pub(super) fn open(script: &mut Script<'_>, group: &TaskGroup, slot: u64, object: &SharedObject) {
     let SharedObjectKind::PosixShm { path, deleted, mode, uid, gid } = &object.kind else {
         return;
     };
+    let path = ours(group, path);
     let shown = path.escape_ascii().to_string();
     // The check made sure that a name that exists leads to the instance's own object.
-    let exists = !*deleted && std::fs::symlink_metadata(as_path(path)).is_ok();
-    let name = if *deleted { passing_name(path, slot) } else { path.clone() };
+    let exists = !*deleted && std::fs::symlink_metadata(as_path(&path)).is_ok();
+    let name = if *deleted { passing_name(&path, slot) } else { path };
     let name = script.text(&name);
     let at: Arg = libc::AT_FDCWD.into();
     let create = if exists { 0 } else { libc::O_CREAT | libc::O_EXCL };

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
 
 use inject::Arg;
 use mem::{MemoryId, PageSet};
@@ -22,6 +21,7 @@ use super::slots::Slots;
 use super::undo::Undo;
 use super::{changes, finish, group, mappings, placement, threads, verify};
 use crate::caller::Caller;
+use crate::paths::ours_as_path;
 use crate::phases::Phases;
 use crate::{Observer, Phase, Request, ResumeError};
 
@@ -155,12 +155,12 @@ impl Half {
     fn map(&mut self, plan: &Plan<'_>, slots: &Slots) -> Result<(), ResumeError> {
         for object in &plan.instance().objects {
             if let SharedObjectKind::PosixShm { path, deleted: false, .. } = &object.kind {
-                self.undo.creates(path_of(path));
+                self.undo.creates(ours_as_path(plan.group, path));
             }
         }
         for socket in &plan.instance().sockets {
             if let Some(path) = socket.local.as_ref().and_then(super::unix_path) {
-                self.undo.creates(path_of(path));
+                self.undo.creates(ours_as_path(plan.group, path));
             }
         }
         let files = plan.files(slots);
@@ -182,9 +182,10 @@ impl Half {
         // Objects of one kind are made as mappings first, right behind the room.
         let hole = whole.whole.end.0 + mem::PAGE_SIZE;
         for (index, object) in (0..).zip(&plan.instance().objects) {
-            mappings::object(&mut script, slots, index, object, hole);
+            mappings::object(&mut script, (slots, plan.group), index, object, hole);
             script.run()?;
         }
+        descriptions::open_devices(&mut script, files)?;
         group::root(&mut script, plan.group);
         let private = plan.private();
         for mapping in &plan.space.mappings {
@@ -319,9 +320,4 @@ fn take_credentials(
 pub(super) fn no_thread(phase: Phase) -> ResumeError {
     let cause = io::Error::other("it has none");
     ResumeError::Step { phase, step: "run calls in the process's first thread".into(), cause }
-}
-
-fn path_of(bytes: &[u8]) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt;
-    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
 }

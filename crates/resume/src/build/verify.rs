@@ -11,6 +11,7 @@ use sys::proc::{
 use super::descriptions::Files;
 use super::room::Room;
 use super::slots::StandIn;
+use crate::paths::ours;
 use crate::{FilesPolicy, Phase, ResumeError};
 
 /// A stretch of address space with one protection and one kind of content.
@@ -25,9 +26,9 @@ struct Stretch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Content {
     Anonymous,
-    File { name: Vec<u8>, inode: u64, offset: u64 },
+    File { name: String, inode: u64, offset: u64 },
     Object { offset: u64 },
-    Special(Vec<u8>),
+    Special(String),
 }
 
 impl Stretch {
@@ -52,6 +53,10 @@ impl Stretch {
     }
 }
 
+fn shown(name: &[u8]) -> String {
+    name.escape_ascii().to_string()
+}
+
 fn merged(stretches: impl Iterator<Item = Stretch>) -> Vec<Stretch> {
     let mut all: Vec<Stretch> = Vec::new();
     for next in stretches {
@@ -63,17 +68,17 @@ fn merged(stretches: impl Iterator<Item = Stretch>) -> Vec<Stretch> {
     all
 }
 
-fn wanted(mapping: &Mapping, inodes: bool) -> Option<Stretch> {
+fn wanted(mapping: &Mapping, group: &TaskGroup, inodes: bool) -> Option<Stretch> {
     let content = match &mapping.backing {
         Backing::Anonymous => Content::Anonymous,
         Backing::File { file, offset_bytes } => Content::File {
-            name: file.path.clone(),
+            name: shown(&ours(group, &file.path)),
             inode: if inodes { file.inode } else { 0 },
             offset: *offset_bytes,
         },
         Backing::SharedObject { offset_bytes, .. } => Content::Object { offset: *offset_bytes },
         Backing::Special(mem::SpecialMapping::Vsyscall) => return None,
-        Backing::Special(_) => Content::Special(mapping.name.clone()),
+        Backing::Special(_) => Content::Special(shown(&mapping.name)),
     };
     let (protection, sharing) = (mapping.protection, mapping.sharing);
     Some(Stretch { range: mapping.range, protection, sharing, content })
@@ -90,14 +95,14 @@ fn found(entry: &MapsEntry<'_>, wanted: &[Stretch], inodes: bool) -> Option<Stre
     let content = if name == b"[vsyscall]" {
         return None;
     } else if SPECIAL.contains(&name.as_slice()) {
-        Content::Special(name)
+        Content::Special(shown(&name))
     } else if !entry.has_inode() {
         Content::Anonymous
     } else if is_object() {
         Content::Object { offset: entry.offset_bytes }
     } else {
         let inode = if inodes { entry.inode } else { 0 };
-        Content::File { name, inode, offset: entry.offset_bytes }
+        Content::File { name: shown(&name), inode, offset: entry.offset_bytes }
     };
     let (protection, sharing) = (entry.protection, entry.sharing);
     Some(Stretch { range: entry.range, protection, sharing, content })
@@ -106,11 +111,11 @@ fn found(entry: &MapsEntry<'_>, wanted: &[Stretch], inodes: bool) -> Option<Stre
 /// What differs between the mappings in `maps` and the instance's; `room` is ours.
 fn compare_maps(
     maps: &[u8],
-    mappings: &[Mapping],
+    (mappings, group): (&[Mapping], &TaskGroup),
     room: &Room,
     inodes: bool,
 ) -> Result<Vec<String>, sys::proc::Malformed> {
-    let wanted = merged(mappings.iter().filter_map(|m| wanted(m, inodes)));
+    let wanted = merged(mappings.iter().filter_map(|m| wanted(m, group, inodes)));
     let mut entries = Vec::new();
     for entry in maps_entries(maps) {
         let entry = entry?;
@@ -146,7 +151,7 @@ pub(super) fn compare(
     let inodes = files.options.files == FilesPolicy::Strict;
     let space = files.instance.spaces.get(files.group.space.0 as usize);
     let mappings = space.map(|s| s.mappings.as_slice()).unwrap_or_default();
-    let parse = |text: &[u8]| compare_maps(text, mappings, room, inodes);
+    let parse = |text: &[u8]| compare_maps(text, (mappings, files.group), room, inodes);
     let mut all = dir.parse("maps", &mut buffer, parse).map_err(failed)?;
     let threads = dir.tids().map_err(failed)?.len();
     if threads != files.group.threads.len() {
@@ -157,8 +162,9 @@ pub(super) fn compare(
     all.extend(space.and_then(|space| compare_layout(&stat.memory, &space.layout)));
     for (link, wanted) in [("exe", &files.group.exe), ("cwd", &files.group.cwd)] {
         let found = dir.link(link).map_err(failed)?;
-        if !found.ends_with(wanted) {
-            let (found, wanted) = (found.escape_ascii(), wanted.escape_ascii());
+        let wanted = ours(files.group, wanted);
+        if found != wanted {
+            let (found, wanted) = (shown(&found), shown(&wanted));
             all.push(format!("{link} leads to {found} instead of {wanted}"));
         }
     }
@@ -298,13 +304,18 @@ mod tests {
         let maps = b"00001000-00003000 rw-p 00000000 00:00 0 \n\
                      00009000-0000a000 r-xp 00000000 00:00 0 \n";
         let mappings = [mapping(0x1000, 0x2000), mapping(0x2000, 0x3000)];
-        assert_eq!(compare_maps(maps, &mappings, &room(), true).unwrap(), [""; 0]);
+        assert_eq!(
+            compare_maps(maps, (&mappings, &TaskGroup::default()), &room(), true).unwrap(),
+            [""; 0]
+        );
     }
 
     #[test]
     fn a_missing_and_a_surplus_mapping_are_told() {
         let maps = b"00001000-00003000 r--p 00000000 00:00 0 \n";
-        let told = compare_maps(maps, &[mapping(0x1000, 0x3000)], &room(), true).unwrap();
+        let told =
+            compare_maps(maps, (&[mapping(0x1000, 0x3000)], &TaskGroup::default()), &room(), true)
+                .unwrap();
         assert_eq!(told.len(), 2);
     }
 }

@@ -1,8 +1,6 @@
 //! Files: are they still what the instance left?
 
-use std::ffi::OsStr;
 use std::fs::{self, Metadata};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
@@ -10,6 +8,7 @@ use mem::{Backing, FileIdentity, Sharing};
 use process::{DescriptionKind, SharedObjectKind};
 
 use super::Check;
+use crate::paths::ours_as_path;
 use crate::{FilesPolicy, MismatchKind};
 
 /// How much of a file must be as it was.
@@ -55,10 +54,8 @@ impl Check<'_> {
     }
 
     /// Where we find what the instance calls `path`.
-    fn path(&self, path: &[u8]) -> PathBuf {
-        let root = self.group.root.as_slice();
-        let root = if root == b"/" { &b""[..] } else { root };
-        PathBuf::from(OsStr::from_bytes(&[root, path].concat()))
+    pub(super) fn path(&self, path: &[u8]) -> PathBuf {
+        ours_as_path(self.group, path)
     }
 
     fn file(&mut self, was: &FileIdentity, demand: Demand) {

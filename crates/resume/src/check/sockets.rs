@@ -1,8 +1,6 @@
 //! Addresses: is what the instance's sockets were bound to free?
 
-use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
@@ -26,7 +24,7 @@ impl Check<'_> {
                 continue;
             };
             let result = match unix_path(local) {
-                Some(path) => probe_path(path, socket),
+                Some(path) => probe_path(&self.path(path), socket),
                 None if socket.family == SocketFamily::Unix => probe_abstract(local, socket),
                 None => probe_inet(local, socket),
             };
@@ -92,8 +90,7 @@ fn probe_abstract(local: &SocketAddress, socket: &Socket) -> Result<(), String> 
 }
 
 /// A path is free, or leads to a socket that nobody has any more.
-fn probe_path(path: &[u8], socket: &Socket) -> Result<(), String> {
-    let path = Path::new(OsStr::from_bytes(path));
+fn probe_path(path: &Path, socket: &Socket) -> Result<(), String> {
     let is = match std::fs::symlink_metadata(path) {
         Ok(is) => is,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -173,15 +170,14 @@ mod tests {
     fn a_stale_unix_socket_is_free() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sock");
-        let bytes = path.as_os_str().as_bytes().to_vec();
         let socket = Socket::default();
-        assert_eq!(probe_path(&bytes, &socket), Ok(()));
+        assert_eq!(probe_path(&path, &socket), Ok(()));
         let listener = UnixListener::bind(&path).unwrap();
-        assert!(probe_path(&bytes, &socket).unwrap_err().contains("listens"));
+        assert!(probe_path(&path, &socket).unwrap_err().contains("listens"));
         drop(listener);
-        assert_eq!(probe_path(&bytes, &socket), Ok(()));
+        assert_eq!(probe_path(&path, &socket), Ok(()));
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "").unwrap();
-        assert!(probe_path(&bytes, &socket).unwrap_err().contains("no socket"));
+        assert!(probe_path(&path, &socket).unwrap_err().contains("no socket"));
     }
 }
