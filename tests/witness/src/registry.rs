@@ -35,12 +35,12 @@ static KINDS: &[Entry] = &[
         &["dumpable", "securebits", "subreaper", "personality", "oom", "huge-pages"],
         "dumpable, no_new_privs, personality, oom_score_adj and other flags",
     ),
-    off(on(
+    on(
         "core-dump-filter",
         process::core_dump_filter,
         &["changed"],
         "which memory a core dump would hold",
-    )),
+    ),
     off(on("filtered", filtered::set_up, &["mode"], "a seccomp filter")),
     on("directory", process::directory, &["directory", "umask"], "cwd, root and umask"),
     on(
