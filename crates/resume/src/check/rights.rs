@@ -22,7 +22,10 @@ impl Check<'_> {
             self.need(CHECKPOINT_RESTORE, "to choose pids and the memory layout");
         }
         if self.in_own_namespace() {
-            self.need(SYS_ADMIN, "for a pid namespace of its own");
+            let why = "for a pid namespace of its own, since an id of it is in use here (an ended \
+                       process keeps its id until its parent has asked for its status), or its \
+                       clocks are not ours";
+            self.need(SYS_ADMIN, why);
         }
         if !self.credentials.seccomp_filters.is_empty() {
             self.need(SYS_ADMIN, "to install its seccomp filters");
