@@ -22,5 +22,6 @@ pub mod signals;
 pub mod sockets;
 pub mod stack;
 pub mod threads;
+pub mod timer_fds;
 pub mod timers;
 pub mod work;

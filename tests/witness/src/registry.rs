@@ -6,7 +6,7 @@ use crate::kind::{Context, Entry, Kind};
 use crate::kinds::{
     advised, clock, events, files, filtered, heap, in_sleep, in_wait, leftovers, mapped_files,
     pipes, private, process, protected, registers, scheduling, shared, signals, sockets, stack,
-    threads, timers, work,
+    threads, timer_fds, timers, work,
 };
 
 type SetUp = fn(&Context) -> Outcome<Box<dyn Kind>>;
@@ -160,7 +160,7 @@ static KINDS: &[Entry] = &[
     ),
     on(
         "timer-fds",
-        timers::descriptors,
+        timer_fds::set_up,
         &["read", "reset", "silent", "armed"],
         "timer descriptors, ticking, long, unread, disarmed",
     ),

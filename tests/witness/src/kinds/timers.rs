@@ -1,4 +1,4 @@
-//! Interval timers, POSIX timers and timer descriptors.
+//! Interval timers and POSIX timers; timer descriptors are in [`super::timer_fds`].
 //!
 //! A long timer may neither go back to its full time nor fall faster than the clock: after a
 //! resume it may have stood still or have gone on. A short timer must go on ticking and may not
@@ -7,15 +7,14 @@
 use crate::board;
 use crate::crew::{Crew, Member};
 use crate::flaw::Outcome;
-use crate::kind::{Context, Kind, Pass};
+use crate::kind::{Context, Kind};
 use crate::raw::{self, signal};
 use crate::{ensure, no_variant, same, sys, wrong};
-use std::os::fd::RawFd;
 use std::time::Duration;
 
-const HOUR: u64 = 3_600_000_000_000;
+pub(super) const HOUR: u64 = 3_600_000_000_000;
 /// Long enough that no run of the witness sees one of the long timers end.
-const DAYS: u64 = 10 * 24 * HOUR;
+pub(super) const DAYS: u64 = 10 * 24 * HOUR;
 /// Clocks of CPU time and setitimer round by a tick (at most 10 ms).
 const SLACK: u64 = 25_000_000;
 /// A ticking timer that is silent for so long is dead.
@@ -23,19 +22,19 @@ const SILENCE_MS: u64 = 10_000;
 
 /// What is left of a long timer, seen again and again.
 #[derive(Debug)]
-struct Countdown {
-    left: u64,
+pub(super) struct Countdown {
+    pub left: u64,
     at: u64,
     /// CPU time can pass on several CPUs at once.
     speed: u64,
 }
 
 impl Countdown {
-    fn new(left: u64, speed: u64) -> Self {
+    pub fn new(left: u64, speed: u64) -> Self {
         Self { left, at: raw::mono(), speed }
     }
 
-    fn follow(&mut self, what: &str, left: u64) -> Outcome {
+    pub fn follow(&mut self, what: &str, left: u64) -> Outcome {
         let now = raw::mono();
         let passed = (now - self.at) * self.speed + SLACK;
         ensure!(left <= self.left + SLACK, "{what} went up from {} to {left} ns", self.left);
@@ -48,7 +47,7 @@ impl Countdown {
 
 /// Ticks of a short timer.
 #[derive(Debug)]
-struct Ticks {
+pub(super) struct Ticks {
     period: u64,
     begin: u64,
     count: u64,
@@ -56,11 +55,11 @@ struct Ticks {
 }
 
 impl Ticks {
-    fn new(period: Duration) -> Self {
+    pub fn new(period: Duration) -> Self {
         Self { period: period.as_nanos() as u64, begin: raw::mono(), count: 0, last_ms: 0 }
     }
 
-    fn saw(&mut self, what: &str, ticks: u64) -> Outcome {
+    pub fn saw(&mut self, what: &str, ticks: u64) -> Outcome {
         if ticks > 0 {
             self.last_ms = board::running_ms();
         }
@@ -323,117 +322,5 @@ impl Member for Posix {
 
     fn rest(&self) -> Option<Duration> {
         None
-    }
-}
-
-/// Timer descriptors: ticking, long, expired and unread, disarmed.
-struct Descriptors {
-    ticking: RawFd,
-    ticks: Ticks,
-    long: Vec<(RawFd, u64, Countdown)>,
-    unread: RawFd,
-    disarmed: RawFd,
-}
-
-const DESCRIPTOR_PERIOD: Duration = Duration::from_millis(110);
-const UNREAD: u64 = 1;
-
-fn descriptor(clock: i32) -> Outcome<RawFd> {
-    Ok(sys!(libc::timerfd_create(clock, libc::TFD_NONBLOCK))? as RawFd)
-}
-
-fn arm(fd: RawFd, flags: i32, first: Duration, period: Duration) -> Outcome {
-    let time =
-        libc::itimerspec { it_interval: raw::timespec(period), it_value: raw::timespec(first) };
-    sys!(libc::timerfd_settime(fd, flags, &time, std::ptr::null_mut()))?;
-    Ok(())
-}
-
-fn left(fd: RawFd) -> Outcome<(u64, u64)> {
-    // SAFETY: a zeroed value is valid.
-    let mut time: libc::itimerspec = unsafe { std::mem::zeroed() };
-    sys!(libc::timerfd_gettime(fd, &mut time))?;
-    Ok((raw::nanos(&time.it_value), raw::nanos(&time.it_interval)))
-}
-
-/// Ticks that can be read; zero when there are none.
-fn read_ticks(fd: RawFd) -> Outcome<u64> {
-    let mut ticks = 0u64;
-    match sys!(libc::read(fd, (&raw mut ticks).cast(), 8)) {
-        Ok(_) => Ok(ticks),
-        Err(failed) if failed.errno == libc::EAGAIN => Ok(0),
-        Err(failed) => Err(failed.into()),
-    }
-}
-
-/// Sets up the timer descriptors.
-pub fn descriptors(_context: &Context) -> Outcome<Box<dyn Kind>> {
-    let mut long = Vec::new();
-    let monotonic = descriptor(libc::CLOCK_MONOTONIC)?;
-    arm(monotonic, 0, Duration::from_nanos(3 * DAYS), Duration::from_nanos(HOUR))?;
-    let boot = descriptor(libc::CLOCK_BOOTTIME)?;
-    arm(boot, 0, Duration::from_nanos(4 * DAYS), Duration::ZERO)?;
-    let absolute = descriptor(libc::CLOCK_REALTIME)?;
-    let at = raw::clock(libc::CLOCK_REALTIME) + 5 * DAYS;
-    arm(absolute, libc::TFD_TIMER_ABSTIME, Duration::from_nanos(at), Duration::ZERO)?;
-    for (fd, period) in [(monotonic, HOUR), (boot, 0), (absolute, 0)] {
-        long.push((fd, period, Countdown::new(left(fd)?.0, 1)));
-    }
-    let unread = descriptor(libc::CLOCK_MONOTONIC)?;
-    arm(unread, 0, Duration::from_nanos(1), Duration::ZERO)?;
-    let disarmed = descriptor(libc::CLOCK_MONOTONIC)?;
-    let ticking = descriptor(libc::CLOCK_MONOTONIC)?;
-    let ticks = Ticks::new(DESCRIPTOR_PERIOD);
-    arm(ticking, 0, DESCRIPTOR_PERIOD, DESCRIPTOR_PERIOD)?;
-    raw::sleep(Duration::from_millis(5))?;
-    Ok(Box::new(Descriptors { ticking, ticks, long, unread, disarmed }))
-}
-
-impl Descriptors {
-    fn check_unread(&self) -> Outcome {
-        let mut poll = libc::pollfd { fd: self.unread, events: libc::POLLIN, revents: 0 };
-        same!("an expired timer polls", 1, sys!(libc::poll(&mut poll, 1, 0))?);
-        let text = raw::read_text(&format!("/proc/self/fdinfo/{}", self.unread))?;
-        let ticks = text.lines().find_map(|line| line.strip_prefix("ticks: "));
-        same!("unread ticks", Some(UNREAD), ticks.and_then(|text| text.parse().ok()));
-        Ok(())
-    }
-}
-
-impl Kind for Descriptors {
-    fn check(&mut self) -> Outcome<Pass> {
-        let (remaining, period) = left(self.ticking)?;
-        same!("period of the timer descriptor", DESCRIPTOR_PERIOD.as_nanos() as u64, period);
-        ensure!(remaining <= period, "the timer descriptor has {remaining} ns left");
-        self.ticks.saw("the timer descriptor", read_ticks(self.ticking)?)?;
-        for (fd, expected, countdown) in &mut self.long {
-            let (remaining, period) = left(*fd)?;
-            same!(format!("period of timer descriptor {fd}"), *expected, period);
-            countdown.follow(&format!("timer descriptor {fd}"), remaining)?;
-        }
-        same!("the disarmed timer descriptor", (0, 0), left(self.disarmed)?);
-        self.check_unread()?;
-        Ok(Pass::Whole)
-    }
-
-    fn mutate(&mut self, step: u64) -> Outcome {
-        if step.is_multiple_of(7) {
-            // The unread one is read, and expires again.
-            same!("unread ticks, read", UNREAD, read_ticks(self.unread)?);
-            arm(self.unread, 0, Duration::from_nanos(1), Duration::ZERO)?;
-            raw::sleep(Duration::from_millis(2))?;
-        }
-        Ok(())
-    }
-
-    fn sabotage(&mut self, variant: &str) -> Outcome {
-        match variant {
-            "read" => drop(read_ticks(self.unread)?),
-            "reset" => arm(self.long[1].0, 0, Duration::from_nanos(8 * DAYS), Duration::ZERO)?,
-            "silent" => arm(self.ticking, 0, Duration::ZERO, Duration::ZERO)?,
-            "armed" => arm(self.disarmed, 0, Duration::from_secs(99), Duration::ZERO)?,
-            _ => no_variant!(variant),
-        }
-        Ok(())
     }
 }
