@@ -11,6 +11,7 @@ pub mod interrupt;
 pub mod kcmp;
 pub mod limits;
 pub mod pagemap;
+pub mod perf;
 pub mod pin;
 pub mod pipe;
 pub mod priority;
