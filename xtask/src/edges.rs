@@ -5,6 +5,7 @@
 pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("mem", &[]),
     ("process", &["mem"]),
+    ("heat", &["mem"]),
     ("plan", &["mem"]),
     ("codec", &["plan"]),
     ("image", &["mem", "process", "plan", "codec"]),
@@ -25,7 +26,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that do no IO: they may not name the kernel, the file system, the clock or threads.
-pub(crate) const PURE: &[&str] = &["mem", "process", "plan", "codec", "image"];
+pub(crate) const PURE: &[&str] = &["mem", "process", "heat", "plan", "codec", "image"];
 
 /// Rooms in which `unsafe` may stand.
 pub(crate) const UNSAFE: &[&str] = &["sys", "inject"];
