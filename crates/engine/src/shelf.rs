@@ -444,7 +444,7 @@ fn extent_rows(checkpoint: &Checkpoint) -> Vec<ExtentRow> {
             end: format!("{:#x}", e.pages.end.addr()),
             tier: e.tier.name(),
             treatment: e.treatment.name(),
-            reason: e.reason.clone(),
+            reason: e.reason.as_ref().to_owned(),
         })
         .collect()
 }

@@ -42,7 +42,7 @@ fn version_1_loads() {
     assert_eq!(manifest.summary.changes.len(), 1);
     assert!(manifest.summary.stopped);
     assert_eq!(manifest.plan.extents.len(), 4);
-    assert_eq!(manifest.plan.extents[1].reason, "no heat yet");
+    assert_eq!(&*manifest.plan.extents[1].reason, "no heat yet");
 
     let index = Index::decode(read("index"), manifest.id, &manifest.files, &key).unwrap();
     let pages = read("pages");

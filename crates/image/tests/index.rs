@@ -108,7 +108,7 @@ proptest! {
                     tier: if load_order < 50 { Tier::Critical } else { Tier::Warm },
                     treatment: Treatment::Raw,
                     load_order,
-                    reason: String::new(),
+                    reason: "".into(),
                 });
             }
         }
@@ -132,7 +132,7 @@ proptest! {
 
 fn extent(pages: PageRange, treatment: Treatment) -> Extent {
     let memory = MemoryId::Private(0);
-    let reason = String::new();
+    let reason = "".into();
     Extent { memory, pages, tier: Tier::Warm, treatment, load_order: 3, reason }
 }
 

@@ -1,5 +1,7 @@
 //! Extents and plans.
 
+use std::sync::Arc;
+
 use mem::{MemoryId, PageRange, PageSet};
 
 use crate::{Tier, Treatment};
@@ -18,8 +20,9 @@ pub struct Extent {
     pub treatment: Treatment,
     /// Position in the order of loading; lower is sooner.
     pub load_order: u32,
-    /// Why, in a few words: "stack of thread 4711", "no heat yet".
-    pub reason: String,
+    /// Why, in a few words: "stack of thread 4711", "no heat yet". Shared: millions of extents
+    /// have a few dozen reasons.
+    pub reason: Arc<str>,
 }
 
 /// A division of an instance's memory into extents that do not overlap.
@@ -33,6 +36,7 @@ impl Plan {
     /// The plan that saves every page fully and loads it before the start: what is done while
     /// there is no heat and no lazy loading.
     pub fn everything(memories: &[(MemoryId, PageSet)], treatment: Treatment) -> Self {
+        let reason: Arc<str> = "no heat yet: everything is loaded before the start".into();
         let runs = memories.iter().flat_map(|(id, set)| set.runs().iter().map(move |r| (*id, *r)));
         let extents = runs
             .zip(0u32..)
@@ -42,7 +46,7 @@ impl Plan {
                 tier: Tier::Critical,
                 treatment,
                 load_order,
-                reason: "no heat yet: everything is loaded before the start".to_owned(),
+                reason: Arc::clone(&reason),
             })
             .collect();
         Self { extents }

@@ -1,4 +1,4 @@
-//! Tiers and treatments, with the codes that formats use for them.
+//! Tiers, treatments and numeric types, with the codes that formats use for them.
 
 macro_rules! coded {
     ($(#[$doc:meta])* $type:ident { $($(#[$vdoc:meta])* $name:ident = $code:literal $text:literal,)+ }) => {
@@ -20,6 +20,11 @@ macro_rules! coded {
             /// The name used in JSON and messages.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $text),+ }
+            }
+
+            /// The value with this name, as [`Self::name`] gives it.
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.name() == name)
             }
         }
 
@@ -84,7 +89,45 @@ coded! {
     }
 }
 
-/// A code that no tier or treatment has.
+coded! {
+    /// What the elements of a numeric range are.
+    NumericType {
+        /// Unsigned, 1 byte.
+        U8 = 1 "u8",
+        /// Unsigned, 2 bytes.
+        U16 = 2 "u16",
+        /// Unsigned, 4 bytes.
+        U32 = 3 "u32",
+        /// Unsigned, 8 bytes.
+        U64 = 4 "u64",
+        /// Signed, 1 byte.
+        I8 = 5 "i8",
+        /// Signed, 2 bytes.
+        I16 = 6 "i16",
+        /// Signed, 4 bytes.
+        I32 = 7 "i32",
+        /// Signed, 8 bytes.
+        I64 = 8 "i64",
+        /// IEEE 754 single precision.
+        F32 = 9 "f32",
+        /// IEEE 754 double precision.
+        F64 = 10 "f64",
+    }
+}
+
+impl NumericType {
+    /// Bytes of one element.
+    pub const fn width_bytes(self) -> usize {
+        match self {
+            Self::U8 | Self::I8 => 1,
+            Self::U16 | Self::I16 => 2,
+            Self::U32 | Self::I32 | Self::F32 => 4,
+            Self::U64 | Self::I64 | Self::F64 => 8,
+        }
+    }
+}
+
+/// A code that no value has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownCode(pub u8);
 
@@ -105,9 +148,15 @@ mod tests {
         for code in 0..=u8::MAX {
             if let Ok(tier) = Tier::try_from(code) {
                 assert_eq!(tier.code(), code);
+                assert_eq!(Tier::from_name(tier.name()), Some(tier));
             }
             if let Ok(treatment) = Treatment::try_from(code) {
                 assert_eq!(treatment.code(), code);
+                assert_eq!(Treatment::from_name(treatment.name()), Some(treatment));
+            }
+            if let Ok(numeric) = NumericType::try_from(code) {
+                assert_eq!(numeric.code(), code);
+                assert_eq!(NumericType::from_name(numeric.name()), Some(numeric));
             }
         }
         assert_eq!(Tier::ALL.len(), 3);

@@ -1,6 +1,7 @@
 //! The plan. Its extents repeat few reasons, so each reason is stored once.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use mem::{MemoryId, PageRange};
 use plan::{Extent, Plan, Tier, Treatment};
@@ -18,12 +19,12 @@ impl Wire for Plan {
         let mut positions: HashMap<&str, u32> = HashMap::new();
         let mut extents = Vec::with_capacity(self.extents.len());
         for extent in &self.extents {
-            let reason = match positions.get(extent.reason.as_str()) {
+            let reason = match positions.get(&*extent.reason) {
                 Some(&position) => position,
                 None => {
                     let position = u32::try_from(reasons.len())
                         .map_err(|_| Invalid::new("reasons: too many"))?;
-                    reasons.push(extent.reason.clone());
+                    reasons.push(extent.reason.as_ref().to_owned());
                     positions.insert(&extent.reason, position);
                     position
                 }
@@ -35,7 +36,7 @@ impl Wire for Plan {
 
     fn from_wire(message: proto::Plan) -> Result<Self, Invalid> {
         check(message.extents.len())?;
-        let reasons = message.reasons;
+        let reasons: Vec<Arc<str>> = message.reasons.into_iter().map(Arc::from).collect();
         let value = |(i, extent): (usize, proto::Extent)| {
             extent_value(&extent, &reasons).map_err(|e| e.inside(&format!("extents[{i}]")))
         };
@@ -68,7 +69,7 @@ fn extent_message(extent: &Extent, reason: u32) -> proto::Extent {
     }
 }
 
-fn extent_value(message: &proto::Extent, reasons: &[String]) -> Result<Extent, Invalid> {
+fn extent_value(message: &proto::Extent, reasons: &[Arc<str>]) -> Result<Extent, Invalid> {
     let number = message.memory_number;
     let memory = match proto::MemoryKind::try_from(message.memory_kind) {
         Ok(proto::MemoryKind::Private) => MemoryId::Private(number),
@@ -92,7 +93,7 @@ fn extent_value(message: &proto::Extent, reasons: &[String]) -> Result<Extent, I
         tier: coded::<Tier>(message.tier, "tier")?,
         treatment: coded::<Treatment>(message.treatment, "treatment")?,
         load_order: message.load_order,
-        reason: reason.clone(),
+        reason: Arc::clone(reason),
     })
 }
 

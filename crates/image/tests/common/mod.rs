@@ -72,7 +72,7 @@ pub(crate) fn write(
             Want::Zstd(_) => Treatment::Zstd,
         },
         load_order,
-        reason: "no heat yet".to_owned(),
+        reason: "no heat yet".into(),
     });
     let plan = Plan { extents: extents.collect() };
     let frames = arrange(frames, &plan).unwrap();
@@ -143,7 +143,7 @@ pub(crate) fn arbitrary_plan(draw: &mut Draw) -> Plan {
             tier: draw.one_of(Tier::ALL),
             treatment: draw.one_of(Treatment::ALL),
             load_order: draw.u32(),
-            reason: draw.one_of(&["stack", "heap", ""]).to_owned(),
+            reason: draw.one_of(&["stack", "heap", ""]).into(),
         }
     });
     Plan { extents }

@@ -174,7 +174,7 @@ mod tests {
             tier: Tier::Critical,
             treatment: Treatment::Raw,
             load_order: 0,
-            reason: String::new(),
+            reason: "".into(),
         };
         let plan = Plan { extents: vec![extent] };
         let got: Vec<_> =
