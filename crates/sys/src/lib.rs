@@ -25,3 +25,4 @@ pub mod socket;
 pub mod supervise;
 pub mod sysvipc;
 pub mod task;
+pub mod userfault;

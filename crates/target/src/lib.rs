@@ -9,7 +9,9 @@
 mod freeze;
 mod memory;
 mod process;
+mod session;
 
 pub use freeze::{FreezeError, FreezeOptions, Frozen};
 pub use memory::{Memory, MemoryError, ObjectFile, PrivateRange, content_of_file};
 pub use process::{OpenError, Process};
+pub use session::SessionError;
