@@ -13,6 +13,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("sys", &["mem"]),
     ("inject", &["mem", "sys"]),
     ("target", &["mem", "sys", "inject"]),
+    ("profile", &["mem", "heat", "sys", "target"]),
     ("capture", &["mem", "process", "plan", "codec", "sys", "inject", "target"]),
     ("resume", &["mem", "process", "plan", "codec", "sys", "inject", "target"]),
     (
