@@ -362,25 +362,29 @@ def read_index(index, header, entry, key):
     for at in range(64, len(index), 64):
         need(crc32c(index[at : at + 60]) == struct.unpack_from("<I", index, at + 60)[0], "record")
         (page, number, kind, pages, tier, treatment, offset, stored, order, digest, source, file,
-         stored_crc) = struct.unpack_from("<QIBBBBQII16sHHI", index, at)  # fmt: skip
+         stored_crc, held_before, held_behind) = struct.unpack_from("<QIBBBBQII16sHHIBB", index, at)  # fmt: skip
         need((kind, number) > before[:2] or page >= before[2], "the index is not sorted")
         before = (kind, number, page + pages)
-        need(1 <= pages <= 16 and page // 16 == (page + pages - 1) // 16, "a frame's pages")
-        need(stored <= pages * PAGE, "a frame has too many stored bytes")
+        held = held_before + pages + held_behind
+        held_first = page - held_before
+        need(1 <= pages, "a frame has no pages")
+        need(held_first // 16 == (held_first + held - 1) // 16, "a frame's pages")
+        need(stored <= held * PAGE, "a frame has too many stored bytes")
         frames.append({
             "memory": f"{MEMORIES[kind]}:{number}", "first_page": page, "pages": pages,
             "tier": TIERS[tier], "treatment": TREATMENTS[treatment], "offset": offset,
             "stored_bytes": stored, "load_order": order, "hash": digest, "source": source,
-            "file": file, "stored_crc": stored_crc,
+            "file": file, "stored_crc": stored_crc, "held_before": held_before, "held": held,
         })  # fmt: skip
     return frames
 
 
 def read_frame(frame, data_files, key):
-    size = frame["pages"] * PAGE
+    size = frame["held"] * PAGE
     treatment = frame["treatment"]
     if treatment == "zero":
         need(frame["stored_bytes"] == 0 and frame["hash"] == bytes(16), "a zero frame has bytes")
+        need(frame["held"] == frame["pages"], "a zero frame holds other pages")
         return bytes(size)
     need(frame["source"] == 0, "the frame lies in a parent")
     start = frame["offset"]
@@ -397,11 +401,12 @@ def read_frame(frame, data_files, key):
         raise Refused(f"no decoder for treatment {treatment}")
     need(len(pages) == size, "a frame decodes to another length")
     need(keyed_hash(key, pages)[:16] == frame["hash"], f"hash of page {frame['first_page']:#x}")
-    return pages
+    start = frame["held_before"] * PAGE
+    return pages[start : start + frame["pages"] * PAGE]
 
 
 def check_filling(frames, number, data):
-    """Between the frames of a file there are less than 4096 zero bytes at a time."""
+    """What no frame of a file has is zero."""
     places = sorted(
         (f["offset"], f["offset"] + f["stored_bytes"])
         for f in frames
@@ -410,7 +415,7 @@ def check_filling(frames, number, data):
     end = 0
     for start, stop in places + [(len(data), len(data))]:
         filling = data[end:start]
-        need(len(filling) < PAGE and not any(filling), f"data file {number}: altered filling")
+        need(not any(filling), f"data file {number}: altered filling")
         end = max(end, stop)
 
 

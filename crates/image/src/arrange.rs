@@ -132,6 +132,7 @@ fn fill(
     zeros.extend(gap.aligned_chunks(FRAME_PAGES_MAX).map(|pages| Frame {
         memory: extent.memory,
         pages,
+        held: pages,
         tier: extent.tier,
         treatment: Treatment::Zero,
         source: FrameSource::Here,

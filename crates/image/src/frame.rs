@@ -21,6 +21,9 @@ pub struct Frame {
     pub memory: MemoryId,
     /// Which pages: 1 to 16 inside one chunk of 16 aligned pages.
     pub pages: PageRange,
+    /// Which pages the stored bytes decode to: `pages`, and around them perhaps others of the
+    /// same chunk that another frame has, because they were written again later.
+    pub held: PageRange,
     /// How soon it is needed.
     pub tier: Tier,
     /// How the stored bytes become pages.
@@ -35,7 +38,7 @@ pub struct Frame {
     pub stored_bytes: u32,
     /// Position in the order of loading; lower is sooner.
     pub load_order: u32,
-    /// Keyed hash of the pages; all zero for zero frames.
+    /// Keyed hash of the pages held; all zero for zero frames.
     pub hash: FrameHash,
     /// crc32c of the stored bytes.
     pub stored_crc32c: u32,

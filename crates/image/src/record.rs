@@ -1,6 +1,6 @@
 //! One record of the extent index.
 
-use mem::{MemoryId, PageRange};
+use mem::{MemoryId, PageIndex, PageRange};
 use plan::{Tier, Treatment};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -29,7 +29,9 @@ pub(crate) struct Record {
     source: U16,
     file: U16,
     stored_crc32c: U32,
-    reserved: U32,
+    held_before: u8,
+    held_behind: u8,
+    reserved: U16,
     crc32c: U32,
 }
 
@@ -39,8 +41,7 @@ impl Record {
     pub(crate) fn new(frame: &Frame) -> Result<Self, Invalid> {
         check(frame)?;
         let (memory_kind, memory_number) = memory_rank(frame.memory);
-        let page_count = u8::try_from(frame.pages.count().0)
-            .map_err(|_| Invalid::new("a frame has too many pages"))?;
+        let page_count = count(frame.pages.start, frame.pages.end)?;
         let source = match frame.source {
             FrameSource::Here => 0,
             FrameSource::Parent(n) => {
@@ -61,6 +62,8 @@ impl Record {
             source: source.into(),
             file: frame.file.into(),
             stored_crc32c: frame.stored_crc32c.into(),
+            held_before: count(frame.held.start, frame.pages.start)?,
+            held_behind: count(frame.pages.end, frame.held.end)?,
             reserved: 0.into(),
             crc32c: 0.into(),
         };
@@ -92,9 +95,15 @@ impl Record {
             2 => MemoryId::Shared(number),
             code => return Err(Invalid::new(format!("memory kind {code} is not known"))),
         };
+        let first = self.first_page.get();
+        let held_first = first
+            .checked_sub(self.held_before.into())
+            .ok_or_else(|| Invalid::new("it holds pages before the first one"))?;
+        let held_end = self.end().saturating_add(self.held_behind.into());
         let frame = Frame {
             memory,
-            pages: PageRange::new(self.first_page.get(), self.end()),
+            pages: PageRange::new(first, self.end()),
+            held: PageRange::new(held_first, held_end),
             tier: Tier::try_from(self.tier).map_err(|e| Invalid::new(format!("tier: {e}")))?,
             treatment: Treatment::try_from(self.treatment)
                 .map_err(|e| Invalid::new(format!("treatment: {e}")))?,
@@ -114,10 +123,22 @@ impl Record {
     }
 }
 
+/// Pages from `start` to `end`, which is not before it.
+fn count(start: PageIndex, end: PageIndex) -> Result<u8, Invalid> {
+    let count = end.0.checked_sub(start.0).and_then(|count| u8::try_from(count).ok());
+    count.ok_or_else(|| Invalid::new("a frame has too many pages or does not hold them"))
+}
+
 /// What must hold for every frame.
 fn check(frame: &Frame) -> Result<(), Invalid> {
-    let (start, end) = (frame.pages.start.0, frame.pages.end.0);
+    let (start, end) = (frame.held.start.0, frame.held.end.0);
     let pages_max = codec::FRAME_PAGES_MAX;
+    if frame.pages.is_empty() || frame.held.intersect(frame.pages) != Some(frame.pages) {
+        let (first, last) = (frame.pages.start.0, frame.pages.end.0);
+        return Err(Invalid::new(format!(
+            "pages {first} to {last} are not among those held, {start} to {end}"
+        )));
+    }
     if start >= end || end > PAGE_NUMBER_END || start / pages_max != (end - 1) / pages_max {
         return Err(Invalid::new(format!(
             "pages {start} to {end} are not inside one chunk of {pages_max} pages"
@@ -125,20 +146,21 @@ fn check(frame: &Frame) -> Result<(), Invalid> {
     }
     let stored = u64::from(frame.stored_bytes);
     let fits = match frame.treatment {
-        Treatment::Raw => stored == frame.pages.bytes(),
+        Treatment::Raw => stored == frame.held.bytes(),
         Treatment::Zero => {
             stored == 0
+                && frame.held == frame.pages
                 && frame.offset_bytes == 0
                 && frame.file == 0
                 && frame.hash == FrameHash::default()
                 && frame.stored_crc32c == 0
         }
-        _ => stored <= frame.pages.bytes(),
+        _ => stored <= frame.held.bytes(),
     };
     if !fits {
         return Err(Invalid::new(format!(
             "{stored} stored bytes for {} pages of treatment {}",
-            frame.pages.count().0,
+            frame.held.count().0,
             frame.treatment.name()
         )));
     }
@@ -155,7 +177,9 @@ mod tests {
     fn record() -> impl Strategy<Value = Record> {
         let place = (any::<u64>(), any::<u32>(), 0..4u8, 0..20u8, 0..5u8, 0..18u8, 0..53u32);
         let rest = (any::<u64>(), 0..70_000u32, any::<u32>(), any::<[u8; 16]>(), any::<[u16; 2]>());
-        (place, rest).prop_map(|(place, (offset, stored, order, hash, [source, file]))| {
+        let held = (0..3u8, 0..3u8);
+        (place, rest, held).prop_map(|(place, rest, (held_before, held_behind))| {
+            let (offset, stored, order, hash, [source, file]) = rest;
             let (page, memory_number, memory_kind, page_count, tier, treatment, shift) = place;
             let mut record = Record {
                 first_page: (page >> shift).into(),
@@ -166,7 +190,7 @@ mod tests {
                 treatment,
                 offset_bytes: offset.into(),
                 stored_bytes: match stored % 2 {
-                    0 => u32::from(page_count) * 4096,
+                    0 => u32::from(page_count + held_before + held_behind) * 4096,
                     _ => stored,
                 }
                 .into(),
@@ -175,6 +199,8 @@ mod tests {
                 source: source.into(),
                 file: file.into(),
                 stored_crc32c: 0.into(),
+                held_before,
+                held_behind,
                 reserved: 0.into(),
                 crc32c: 0.into(),
             };

@@ -70,7 +70,7 @@ impl Opener {
         Self { key: key.clone(), decoder: Decoder::new() }
     }
 
-    /// Fills `pages`, exactly as long as the frame's pages, from its `stored` bytes. After an
+    /// Fills `pages`, exactly as long as the pages the frame holds, from its `stored` bytes. After an
     /// error the content of `pages` is unspecified and must not be used.
     ///
     /// # Errors

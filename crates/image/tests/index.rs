@@ -12,7 +12,7 @@ use plan::{Extent, Plan, Tier, Treatment};
 use proptest::prelude::*;
 use rekindle_image::{
     CheckpointId, DataFile, Files, Frame, FrameHash, FrameSource, Index, IndexFile, LayoutError,
-    arrange, encode_index,
+    Put, arrange, encode_index, latest,
 };
 
 const MEMORIES: [MemoryId; 3] = [MemoryId::Private(0), MemoryId::Private(7), MemoryId::Shared(0)];
@@ -21,6 +21,7 @@ fn frame(memory: MemoryId, pages: PageRange) -> Frame {
     Frame {
         memory,
         pages,
+        held: pages,
         tier: Tier::Critical,
         treatment: Treatment::Raw,
         source: FrameSource::Here,
@@ -86,6 +87,58 @@ proptest! {
         let memories: Vec<MemoryId> =
             sets.iter().filter(|(_, set)| !set.is_empty()).map(|(memory, _)| *memory).collect();
         prop_assert_eq!(index.memories(), memories);
+    }
+
+    /// Rounds of putting: each page comes from the latest round that had it, pages that are no
+    /// longer there come from none, and what was lost altogether is named once.
+    #[test]
+    fn the_latest_round_wins(rounds in proptest::collection::vec(sets(), 1..5), end in sets()) {
+        let mut model = BTreeMap::new();
+        let mut puts = Vec::new();
+        for (round, sets) in (0u32..).zip(&rounds) {
+            for frame in frames(sets) {
+                let frame = Frame { stored_crc32c: round, ..frame };
+                puts.push(Put { round, frame });
+                for page in frame.pages.start.0..frame.pages.end.0 {
+                    model.insert((frame.memory, page), (round, frame.pages));
+                }
+            }
+        }
+        let extents = end.iter().flat_map(|(memory, set)| {
+            set.runs().iter().map(|pages| Extent {
+                memory: *memory,
+                pages: *pages,
+                tier: Tier::Warm,
+                treatment: Treatment::Raw,
+                load_order: 1,
+                reason: String::new(),
+            })
+        });
+        let plan = Plan { extents: extents.collect() };
+        puts.reverse();
+        let (left, lost) = latest(puts.clone(), &plan);
+        let mut found = BTreeMap::new();
+        for frame in &left {
+            prop_assert_eq!(frame.held.intersect(frame.pages), Some(frame.pages));
+            for page in frame.pages.start.0..frame.pages.end.0 {
+                let before = found.insert((frame.memory, page), (frame.stored_crc32c, frame.held));
+                prop_assert!(before.is_none());
+            }
+        }
+        model.retain(|(memory, page), _| {
+            end.iter().any(|(m, set)| m == memory && set.contains(PageIndex(*page)))
+        });
+        prop_assert_eq!(&found, &model);
+        for Put { round, frame } in &puts {
+            let used = left.iter().any(|f| {
+                (f.memory, f.held, f.stored_crc32c) == (frame.memory, frame.held, *round)
+            });
+            prop_assert_eq!(lost.contains(frame), !used);
+        }
+        // What is left is an index.
+        let mut sorted = left;
+        sorted.sort_unstable_by_key(|f| (f.memory, f.pages.start));
+        prop_assert_eq!(decode(&sorted).frames().collect::<Vec<_>>(), sorted);
     }
 
     /// Frames that were put in any order come out sorted, with the order of their extents.

@@ -69,6 +69,37 @@ impl PageSet {
         self.runs.splice(first..last, keep);
     }
 
+    /// The pages of either set. Costs O(runs of both).
+    pub fn union(&self, other: &Self) -> Self {
+        let (mut ours, mut theirs) = (self.runs.iter().peekable(), other.runs.iter().peekable());
+        let mut set = Self::new();
+        loop {
+            let next = match (ours.peek(), theirs.peek()) {
+                (Some(a), Some(b)) if a.start <= b.start => ours.next(),
+                (_, Some(_)) => theirs.next(),
+                _ => ours.next(),
+            };
+            let Some(next) = next else { return set };
+            set.insert(*next);
+        }
+    }
+
+    /// The pages of this set that are not in `other`. Costs O(runs of both).
+    pub fn difference(&self, other: &Self) -> Self {
+        let mut set = Self::new();
+        let mut first = 0;
+        for run in &self.runs {
+            let mut start = run.start;
+            first += other.runs[first..].iter().take_while(|hole| hole.end <= start).count();
+            for hole in other.runs[first..].iter().take_while(|hole| hole.start < run.end) {
+                set.insert(PageRange { start, end: hole.start.max(start) });
+                start = hole.end;
+            }
+            set.insert(PageRange { start, end: run.end.max(start) });
+        }
+        set
+    }
+
     /// The pages that are in `range` and in the set, as runs.
     pub fn within(&self, range: PageRange) -> impl Iterator<Item = PageRange> {
         let first = self.runs.partition_point(|r| r.end <= range.start);
@@ -107,6 +138,37 @@ mod tests {
         (any::<bool>(), 0u64..80, 0u64..12).prop_map(|(insert, start, len)| {
             if insert { Step::Insert(start, start + len) } else { Step::Remove(start, start + len) }
         })
+    }
+
+    fn of_steps(steps: &[Step]) -> PageSet {
+        let mut set = PageSet::new();
+        for step in steps {
+            match *step {
+                Step::Insert(a, b) => set.insert(PageRange::new(a, b)),
+                Step::Remove(a, b) => set.remove(PageRange::new(a, b)),
+            }
+        }
+        set
+    }
+
+    proptest! {
+        #[test]
+        fn union_and_difference_are_those_of_numbers(
+            one in proptest::collection::vec(step(), 0..20),
+            two in proptest::collection::vec(step(), 0..20),
+        ) {
+            let (one, two) = (of_steps(&one), of_steps(&two));
+            let (union, difference) = (one.union(&two), one.difference(&two));
+            for page in (0..100).map(PageIndex) {
+                let (a, b) = (one.contains(page), two.contains(page));
+                prop_assert_eq!(union.contains(page), a || b);
+                prop_assert_eq!(difference.contains(page), a && !b);
+            }
+            for set in [union, difference] {
+                prop_assert!(set.runs().iter().all(|r| !r.is_empty()));
+                prop_assert!(set.runs().windows(2).all(|w| w[0].end < w[1].start));
+            }
+        }
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt;
 
 use image::{Frame, Opener};
-use mem::PageSourceError;
+use mem::{PageRange, PageSourceError};
 use plan::Treatment;
 
 use crate::Checkpoint;
@@ -103,7 +103,7 @@ impl Checkpoint {
     }
 }
 
-/// The verified pages of `frame`, in `pages` or in `stored` itself.
+/// The verified bytes of the frame's pages, in `pages` or in `stored` itself.
 fn open<'a>(
     opener: &mut Opener,
     frame: &Frame,
@@ -113,11 +113,17 @@ fn open<'a>(
     let fail = |e: image::OpenError| damaged(frame, e.to_string());
     if frame.treatment == Treatment::Raw {
         opener.check_raw(frame, stored).map_err(fail)?;
-        return Ok(stored);
+        return Ok(own_part(frame, stored));
     }
-    pages.resize(bytes_of(frame.pages), 0);
+    pages.resize(bytes_of(frame.held), 0);
     opener.open(frame, stored, pages).map_err(fail)?;
-    Ok(pages)
+    Ok(own_part(frame, pages))
+}
+
+/// The bytes of the frame's own pages among those it holds.
+fn own_part<'a>(frame: &Frame, held: &'a [u8]) -> &'a [u8] {
+    let before = bytes_of(PageRange { start: frame.held.start, end: frame.pages.start });
+    held.get(before..before + bytes_of(frame.pages)).unwrap_or_default()
 }
 
 /// What frames are sorted by: frames without stored bytes lie nowhere and come first.
@@ -130,5 +136,6 @@ fn lie_together(before: &Frame, after: &Frame) -> bool {
     let end = before.offset_bytes + u64::from(before.stored_bytes);
     (before.stored_bytes > 0) == (after.stored_bytes > 0)
         && (before.source, before.file) == (after.source, after.file)
-        && after.offset_bytes.checked_sub(end).is_some_and(|gap| gap <= GAP_BYTES_MAX)
+        && (before.offset_bytes == after.offset_bytes
+            || after.offset_bytes.checked_sub(end).is_some_and(|gap| gap <= GAP_BYTES_MAX))
 }

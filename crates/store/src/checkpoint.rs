@@ -157,12 +157,12 @@ impl Checkpoint {
         }
         let mut stored = Vec::new();
         self.read_stored(frame, &mut stored)?;
-        if frame.pages == wanted {
+        if frame.held == wanted {
             return opener.open(frame, &stored, part).map_err(fail);
         }
-        let mut pages = vec![0; bytes_of(frame.pages)];
+        let mut pages = vec![0; bytes_of(frame.held)];
         opener.open(frame, &stored, &mut pages).map_err(fail)?;
-        let skipped = bytes_of(PageRange { start: frame.pages.start, end: wanted.start });
+        let skipped = bytes_of(PageRange { start: frame.held.start, end: wanted.start });
         part.copy_from_slice(&pages[skipped..skipped + part.len()]);
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use image::Frame;
+use image::{Frame, Put};
 
 use crate::error::IoFailure;
 use crate::layout::ALIGNMENT_BYTES;
@@ -28,7 +28,7 @@ pub(crate) struct DataFile {
 pub(crate) struct Piece {
     buffer: Vec<u8>,
     /// Their offsets count from the start of the piece.
-    frames: Vec<Frame>,
+    puts: Vec<Put>,
 }
 
 impl DataFile {
@@ -49,11 +49,7 @@ impl DataFile {
 
     /// Writes `piece` behind everything else, padded to the alignment, and moves its frames,
     /// with their places in the file, to `frames`.
-    pub(crate) fn append(
-        &self,
-        piece: &mut Piece,
-        frames: &mut Vec<Frame>,
-    ) -> Result<(), IoFailure> {
+    pub(crate) fn append(&self, piece: &mut Piece, puts: &mut Vec<Put>) -> Result<(), IoFailure> {
         if piece.buffer.is_empty() {
             return Ok(());
         }
@@ -62,11 +58,39 @@ impl DataFile {
         let length = u64::try_from(piece.buffer.len()).unwrap_or(u64::MAX);
         let start = self.end.fetch_add(length, Ordering::Relaxed);
         self.file.write_all_at(&piece.buffer, start).map_err(IoFailure::on("write", &self.path))?;
-        frames.extend(piece.frames.drain(..).map(|mut frame| {
-            frame.offset_bytes += start;
-            frame
+        puts.extend(piece.puts.drain(..).map(|mut put| {
+            put.frame.offset_bytes += start;
+            put
         }));
         piece.buffer.clear();
+        Ok(())
+    }
+
+    /// Makes the stored bytes of `frames`, which nobody will read, zeros that take no space, so
+    /// that whatever no frame has is zero.
+    pub(crate) fn erase(&self, frames: &[Frame]) -> Result<(), IoFailure> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        let mut places: Vec<(u64, u64)> = frames
+            .iter()
+            .map(|f| (f.offset_bytes, f.offset_bytes + u64::from(f.stored_bytes)))
+            .filter(|(start, end)| start < end)
+            .collect();
+        places.sort_unstable();
+        let action = "erase part of";
+        for run in places.chunk_by(|before, after| before.1 == after.0) {
+            let (Some((start, _)), Some((_, end))) = (run.first(), run.last()) else { continue };
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            match fallocate(&self.file, flags, *start, end - start) {
+                Ok(()) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                    let zeros = vec![0; usize::try_from(end - start).unwrap_or(usize::MAX)];
+                    let written = self.file.write_all_at(&zeros, *start);
+                    written.map_err(IoFailure::on(action, &self.path))?;
+                }
+                Err(e) => return Err(IoFailure::on(action, &self.path)(e)),
+            }
+        }
         Ok(())
     }
 
@@ -82,7 +106,7 @@ impl DataFile {
 
 impl Piece {
     pub(crate) fn new() -> Self {
-        Self { buffer: Vec::with_capacity(PIECE_BYTES), frames: Vec::new() }
+        Self { buffer: Vec::with_capacity(PIECE_BYTES), puts: Vec::new() }
     }
 
     /// Whether `bytes` more make it longer than it should be.
@@ -91,9 +115,9 @@ impl Piece {
     }
 
     /// Adds a frame; its offset is set here.
-    pub(crate) fn add(&mut self, mut frame: Frame, bytes: &[u8]) {
-        frame.offset_bytes = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
+    pub(crate) fn add(&mut self, mut put: Put, bytes: &[u8]) {
+        put.frame.offset_bytes = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
         self.buffer.extend_from_slice(bytes);
-        self.frames.push(frame);
+        self.puts.push(put);
     }
 }

@@ -6,7 +6,6 @@ use image::{Frame, FrameSource};
 use mem::PageSourceError;
 
 use crate::error::{IoFailure, ReadError};
-use crate::layout::ALIGNMENT_BYTES;
 use crate::{BatchReader, Checkpoint};
 
 /// Stored bytes that are read in one go.
@@ -50,7 +49,8 @@ impl Checkpoint {
         Ok(verified)
     }
 
-    /// The frames of a file fill it but for zeros of less than the alignment behind a piece.
+    /// What no frame of a file has is zero: the filling behind a piece, and what was put and
+    /// lost its place to a later round.
     fn verify_padding(&self, number: usize) -> Result<(), ReadError> {
         let here = |frame: &Frame| {
             frame.source == FrameSource::Here
@@ -78,16 +78,17 @@ impl Checkpoint {
     fn check_zeros(&self, number: usize, start: u64, end: u64) -> Result<(), ReadError> {
         let path = self.data_path(number);
         let altered = ReadError::Padding { path: path.clone(), offset_bytes: start };
-        let Ok(length) = usize::try_from(end - start) else { return Err(altered) };
-        if end - start >= ALIGNMENT_BYTES {
-            return Err(altered);
-        }
-        let mut padding = vec![0; length];
-        self.data[number]
-            .read_exact_at(&mut padding, start)
-            .map_err(IoFailure::on("read", &path))?;
-        if padding.iter().any(|byte| *byte != 0) {
-            return Err(altered);
+        let mut at = start;
+        while at < end {
+            let mut zeros = [0; 4096];
+            let length = usize::try_from(end - at).map_or(zeros.len(), |n| n.min(zeros.len()));
+            self.data[number]
+                .read_exact_at(&mut zeros[..length], at)
+                .map_err(IoFailure::on("read", &path))?;
+            if zeros.iter().any(|byte| *byte != 0) {
+                return Err(altered);
+            }
+            at += u64::try_from(length).unwrap_or(u64::MAX);
         }
         Ok(())
     }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use codec::{FRAME_PAGES_MAX, Want};
-use image::{CheckpointId, Frame, FrameSource, IndexFile, Manifest, Sealer, Summary};
+use image::{CheckpointId, Frame, FrameSource, IndexFile, Manifest, Put, Sealer, Summary};
 use mem::{MemoryId, PAGE_SIZE, PageRange, PageSink, PageSinkError};
 use plan::{Plan, Tier, Treatment};
 use process::Instance;
@@ -44,6 +44,8 @@ pub struct CheckpointWriter {
     /// The state of threads that are not putting right now.
     lanes: Mutex<Vec<Lane>>,
     page_bytes: AtomicU64,
+    /// The round of copying: see [`CheckpointWriter::next_round`].
+    round: AtomicU32,
     /// What the first `put` that failed met.
     failed: Mutex<Option<String>>,
     published: bool,
@@ -52,10 +54,11 @@ pub struct CheckpointWriter {
 /// What one thread needs to encode and write.
 #[derive(Debug)]
 struct Lane {
+    round: u32,
     sealer: Sealer,
     encoded: Piece,
     raw: Piece,
-    frames: Vec<Frame>,
+    puts: Vec<Put>,
 }
 
 /// A checkpoint that was published.
@@ -110,6 +113,7 @@ impl CheckpointWriter {
                 data,
                 lanes: Mutex::new(Vec::new()),
                 page_bytes: AtomicU64::new(0),
+                round: AtomicU32::new(0),
                 failed: Mutex::new(None),
                 published: false,
             }),
@@ -131,6 +135,12 @@ impl CheckpointWriter {
         self.page_bytes.load(Ordering::Relaxed)
     }
 
+    /// Begins another round of copying: pages put from now on take the place of what was put of
+    /// them before. Call it while no thread puts.
+    pub fn next_round(&self) {
+        self.round.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Like [`PageSink::put`], encoded as `want` says.
     ///
     /// # Errors
@@ -143,11 +153,13 @@ impl CheckpointWriter {
         want: Want,
     ) -> Result<(), PageSinkError> {
         let mut lane = lock(&self.lanes).pop().unwrap_or_else(|| Lane {
+            round: 0,
             sealer: Sealer::new(self.lock.key()),
             encoded: Piece::new(),
             raw: Piece::new(),
-            frames: Vec::new(),
+            puts: Vec::new(),
         });
+        lane.round = self.round.load(Ordering::Relaxed);
         let put = lane.put(&self.data, memory, pages, bytes, want);
         lock(&self.lanes).push(lane);
         put.map_err(|cause| {
@@ -161,9 +173,10 @@ impl CheckpointWriter {
     /// Writes index and metadata, syncs everything and publishes the checkpoint. When this
     /// returns Ok it survives a crash of the machine; otherwise nothing of it is visible.
     ///
-    /// The plan's extents give the frames their tier and load order. Every page that was put
-    /// must be in an extent, and every page of an extent whose treatment stores bytes must have
-    /// been put, once; pages of `Zero` extents need not be put.
+    /// The plan's extents give the frames their tier and load order, and say which pages there
+    /// are: a page that was put and is in no extent went away in a later round, and is left out.
+    /// Every page of an extent whose treatment stores bytes must have been put, in one round
+    /// once; pages of `Zero` extents need not be put.
     ///
     /// # Errors
     /// When anything cannot be written or synced, an earlier `put` failed, or plan and pages do
@@ -174,7 +187,9 @@ impl CheckpointWriter {
         plan: &Plan,
         summary: &Summary,
     ) -> Result<Published, WriteError> {
-        let frames = image::arrange(self.flush()?, plan)?;
+        let (left, lost) = image::latest(self.flush()?, plan);
+        self.data.erase(&lost)?;
+        let frames = image::arrange(left, plan)?;
         let data_bytes = self.data.finish()?;
         let index = image::encode_index(self.id, &frames)?;
         self.write_file(layout::INDEX, &index)?;
@@ -206,6 +221,7 @@ impl CheckpointWriter {
             tier_page_bytes: [0; 3],
             tier_stored_bytes: [0; 3],
         };
+        let mut before = None;
         for frame in &frames {
             let tier = match frame.tier {
                 Tier::Critical => 0,
@@ -213,7 +229,11 @@ impl CheckpointWriter {
                 Tier::Cold => 2,
             };
             published.tier_page_bytes[tier] += frame.pages.bytes();
-            published.tier_stored_bytes[tier] += u64::from(frame.stored_bytes);
+            // A frame that was split counts once.
+            let place = Some((frame.file, frame.offset_bytes));
+            if std::mem::replace(&mut before, place) != place {
+                published.tier_stored_bytes[tier] += u64::from(frame.stored_bytes);
+            }
         }
         Ok(published)
     }
@@ -229,18 +249,18 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    /// Writes what the lanes still hold and returns all frames.
-    fn flush(&self) -> Result<Vec<Frame>, WriteError> {
+    /// Writes what the lanes still hold and returns all that was put.
+    fn flush(&self) -> Result<Vec<Put>, WriteError> {
         if let Some(failure) = lock(&self.failed).take() {
             return Err(WriteError::EarlierPut(failure));
         }
-        let mut frames = Vec::new();
+        let mut puts = Vec::new();
         for mut lane in lock(&self.lanes).drain(..) {
-            self.data.append(&mut lane.encoded, &mut lane.frames)?;
-            self.data.append(&mut lane.raw, &mut lane.frames)?;
-            frames.append(&mut lane.frames);
+            self.data.append(&mut lane.encoded, &mut lane.puts)?;
+            self.data.append(&mut lane.raw, &mut lane.puts)?;
+            puts.append(&mut lane.puts);
         }
-        Ok(frames)
+        Ok(puts)
     }
 
     fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), IoFailure> {
@@ -322,6 +342,7 @@ impl Lane {
         let frame = Frame {
             memory,
             pages,
+            held: pages,
             // The plan says at the end.
             tier: Tier::Critical,
             load_order: 0,
@@ -335,17 +356,17 @@ impl Lane {
         };
         let piece = match sealed.treatment {
             Treatment::Zero => {
-                self.frames.push(frame);
+                self.puts.push(Put { round: self.round, frame });
                 return Ok(());
             }
             Treatment::Raw => &mut self.raw,
             _ => &mut self.encoded,
         };
         if piece.is_full_for(sealed.bytes.len()) {
-            let written = data.append(piece, &mut self.frames);
+            let written = data.append(piece, &mut self.puts);
             written.map_err(|e| io::Error::new(e.cause.kind(), e.to_string()))?;
         }
-        piece.add(frame, sealed.bytes);
+        piece.add(Put { round: self.round, frame }, sealed.bytes);
         Ok(())
     }
 }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use codec::Want;
-use common::{instance, new_store, page, publish, sample};
+use common::{instance, new_store, page, publish, publish_in_rounds, sample};
+use image::CheckpointId;
 use mem::{AddrRange, Backing, Mapping, MemoryId, Protection, Sharing};
 use plan::Treatment;
 use process::{AddressSpace, Instance, TaskGroup, Thread};
@@ -45,9 +46,13 @@ fn golden() -> PathBuf {
 fn it_reads_what_we_write() {
     let (_dir, store) = new_store();
     for want in [Want::Raw, Want::Lz4, Want::Zstd(1)] {
+        let rounds = publish_in_rounds(&store, 1, want);
+        let folder = |id: CheckpointId| store.root().join("checkpoints").join(id.to_string());
+        let (_, in_rounds) = read(&folder(rounds.id), &[]);
         let published = publish(&store, 1, 1_700_000_000_000_000_000, want);
         let path = store.root().join("checkpoints").join(published.id.to_string());
         let (read, bytes) = read(&path, &[]);
+        assert!(bytes == in_rounds, "{want:?}");
         assert_eq!(read["id"], published.id.to_string());
         assert_eq!(read["instance_id"], instance(1).line.instance.as_str());
         assert_eq!(read["created_ns"], 1_700_000_000_000_000_000_u64);

@@ -6,10 +6,10 @@ mod common;
 use std::collections::BTreeMap;
 
 use codec::Want;
-use common::{PRIVATE, SHARED, new_store, page, pages, publish, sample};
+use common::{PRIVATE, SHARED, new_store, page, pages, publish, publish_in_rounds, sample};
 use mem::{MemoryId, PageRange, PageSource, PageSourceError};
 use plan::Treatment;
-use rekindle_store::{BatchReader, Checkpoint};
+use rekindle_store::{BatchReader, Checkpoint, Published, Store};
 
 fn every_page(checkpoint: &Checkpoint) -> BTreeMap<(MemoryId, u64), Vec<u8>> {
     let mut found = BTreeMap::new();
@@ -31,34 +31,39 @@ fn every_page(checkpoint: &Checkpoint) -> BTreeMap<(MemoryId, u64), Vec<u8>> {
 fn pages_come_back() {
     for want in [Want::Raw, Want::Lz4, Want::Zstd(1)] {
         let (_dir, store) = new_store();
-        let published = publish(&store, 1, 7, want);
-        let checkpoint = store.checkpoint(published.id).unwrap();
-        let mut expected = BTreeMap::new();
-        for (memory, set) in sample() {
-            assert_eq!(checkpoint.pages(memory).unwrap(), set);
-            for number in set.runs().iter().flat_map(|run| run.start.0..run.end.0) {
-                expected.insert((memory, number), page(memory, number));
-            }
+        for published in [publish(&store, 1, 7, want), publish_in_rounds(&store, 1, want)] {
+            holds_the_sample(&store, &published, &format!("{want:?}"));
         }
-        assert!(every_page(&checkpoint) == expected, "{want:?}");
-        for run in [PageRange::new(5, 100), PageRange::new(17, 18), PageRange::new(30, 34)] {
-            let mut buffer = vec![1; usize::try_from(run.bytes()).unwrap()];
-            checkpoint.read(PRIVATE, run, &mut buffer).unwrap();
-            assert!(buffer == pages(PRIVATE, run), "{want:?} {run}");
-        }
-        assert_eq!(checkpoint.memories(), [PRIVATE, SHARED]);
-        assert_eq!(published.page_bytes, (95 + 300 + 77) * 4096);
-        assert_eq!(published.tier_page_bytes, [published.page_bytes, 0, 0]);
-        let in_files: usize =
-            common::files(&store.root().join("checkpoints")).iter().map(|(_, b)| b.len()).sum();
-        assert_eq!(published.stored_bytes, u64::try_from(in_files).unwrap());
-        let verified = checkpoint.verify().unwrap();
-        assert_eq!(verified.page_bytes, published.page_bytes);
-        assert_eq!(verified.stored_bytes, published.stored_bytes);
-        assert_eq!(checkpoint.instance(), &common::instance(1));
-        assert_eq!(checkpoint.plan(), &common::plan());
-        assert_eq!(checkpoint.summary(), &common::summary(7));
     }
+}
+
+fn holds_the_sample(store: &Store, published: &Published, want: &str) {
+    let checkpoint = store.checkpoint(published.id).unwrap();
+    let mut expected = BTreeMap::new();
+    for (memory, set) in sample() {
+        assert_eq!(checkpoint.pages(memory).unwrap(), set);
+        for number in set.runs().iter().flat_map(|run| run.start.0..run.end.0) {
+            expected.insert((memory, number), page(memory, number));
+        }
+    }
+    assert!(every_page(&checkpoint) == expected, "{want}");
+    for run in [PageRange::new(5, 100), PageRange::new(17, 18), PageRange::new(30, 34)] {
+        let mut buffer = vec![1; usize::try_from(run.bytes()).unwrap()];
+        checkpoint.read(PRIVATE, run, &mut buffer).unwrap();
+        assert!(buffer == pages(PRIVATE, run), "{want} {run}");
+    }
+    assert_eq!(checkpoint.memories(), [PRIVATE, SHARED]);
+    assert_eq!(published.page_bytes, (95 + 300 + 77) * 4096);
+    assert_eq!(published.tier_page_bytes, [published.page_bytes, 0, 0]);
+    let folder = store.root().join("checkpoints").join(published.id.to_string());
+    let in_files: usize = common::files(&folder).iter().map(|(_, b)| b.len()).sum();
+    assert_eq!(published.stored_bytes, u64::try_from(in_files).unwrap());
+    let verified = checkpoint.verify().unwrap();
+    assert_eq!(verified.page_bytes, published.page_bytes);
+    assert_eq!(verified.stored_bytes, published.stored_bytes);
+    assert_eq!(checkpoint.instance(), &common::instance(1));
+    assert_eq!(checkpoint.plan(), &common::plan());
+    assert_eq!(checkpoint.summary(), &common::summary(7));
 }
 
 #[test]

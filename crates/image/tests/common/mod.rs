@@ -49,6 +49,7 @@ pub(crate) fn write(
             frames.push(Frame {
                 memory: *memory,
                 pages: chunk,
+                held: chunk,
                 tier: Tier::Critical,
                 treatment: sealed.treatment,
                 source: FrameSource::Here,

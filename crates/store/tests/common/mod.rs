@@ -112,3 +112,34 @@ pub(crate) fn files(path: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     found.sort();
     found
 }
+
+/// Like [`publish`], in rounds as a program that writes while it is copied makes them: in round 0
+/// every third page is not yet what it will be and there are pages that go away, in round 1 most
+/// of a run is written again, wrongly, and in round 2 everything gets to be as it should.
+pub(crate) fn publish_in_rounds(store: &Store, number: u8, want: Want) -> Published {
+    use mem::PageSink;
+    let writer = begin(store, number, want);
+    let stale = |memory, range: PageRange, is_stale: &dyn Fn(u64) -> bool| -> Vec<u8> {
+        let content = |n| if is_stale(n) { page(memory, n + 16) } else { page(memory, n) };
+        (range.start.0..range.end.0).flat_map(content).collect()
+    };
+    for (memory, set) in sample() {
+        for run in set.runs() {
+            let wider = PageRange::new(run.start.0, run.end.0 + 40);
+            writer.put(memory, wider, &stale(memory, wider, &|n| n % 3 == 0)).unwrap();
+        }
+    }
+    writer.next_round();
+    let rewritten = PageRange::new(30, 90);
+    writer.put(PRIVATE, rewritten, &stale(PRIVATE, rewritten, &|n| n < 64)).unwrap();
+    writer.next_round();
+    for (memory, set) in sample() {
+        for n in set.runs().iter().flat_map(|run| run.start.0..run.end.0) {
+            let is_again = memory == PRIVATE && (30..90).contains(&n);
+            if if is_again { n < 64 } else { n % 3 == 0 } {
+                writer.put(memory, PageRange::new(n, n + 1), &page(memory, n)).unwrap();
+            }
+        }
+    }
+    writer.finish(&instance(number), &plan(), &summary(7)).unwrap()
+}
