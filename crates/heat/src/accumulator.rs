@@ -51,6 +51,8 @@ pub struct Accumulator {
     pub(crate) uses: HashMap<UseKey, UseCount>,
     /// The intervals in which the statistical collector ran.
     pub(crate) sampled: Vec<(u16, u16)>,
+    /// When each page was first seen, in an ordered window.
+    pub(crate) first_seen: HashMap<(u32, u64), u64>,
     /// Samples by [`crate::Source`] code.
     pub(crate) samples: [u64; 8],
     pub(crate) unplaced: u64,
@@ -64,7 +66,6 @@ pub(crate) struct Hit {
     pub(crate) interval: u16,
     pub(crate) reads: bool,
     pub(crate) writes: bool,
-    pub(crate) exact: bool,
 }
 
 /// Pages under watch, in intervals.
@@ -73,8 +74,10 @@ pub(crate) struct Watch {
     pub(crate) key: u32,
     pub(crate) start: u64,
     pub(crate) end: u64,
-    pub(crate) from: u16,
-    pub(crate) until: u16,
+    /// The intervals whose middle was watched.
+    pub(crate) middles: (u16, u16),
+    /// The intervals of which any part was watched.
+    pub(crate) touched: (u16, u16),
     pub(crate) reads: bool,
     pub(crate) writes: bool,
 }
@@ -107,6 +110,7 @@ impl Accumulator {
             watches: Vec::new(),
             uses: HashMap::new(),
             sampled: Vec::new(),
+            first_seen: HashMap::new(),
             samples: [0; 8],
             unplaced: 0,
         };
@@ -138,11 +142,14 @@ impl Accumulator {
         let page = region.first + (sample.page.0 - region.pages.start.0);
         self.samples[usize::from(sample.source.code())] += 1;
         let (reads, writes) = (sample.kind.reads(), sample.kind.writes());
-        let exact = sample.source.is_exact();
-        let hit = Hit { key, page, interval, reads, writes, exact };
+        let hit = Hit { key, page, interval, reads, writes };
         // A hot page in a tight loop comes as a row of equal samples.
         if self.hits.last() != Some(&hit) {
             self.hits.push(hit);
+        }
+        if self.start.ordered {
+            let first = self.first_seen.entry((key, page)).or_insert(sample.time_ns);
+            *first = (*first).min(sample.time_ns);
         }
         let code = sample.instruction.and_then(|address| {
             let (at, region) = self.layout.find(address.page())?;
@@ -165,10 +172,13 @@ impl Accumulator {
 
     /// An exact collector watched `pages` (virtual) for accesses of that kind from `from_ns` to
     /// `until_ns`. A collector that sees only the first access of an armed page says so by
-    /// ending the page's watch at that access. An interval counts as watched when its middle
-    /// was; that of a seen access always does.
+    /// ending the page's watch right behind that access. An interval counts as watched when its
+    /// middle was, or when an access was seen in it and any part of it was watched.
     pub fn watched(&mut self, pages: PageRange, kinds: Watched, from_ns: u64, until_ns: u64) {
-        let Some((from, until)) = self.middles(from_ns, until_ns) else { return };
+        let (middles, touched) = self.intervals(from_ns, until_ns);
+        if until_ns <= from_ns || touched.0 >= touched.1 {
+            return;
+        }
         let regions = self.layout.regions();
         let first = regions.partition_point(|r| r.pages.end <= pages.start);
         for (region, key) in regions.iter().zip(&self.region_keys).skip(first) {
@@ -178,8 +188,8 @@ impl Accumulator {
                 key: *key,
                 start: shift(inside.start.0),
                 end: shift(inside.end.0),
-                from,
-                until,
+                middles,
+                touched,
                 reads: kinds.reads,
                 writes: kinds.writes,
             });
@@ -189,7 +199,7 @@ impl Accumulator {
     /// The statistical collector ran from `from_ns` to `until_ns`. It makes an opportunity for
     /// the pages it saw; of others it says nothing.
     pub fn sampled(&mut self, from_ns: u64, until_ns: u64) {
-        self.sampled.extend(self.middles(from_ns, until_ns));
+        self.sampled.push(self.intervals(from_ns, until_ns).0);
     }
 
     /// How many log entries are held, of about 32 bytes each: a long window of a busy program is
@@ -219,14 +229,14 @@ impl Accumulator {
         u16::try_from(passed).ok().filter(|i| *i < INTERVALS_MAX)
     }
 
-    /// The intervals whose middle lies in the time.
-    fn middles(&self, from_ns: u64, until_ns: u64) -> Option<(u16, u16)> {
-        let bound = |time: u64| {
-            let passed = time.saturating_sub(self.start.clock_ns);
-            let whole = passed.saturating_add(INTERVAL_NS / 2 - 1) / INTERVAL_NS;
-            u16::try_from(whole).unwrap_or(INTERVALS_MAX).min(INTERVALS_MAX)
-        };
-        let (from, until) = (bound(from_ns), bound(until_ns));
-        (from < until).then_some((from, until))
+    /// The intervals whose middle lies in the time, and those of which any part does.
+    fn intervals(&self, from_ns: u64, until_ns: u64) -> ((u16, u16), (u16, u16)) {
+        let passed = |time: u64| time.saturating_sub(self.start.clock_ns);
+        let number = |n: u64| u16::try_from(n).unwrap_or(INTERVALS_MAX).min(INTERVALS_MAX);
+        let middle =
+            |time: u64| number(passed(time).saturating_add(INTERVAL_NS / 2 - 1) / INTERVAL_NS);
+        let first = number(passed(from_ns) / INTERVAL_NS);
+        let end = number(passed(until_ns).div_ceil(INTERVAL_NS));
+        ((middle(from_ns), middle(until_ns)), (first, end))
     }
 }

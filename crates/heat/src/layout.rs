@@ -79,6 +79,12 @@ impl Layout {
         Self { run, regions }
     }
 
+    /// A layout out of its parts: regions that ascend and do not overlap.
+    pub(crate) fn from_parts(run: RunId, regions: Vec<Region>) -> Self {
+        debug_assert!(regions.windows(2).all(|w| w[0].pages.end <= w[1].pages.start));
+        Self { run, regions }
+    }
+
     /// The run that the layout belongs to.
     pub const fn run(&self) -> RunId {
         self.run
@@ -101,6 +107,18 @@ impl Layout {
         let page = region.first + (address.page().0 - region.pages.start.0);
         let offset_bytes = page.checked_mul(PAGE_SIZE)?.checked_add(address.0 % PAGE_SIZE)?;
         Some(Place { key: region.key.clone(), offset_bytes })
+    }
+
+    /// Where a keyed place lies in this layout, or `None` when it is not mapped. The first of
+    /// several.
+    pub fn address(&self, place: &Place) -> Option<VirtAddr> {
+        let page = place.offset_bytes / PAGE_SIZE;
+        let holds = |r: &&Region| {
+            r.key == place.key && r.first <= page && page - r.first < r.pages.count().0
+        };
+        let region = self.regions.iter().find(holds)?;
+        let start = region.pages.start.0 + (page - region.first);
+        Some(VirtAddr(start * PAGE_SIZE + place.offset_bytes % PAGE_SIZE))
     }
 }
 
