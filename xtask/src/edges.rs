@@ -7,6 +7,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("process", &["mem"]),
     ("heat", &["mem"]),
     ("plan", &["mem"]),
+    ("partition", &["mem", "plan"]),
     ("codec", &["plan"]),
     ("image", &["mem", "process", "plan", "codec"]),
     ("store", &["mem", "process", "plan", "codec", "image"]),
@@ -27,7 +28,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that do no IO: they may not name the kernel, the file system, the clock or threads.
-pub(crate) const PURE: &[&str] = &["mem", "process", "heat", "plan", "codec", "image"];
+pub(crate) const PURE: &[&str] = &["mem", "process", "heat", "plan", "partition", "codec", "image"];
 
 /// Rooms in which `unsafe` may stand.
 pub(crate) const UNSAFE: &[&str] = &["sys", "inject"];
