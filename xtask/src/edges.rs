@@ -11,7 +11,6 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("codec", &["plan"]),
     ("image", &["mem", "process", "plan", "codec"]),
     ("store", &["mem", "process", "plan", "codec", "image"]),
-    ("report", &["mem", "heat", "plan"]),
     ("sys", &["mem"]),
     ("inject", &["mem", "sys"]),
     ("target", &["mem", "sys", "inject"]),

@@ -1,7 +1,8 @@
 //! Moving pages from a frozen program to a sink, from several threads.
 
-use std::sync::Mutex;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use mem::{MemoryId, PageRange, PageSet, PageSink, PageSinkError, PageSource, PageSourceError};
 use target::Memory;
@@ -10,6 +11,7 @@ use target::Memory;
 const PIECE_PAGES: u64 = 16;
 /// Pages read by one system call: 1 MiB, where its own cost no longer shows.
 const READ_PAGES: u64 = 256;
+const PAGE_BYTES: usize = 4096;
 
 /// What there is to copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,10 @@ impl PageList {
     /// The pages of each memory that hold content.
     pub fn memories(&self) -> &[(MemoryId, PageSet)] {
         &self.memories
+    }
+
+    pub(crate) fn new(memories: Vec<(MemoryId, PageSet)>) -> Self {
+        Self { memories }
     }
 
     /// All of them, in bytes.
@@ -82,6 +88,34 @@ pub fn copy(
     workers: usize,
     stop: &(dyn Fn(u64) -> Option<String> + Sync),
 ) -> Result<Copied, CopyError> {
+    copy_pages(source, list, sink, workers, stop, None)
+}
+
+/// Like [`copy`], of a source whose pages may go away meanwhile: what cannot be read is left out,
+/// and listed.
+pub(crate) fn copy_what_is_there(
+    source: &dyn PageSource,
+    list: &PageList,
+    sink: &dyn PageSink,
+    workers: usize,
+    nice: i32,
+    stop: &(dyn Fn(u64) -> Option<String> + Sync),
+) -> Result<(Copied, BTreeMap<MemoryId, PageSet>), CopyError> {
+    let left_out = Mutex::default();
+    let copied = copy_pages(source, list, sink, workers, stop, Some((nice, &left_out)))?;
+    Ok((copied, left_out.into_inner().unwrap_or_else(PoisonError::into_inner)))
+}
+
+type LeftOut = Mutex<BTreeMap<MemoryId, PageSet>>;
+
+fn copy_pages(
+    source: &dyn PageSource,
+    list: &PageList,
+    sink: &dyn PageSink,
+    workers: usize,
+    stop: &(dyn Fn(u64) -> Option<String> + Sync),
+    gently: Option<(i32, &LeftOut)>,
+) -> Result<Copied, CopyError> {
     let reads = reads(list);
     let work = Work {
         source,
@@ -92,19 +126,30 @@ pub fn copy(
         is_over: AtomicBool::new(false),
         failure: Mutex::new(None),
         stop,
+        left_out: gently.map(|(_, left_out)| left_out),
     };
-    let others = workers.clamp(1, reads.len().max(1)) - 1;
+    let workers = workers.clamp(1, work.reads.len().max(1));
+    let nice = gently.map(|(nice, _)| nice);
     std::thread::scope(|scope| {
-        for _ in 0..others {
-            let name = std::thread::Builder::new().name("copy".to_owned());
+        // At a priority of their own all threads are new ones: this one could not go back.
+        let others = workers - usize::from(nice.is_none());
+        let started = (0..others)
+            .map(|_| {
+                let thread = std::thread::Builder::new().name("copy".to_owned());
+                thread.spawn_scoped(scope, || {
+                    // Without the privilege the work is done at the ordinary priority.
+                    let _ = nice.map(sys::priority::set_thread_nice);
+                    work.run();
+                })
+            })
             // With fewer threads the copy is slower, not wrong.
-            if name.spawn_scoped(scope, || work.run()).is_err() {
-                break;
-            }
+            .take_while(Result::is_ok)
+            .count();
+        if nice.is_none() || started == 0 {
+            work.run();
         }
-        work.run();
     });
-    let failure = work.failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let failure = work.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
     match failure {
         Some(cause) => Err(cause),
         None => Ok(Copied { bytes: work.bytes.into_inner() }),
@@ -129,13 +174,15 @@ struct Work<'a> {
     is_over: AtomicBool,
     failure: Mutex<Option<CopyError>>,
     stop: &'a (dyn Fn(u64) -> Option<String> + Sync),
+    /// Where to note what cannot be read; `None`: that is an error.
+    left_out: Option<&'a LeftOut>,
 }
 
 impl Work<'_> {
     fn run(&self) {
         if let Err(cause) = self.read_all() {
             self.is_over.store(true, Ordering::Relaxed);
-            let mut failure = self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
             failure.get_or_insert(cause);
         }
     }
@@ -150,9 +197,32 @@ impl Work<'_> {
             }
             let length = usize::try_from(pages.bytes()).map_err(std::io::Error::other)?;
             buffer.resize(length, 0);
-            self.source.read(*memory, *pages, &mut buffer)?;
-            self.hand_over(*memory, *pages, &buffer)?;
+            match (self.source.read(*memory, *pages, &mut buffer), self.left_out) {
+                (Ok(()), _) => self.hand_over(*memory, *pages, &buffer)?,
+                (Err(cause), None) => return Err(cause.into()),
+                (Err(_), Some(left_out)) => {
+                    self.page_by_page(*memory, *pages, &mut buffer, left_out)?;
+                }
+            }
             self.bytes.fetch_add(pages.bytes(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn page_by_page(
+        &self,
+        memory: MemoryId,
+        pages: PageRange,
+        buffer: &mut [u8],
+        left_out: &LeftOut,
+    ) -> Result<(), CopyError> {
+        for (page, bytes) in pages.aligned_chunks(1).zip(buffer.chunks_exact_mut(PAGE_BYTES)) {
+            if self.source.read(memory, page, bytes).is_ok() {
+                self.sink.put(memory, page, bytes)?;
+            } else {
+                let mut left_out = left_out.lock().unwrap_or_else(PoisonError::into_inner);
+                left_out.entry(memory).or_default().insert(page);
+            }
         }
         Ok(())
     }
@@ -171,8 +241,6 @@ impl Work<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     /// Every page holds its number.

@@ -107,7 +107,7 @@ impl Reader<'_> {
             sharing: entry.sharing,
             backing,
             name: if in_brackets { entry.name.clone() } else { Vec::new() },
-            vm_flags: entry.vm_flags.clone(),
+            vm_flags: entry.vm_flags.iter().filter(|f| *f != b"uw").copied().collect(),
             guards: Vec::new(),
         }))
     }
@@ -127,7 +127,7 @@ impl Reader<'_> {
         } else if [b"io", b"pf"].iter().any(|flag| entry.has_flag(flag)) {
             self.block(entry, StateKind::DeviceMapping, program);
         }
-        if [b"um", b"uw", b"ui"].iter().any(|flag| entry.has_flag(flag)) {
+        if [b"um", b"ui"].iter().any(|flag| entry.has_flag(flag)) {
             self.block(entry, StateKind::UserfaultMapping, program);
         }
         if entry.has_flag(b"ss") {

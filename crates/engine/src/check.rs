@@ -3,8 +3,8 @@
 use process::StateKind;
 use serde::Serialize;
 
+use crate::checkpoint::CheckpointError;
 use crate::checkpoint::CheckpointRequest;
-use crate::checkpoint_error::CheckpointError;
 use crate::failure::ExitClass;
 use crate::host_check::{HostRow, host_rows};
 use crate::registry::Registry;
@@ -41,6 +41,8 @@ pub struct TargetRow {
     pub name: String,
     /// What a checkpoint would have to store.
     pub resident_bytes: u64,
+    /// How its memory would be copied, and why.
+    pub copying: String,
 }
 
 /// A kind of state.
@@ -97,6 +99,7 @@ pub fn check(
             pid: found.line.pid,
             name: crate::shelf::words(survey.command()).join(" "),
             resident_bytes: survey.resident_bytes(),
+            copying: crate::checkpoint::forecast(),
         });
     }
     Ok(report)

@@ -7,7 +7,7 @@
 
 mod check;
 mod checkpoint;
-mod checkpoint_error;
+
 mod classes;
 pub mod events;
 mod external;
@@ -26,8 +26,7 @@ mod target_name;
 
 pub use ::resume::{Exit, ExternalPolicy, FilesPolicy, Options as ResumeOptions, PidPolicy};
 pub use check::{CheckReport, KindRow, TargetRow, check};
-pub use checkpoint::{CheckpointRequest, checkpoint};
-pub use checkpoint_error::CheckpointError;
+pub use checkpoint::{CheckpointError, CheckpointRequest, checkpoint};
 pub use external::{ExternalError, parse_external};
 pub use failure::{ExitClass, VerbError};
 pub use host_check::HostRow;

@@ -101,19 +101,17 @@ impl ScanFilter {
         report: Categories::NONE,
     };
 
-    /// Everything that has an entry in the page tables, with what is needed to tell content
-    /// from the rest: see [`Categories::is_private_content`].
-    pub const PRESENT_OR_SWAPPED: Self = Self {
-        all: Categories::NONE,
+    /// Everything that has an entry in the page tables, guards apart, with what is needed to
+    /// tell content from the rest: see [`Categories::is_private_content`].
+    pub const ARMABLE: Self = Self {
+        all: Categories::GUARD,
         any: Categories(Categories::PRESENT.0 | Categories::SWAPPED.0),
-        inverted: Categories::NONE,
+        inverted: Categories::GUARD,
         report: Categories(
             Categories::FILE.0
                 | Categories::PFN_ZERO.0
-                | Categories::GUARD.0
                 | Categories::PRESENT.0
-                | Categories::SWAPPED.0
-                | Categories::HUGE.0,
+                | Categories::SWAPPED.0,
         ),
     };
 

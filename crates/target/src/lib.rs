@@ -8,10 +8,13 @@
 
 mod freeze;
 mod memory;
+mod pace;
 mod process;
 mod session;
+mod tracker;
 
 pub use freeze::{FreezeError, FreezeOptions, Frozen};
 pub use memory::{Memory, MemoryError, ObjectFile, PrivateRange, content_of_file};
 pub use process::{OpenError, Process};
 pub use session::SessionError;
+pub use tracker::{Changed, TrackError, Tracker};

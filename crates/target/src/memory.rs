@@ -75,11 +75,20 @@ pub struct Memory {
 type Listing = Vec<OnceLock<PageSet>>;
 
 impl Memory {
-    /// The memory of `process` while it runs.
+    /// The memory of `process` while it runs. It may fork at any time, so no page of it is
+    /// pinned: pinning un-shares what a child shares.
     ///
     /// # Errors
     /// When we may not look into it.
     pub fn live(
+        process: &Process,
+        private: Vec<PrivateRange>,
+        objects: Vec<ObjectFile>,
+    ) -> Result<Self, MemoryError> {
+        Ok(Self { avoid_pins: true, ..Self::open(process, private, objects)? })
+    }
+
+    fn open(
         process: &Process,
         private: Vec<PrivateRange>,
         objects: Vec<ObjectFile>,
@@ -108,7 +117,7 @@ impl Memory {
         private: Vec<PrivateRange>,
         objects: Vec<ObjectFile>,
     ) -> Result<Self, MemoryError> {
-        let mut memory = Self::live(process, private, objects)?;
+        let mut memory = Self::open(process, private, objects)?;
         memory.listing = Some((0..=memory.objects.len()).map(|_| OnceLock::new()).collect());
         Ok(memory)
     }
@@ -121,6 +130,31 @@ impl Memory {
         let mut guards = Vec::new();
         self.pagemap.scan(range, &ScanFilter::GUARDS, |region| guards.push(region.range))?;
         Ok(guards)
+    }
+
+    /// The mappings of private memory, ascending.
+    pub fn private_ranges(&self) -> &[PrivateRange] {
+        &self.private
+    }
+
+    /// The pages of private memory in `range` that hold content, as they are now.
+    ///
+    /// # Errors
+    /// When the page tables cannot be read.
+    pub fn content(&self, range: AddrRange) -> Result<PageSet, MemoryError> {
+        let mut pages = PageSet::new();
+        let found = |region: sys::pagemap::Region| pages.insert(region.range.pages());
+        self.pagemap.scan(range, &ScanFilter::PRIVATE_CONTENT, found)?;
+        Ok(pages)
+    }
+
+    /// Tells a frozen source which pages of `memory` hold content, when that is known without
+    /// listing them again. Nothing is changed when they were listed already.
+    pub fn know(&self, memory: MemoryId, pages: PageSet) {
+        let slot = self.listing.as_ref().and_then(|listing| listing.get(slot_of(memory)));
+        if let Some(slot) = slot {
+            let _ = slot.set(pages);
+        }
     }
 
     /// The process read.
@@ -158,11 +192,7 @@ impl Memory {
     /// The set a frozen source keeps, filled on first use.
     fn listed(&self, memory: MemoryId) -> Result<Option<&PageSet>, PageSourceError> {
         let Some(listing) = &self.listing else { return Ok(None) };
-        let slot = match memory {
-            MemoryId::Private(_) => 0,
-            MemoryId::Shared(n) => usize::try_from(n).unwrap_or(usize::MAX).saturating_add(1),
-        };
-        let Some(slot) = listing.get(slot) else {
+        let Some(slot) = listing.get(slot_of(memory)) else {
             return Err(PageSourceError::Absent { memory, pages: PageRange::default() });
         };
         if slot.get().is_none() {
@@ -231,6 +261,14 @@ impl PageSource for Memory {
                 read_object(object, pages, buffer).map_err(failed)
             }
         }
+    }
+}
+
+/// The place of a memory in the listing.
+fn slot_of(memory: MemoryId) -> usize {
+    match memory {
+        MemoryId::Private(_) => 0,
+        MemoryId::Shared(n) => usize::try_from(n).unwrap_or(usize::MAX).saturating_add(1),
     }
 }
 

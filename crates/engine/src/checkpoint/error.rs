@@ -2,7 +2,7 @@
 
 use std::io;
 
-use capture::{CopyError, LookError, StateError};
+use capture::{CopyError, LookError, PrecopyError, StateError};
 use process::{Blocker, StateKind};
 use store::{StoreError, WriteError};
 use target::FreezeError;
@@ -59,6 +59,21 @@ pub enum CheckpointError {
     /// The pages could not be copied.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// Its memory could not be copied while it ran.
+    #[error(transparent)]
+    Precopy(#[from] PrecopyError),
+    /// It writes so fast that the freeze would be too long.
+    #[error(
+        "keep the pause within --max-pause {max_ms} ms: the program writes its memory so fast \
+         that it would stand still for about {expected_ms} ms; it runs on untouched, try again \
+         at a quieter time or allow more"
+    )]
+    TooBusy {
+        /// The longest pause that was allowed.
+        max_ms: u128,
+        /// The pause that would have been.
+        expected_ms: u128,
+    },
     /// The staged pages could not be written.
     #[error("write staged pages: {0}")]
     Drain(String),
@@ -117,6 +132,8 @@ impl VerbError for CheckpointError {
             | Self::State(_)
             | Self::Pages(_)
             | Self::Copy(_)
+            | Self::Precopy(_)
+            | Self::TooBusy { .. }
             | Self::Drain(_)
             | Self::SyncFiles(_)
             | Self::Stopped(_) => ExitClass::RolledBack,

@@ -1,0 +1,311 @@
+//! Copying a program's private memory while it runs, so that little is left for the freeze.
+//!
+//! Each [`round`](Precopy::round) arms what changed since the round before and then copies it, so
+//! that whatever is written during or after the copying is seen by the next round. The
+//! [`last`](Precopy::last) one is made of the frozen program. Nothing is believed of a mapping
+//! that is not under tracking from arming to looking: it is copied whole, frozen. So a mapping
+//! that was replaced by another with the same bounds, a program that called execve(2), or one
+//! with a userfaultfd of its own costs time and never a byte.
+//!
+//! What tracking cannot see, and how it is met: docs/decisions/0006-copying-while-it-runs.md.
+
+use std::time::{Duration, Instant};
+
+use mem::{AddrRange, MemoryId, PageSet, PageSink, PageSource, Sharing};
+use sys::proc::{ProcError, maps_entries, parse_fdinfo};
+use target::{Changed, FreezeOptions, Memory, PrivateRange, Process, TrackError, Tracker};
+
+use crate::copy::{CopyError, PageList, copy, copy_what_is_there};
+
+/// The private memory of an address space; one for now.
+const PRIVATE: MemoryId = MemoryId::Private(0);
+
+/// Bytes armed in one stop of a program that reads around the page cache.
+const ARMED_STOPPED_BYTES: u64 = 32 << 20;
+
+/// A program whose memory is being copied while it runs. Dropping it ends the tracking.
+#[derive(Debug)]
+pub struct Precopy<'p> {
+    process: &'p Process,
+    tracker: Tracker,
+    freeze: FreezeOptions,
+    /// Pages whose bytes the sink has, unless the next look says that they changed.
+    copied: PageSet,
+    /// Pages that could not be read: nothing is known of them.
+    missed: PageSet,
+    /// Arm only while every thread stands still.
+    arm_stopped: bool,
+    stops: Vec<Duration>,
+}
+
+/// What a round did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Bytes that had changed since the round before and were copied.
+    pub copied_bytes: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What the last copy found.
+#[derive(Clone, Debug, Default)]
+pub struct Last {
+    /// Every page that holds content, copied now or before.
+    pub pages: PageList,
+    /// Bytes copied now.
+    pub copied_bytes: u64,
+}
+
+/// Why copying while it runs was given up. The program runs on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrecopyError {
+    /// Its writes cannot be tracked.
+    #[error(transparent)]
+    Track(#[from] TrackError),
+    /// Something under `/proc`.
+    #[error("copy memory while it runs: {0}")]
+    Proc(#[from] ProcError),
+    /// It could not be stopped to arm its pages.
+    #[error("copy memory while it runs: {0}")]
+    Freeze(#[from] target::FreezeError),
+    /// Its memory cannot be read.
+    #[error("copy memory while it runs: {0}")]
+    Memory(#[from] target::MemoryError),
+    /// Pages could not be moved.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+}
+
+impl<'p> Precopy<'p> {
+    /// Begins to track `process`; `freeze` says how it may be stopped for that, which is once
+    /// and short.
+    ///
+    /// # Errors
+    /// When writes cannot be tracked: the memory has to be copied while the program is frozen.
+    pub fn start(process: &'p Process, freeze: FreezeOptions) -> Result<Self, PrecopyError> {
+        let (tracker, stop) = Tracker::start(process, freeze.deadline)?;
+        Ok(Self {
+            process,
+            tracker,
+            freeze,
+            copied: PageSet::new(),
+            missed: PageSet::new(),
+            arm_stopped: reads_directly(process)?,
+            stops: vec![stop],
+        })
+    }
+
+    /// Every stop of the program so far.
+    pub fn stops(&self) -> &[Duration] {
+        &self.stops
+    }
+
+    /// Copies what changed since the round before, everything in the first one. `sink` takes
+    /// pages again that it had; the later bytes count. `workers` threads of nice value `nice`
+    /// copy; `stop` as for [`copy`].
+    ///
+    /// # Errors
+    /// When the program ends, the sink fails, or `stop` says so.
+    pub fn round(
+        &mut self,
+        sink: &dyn PageSink,
+        workers: usize,
+        nice: i32,
+        stop: &(dyn Fn(u64) -> Option<String> + Sync),
+    ) -> Result<Round, PrecopyError> {
+        let begun = Instant::now();
+        let mappings = private_mappings(self.process)?;
+        let memory = Memory::live(self.process, mappings.clone(), Vec::new())?;
+        let mut changed = self.look(&mappings)?;
+        if !self.arm_stopped && reads_directly(self.process)? {
+            // Pages that were pinned when they were armed take bytes that nobody sees: forget
+            // what was armed and copied, and arm again with nothing under way.
+            self.arm_stopped = true;
+            self.copied = PageSet::new();
+            changed = self.look_stopped(&mappings, true)?;
+        }
+        for run in std::mem::take(&mut self.missed).runs() {
+            changed.pages.insert(*run);
+            changed.content = changed.content.union(&memory.content(run.addrs())?);
+        }
+        self.copied = self.copied.difference(&changed.pages);
+        let list = PageList::new(vec![(PRIVATE, changed.content.clone())]);
+        let (copied, mut left_out) = copy_what_is_there(&memory, &list, sink, workers, nice, stop)?;
+        self.missed = left_out.remove(&PRIVATE).unwrap_or_default();
+        self.copied = self.copied.union(&changed.content.difference(&self.missed));
+        Ok(Round { copied_bytes: copied.bytes, took: begun.elapsed() })
+    }
+
+    /// What changed, armed again.
+    fn look(&mut self, mappings: &[PrivateRange]) -> Result<Changed, PrecopyError> {
+        if self.arm_stopped {
+            return self.look_stopped(mappings, false);
+        }
+        let mut changed = Changed::default();
+        for mapping in mappings {
+            look_at(&self.tracker, mapping.range, &mut changed)?;
+        }
+        Ok(changed)
+    }
+
+    /// The same with every thread stopped, so that no read(2) of an O_DIRECT descriptor holds
+    /// pages: a thread in one cannot stop before it is over. With `afresh` all is armed again.
+    fn look_stopped(
+        &mut self,
+        mappings: &[PrivateRange],
+        afresh: bool,
+    ) -> Result<Changed, PrecopyError> {
+        let mut changed = Changed::default();
+        for mapping in mappings {
+            let chunks = mapping.range.pages().aligned_chunks(ARMED_STOPPED_BYTES / mem::PAGE_SIZE);
+            for chunk in chunks.map(|pages| pages.addrs()) {
+                let frozen = self.process.freeze(self.freeze)?;
+                let done = match afresh {
+                    true => self.tracker.add(chunk, &mut changed).map(drop),
+                    false => look_at(&self.tracker, chunk, &mut changed),
+                };
+                self.stops.push(frozen.thaw());
+                done?;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Copies what is left of the frozen program, whose `memory` is that of its state: what
+    /// changed since the last round, what is not tracked, and shared objects. `workers` threads.
+    ///
+    /// # Errors
+    /// When its memory cannot be read, the sink fails, or `stop` says so.
+    pub fn last(
+        &mut self,
+        memory: &Memory,
+        sink: &dyn PageSink,
+        workers: usize,
+        stop: &(dyn Fn(u64) -> Option<String> + Sync),
+    ) -> Result<Last, PrecopyError> {
+        self.tracker.reopen(self.process)?;
+        if !self.arm_stopped && reads_directly(self.process)? {
+            self.copied = PageSet::new();
+            self.missed = memory.private_ranges().iter().map(|m| m.range.pages()).collect();
+        }
+        let ranges: Vec<AddrRange> = memory.private_ranges().iter().map(|m| m.range).collect();
+        let mut changed = self.look_last(memory, &ranges, workers)?;
+        for run in self.missed.runs() {
+            for mapped in ranges.iter().filter_map(|range| run.intersect(range.pages())) {
+                changed.pages.insert(mapped);
+                changed.content = changed.content.union(&memory.content(mapped.addrs())?);
+            }
+        }
+        // What is not mapped any more is no page of the program.
+        let kept: PageSet = ranges
+            .iter()
+            .flat_map(|range| self.copied.within(range.pages()))
+            .collect::<PageSet>()
+            .difference(&changed.pages);
+        let whole = kept.union(&changed.content);
+        memory.know(PRIVATE, whole.clone());
+        let mut pages = vec![(PRIVATE, whole)];
+        let mut left = vec![(PRIVATE, changed.content)];
+        for id in memory.memories().into_iter().filter(|id| *id != PRIVATE) {
+            let object = memory.pages(id).map_err(CopyError::from)?;
+            pages.push((id, object.clone()));
+            left.push((id, object));
+        }
+        let copied = copy(memory, &PageList::new(left), sink, workers, stop)?;
+        Ok(Last { pages: PageList::new(pages), copied_bytes: copied.bytes })
+    }
+
+    /// What changed in `ranges` of the frozen program, looked at by `workers` threads.
+    fn look_last(
+        &self,
+        memory: &Memory,
+        ranges: &[AddrRange],
+        workers: usize,
+    ) -> Result<Changed, PrecopyError> {
+        let total: u64 = ranges.iter().map(|range| range.len()).sum();
+        let share = total.div_ceil(workers.max(1) as u64).max(SHARE_BYTES_MIN);
+        let pieces: Vec<AddrRange> = ranges
+            .iter()
+            .flat_map(|range| range.pages().aligned_chunks((share / mem::PAGE_SIZE).max(1)))
+            .map(|pages| pages.addrs())
+            .collect();
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let work = || -> Result<Changed, PrecopyError> {
+            let mut changed = Changed::default();
+            loop {
+                let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let Some(range) = pieces.get(at) else { return Ok(changed) };
+                if !self.tracker.changed(*range, false, &mut changed)? {
+                    changed.pages.insert(range.pages());
+                    changed.content = changed.content.union(&memory.content(*range)?);
+                }
+            }
+        };
+        let threads = if total > SHARE_BYTES_MIN { workers.saturating_sub(1) } else { 0 };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let mut all = work()?;
+            for other in others {
+                let one = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                all.pages = all.pages.union(&one.pages);
+                all.content = all.content.union(&one.content);
+            }
+            Ok(all)
+        })
+    }
+
+    /// Ends the tracking, in short locks of the program's memory map. Returns the longest.
+    pub fn release(self) -> Duration {
+        self.tracker.release()
+    }
+}
+
+/// Address space below which one thread looks faster than two are started.
+const SHARE_BYTES_MIN: u64 = 512 << 20;
+
+/// Looks at one mapping; takes it in when it is new. What cannot be tracked counts as changed and
+/// is left to the freeze.
+fn look_at(tracker: &Tracker, range: AddrRange, changed: &mut Changed) -> Result<(), TrackError> {
+    if tracker.changed(range, true, changed)? || tracker.add(range, changed)? {
+        return Ok(());
+    }
+    changed.content = changed.content.difference(&std::iter::once(range.pages()).collect());
+    changed.pages.insert(range.pages());
+    Ok(())
+}
+
+/// The mappings that can hold private pages, as they are now.
+fn private_mappings(process: &Process) -> Result<Vec<PrivateRange>, ProcError> {
+    process.dir().parse("maps", &mut Vec::new(), |text| {
+        let mut private = Vec::new();
+        for entry in maps_entries(text) {
+            let entry = entry?;
+            // The kernel's own: vdso, vvar, vsyscall.
+            let is_kernels = entry.name_raw.starts_with(b"[v") && !entry.has_inode();
+            if entry.sharing == Sharing::Private && !is_kernels {
+                let readable = entry.protection.read;
+                private.push(PrivateRange { range: entry.range, readable });
+            }
+        }
+        Ok(private)
+    })
+}
+
+/// Whether the program has a descriptor that is read and written around the page cache
+/// (`O_DIRECT`): the device writes to pages that were pinned when the read(2) began, without
+/// their protection being lifted.
+fn reads_directly(process: &Process) -> Result<bool, ProcError> {
+    let mut buffer = Vec::new();
+    for fd in process.dir().descriptors()? {
+        let name = format!("fdinfo/{fd}");
+        match process.dir().parse(&name, &mut buffer, parse_fdinfo) {
+            Ok(info) if info.flags & libc::O_DIRECT.cast_unsigned() != 0 => return Ok(true),
+            Ok(_) => {}
+            // Closed since it was listed.
+            Err(cause) if cause.is_gone() => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,298 @@
+//! Copying while the program runs: whatever it does meanwhile, what was copied in the end is what
+//! the frozen memory holds.
+#![allow(clippy::unwrap_used, reason = "a test ends where an assumption does not hold")]
+#![allow(clippy::print_stderr, reason = "the tests say what they met")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use mem::{MemoryId, PageRange, PageSink, PageSinkError, Sharing};
+use rekindle_capture::Precopy;
+use support::{Guarded, python};
+use sys::proc::maps_entries;
+use target::{FreezeOptions, Memory, PrivateRange, Process};
+
+/// Keeps the latest bytes of every page.
+#[derive(Default)]
+struct Latest(Mutex<BTreeMap<u64, Vec<u8>>>);
+
+impl PageSink for Latest {
+    fn put(&self, id: MemoryId, pages: PageRange, bytes: &[u8]) -> Result<(), PageSinkError> {
+        assert_eq!(id, MemoryId::Private(0));
+        let mut map = self.0.lock().unwrap();
+        for (number, page) in (pages.start.0..).zip(bytes.chunks_exact(4096)) {
+            map.insert(number, page.to_vec());
+        }
+        Ok(())
+    }
+}
+
+fn private(process: &Process) -> Vec<PrivateRange> {
+    let mut text = Vec::new();
+    process.dir().read("maps", &mut text).unwrap();
+    maps_entries(&text)
+        .map(Result::unwrap)
+        .filter(|e| e.sharing == Sharing::Private && !e.name_raw.starts_with(b"[v"))
+        .map(|e| PrivateRange { range: e.range, readable: e.protection.read })
+        .collect()
+}
+
+fn options() -> FreezeOptions {
+    FreezeOptions { deadline: Instant::now() + Duration::from_secs(20), suspend_seccomp: false }
+}
+
+/// What one run of pre-copy found.
+struct Outcome {
+    /// Bytes copied in each round, the last one, of the frozen program, included.
+    copied_bytes: Vec<u64>,
+    resident_bytes: u64,
+    stops: usize,
+}
+
+/// Copies `child` in `rounds` rounds, `between` after each, freezes it and compares every page.
+fn copy_and_compare(child: &Guarded, rounds: usize, mut between: impl FnMut(usize)) -> Outcome {
+    let process = child.process();
+    let sink = Latest::default();
+    let mut precopy = Precopy::start(&process, options()).unwrap();
+    let mut copied_bytes = Vec::new();
+    for number in 0..rounds {
+        let round = precopy.round(&sink, 2, 0, &|_| None).unwrap();
+        copied_bytes.push(round.copied_bytes);
+        between(number);
+    }
+    let frozen = process.freeze(options()).unwrap();
+    let memory = Memory::frozen(&process, private(&process), Vec::new()).unwrap();
+    let last = precopy.last(&memory, &sink, 2, &|_| None).unwrap();
+    copied_bytes.push(last.copied_bytes);
+    // The truth, listed and read without any tracking.
+    let mem = File::open(format!("/proc/{}/mem", child.pid())).unwrap();
+    let mut expected = mem::PageSet::new();
+    for mapping in private(&process) {
+        for run in memory.content(mapping.range).unwrap().runs() {
+            expected.insert(*run);
+        }
+    }
+    let found = &last.pages.memories()[0].1;
+    let missing = expected.difference(found);
+    assert!(missing.is_empty(), "pages are missing: {:?}", missing.runs());
+    let more = found.difference(&expected);
+    assert!(more.is_empty(), "pages that hold nothing: {:?}", more.runs());
+    let copies = sink.0.into_inner().unwrap();
+    let mut wrong = Vec::new();
+    for number in expected.runs().iter().flat_map(|run| run.start.0..run.end.0) {
+        let mut real = vec![0; 4096];
+        mem.read_exact_at(&mut real, number * 4096).unwrap();
+        if copies.get(&number) != Some(&real) {
+            wrong.push(number);
+        }
+    }
+    assert!(wrong.is_empty(), "{} pages differ, first {:#x}", wrong.len(), wrong[0]);
+    drop(frozen);
+    let stops = precopy.stops().len();
+    precopy.release();
+    Outcome { copied_bytes, resident_bytes: expected.count().bytes(), stops }
+}
+
+fn sleep(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+#[test]
+fn what_stands_still_is_copied_once() {
+    let Some(child) = python("x = [bytes([n % 256]) * 5000 for n in range(8000)]") else { return };
+    let outcome = copy_and_compare(&child, 2, |_| sleep(20));
+    assert!(outcome.copied_bytes[0] >= outcome.resident_bytes - (1 << 20));
+    let later: u64 = outcome.copied_bytes[1..].iter().sum();
+    assert!(later < outcome.resident_bytes / 20, "{:?}", outcome.copied_bytes);
+    assert_eq!(outcome.stops, 1);
+}
+
+/// A program that does `body` for ever in a thread with `a`, a mapping of 16 MB whose pages were
+/// written, `page`, and `n` counting up.
+fn busy(body: &str) -> Option<Guarded> {
+    let body = body.replace('\n', "\n        ");
+    python(&format!(
+        "
+import threading, random
+page = 4096
+size = 4096 * page
+a = mapping(size)
+for at in range(0, size, page):
+    poke(a + at, bytes([at // page % 251]) * 64)
+def open_direct(content):
+    name = tempfile.mktemp()
+    with open(name, 'wb') as file:
+        file.write(content)
+        os.fsync(file.fileno())
+    return os.open(name, os.O_RDONLY | os.O_DIRECT)
+def forever():
+    global a, files
+    n = 0
+    while True:
+        n += 1
+        {body}
+threading.Thread(target=forever, daemon=True).start()
+time.sleep(0.05)
+"
+    ))
+}
+
+fn survives(body: &str) -> Option<Outcome> {
+    let child = busy(body)?;
+    Some(copy_and_compare(&child, 5, |_| sleep(15)))
+}
+
+#[test]
+fn pages_written_all_the_time() {
+    survives("poke(a + random.randrange(size - 8), n.to_bytes(8, 'little'))");
+}
+
+#[test]
+fn pages_dropped_and_written_again() {
+    survives(
+        "at = random.randrange(4000) * page
+madvise(a + at, random.choice([1, 16, 90]) * page, 4)
+if n % 3: poke(a + at, n.to_bytes(8, 'little'))
+if n % 7 == 0: ctypes.string_at(a + at, 1)
+if n % 50 == 0: madvise(a + 2048 * page, 1024 * page, 4)",
+    );
+}
+
+#[test]
+fn mappings_replaced_with_the_same_bounds() {
+    survives(
+        "b = a + (n % 16) * 256 * page
+call(11, b, 64 * page)
+mapping(64 * page, 3, 0x32, -1, 0, b)
+if n % 2: poke(b + (n % 64) * page, n.to_bytes(8, 'little'))
+time.sleep(0.0005)",
+    );
+}
+
+#[test]
+fn mappings_that_come_and_go_and_grow() {
+    survives(
+        "b = mapping((1 + n % 40) * page)
+poke(b, n.to_bytes(8, 'little'))
+if n % 3 == 0: call(11, b, page)
+c = call(25, b + page, page, 60 * page, 1) if n % 40 > 2 else 0
+if n % 5 == 0 and c > 0: poke(c, b'grown')
+if n > 300: time.sleep(0.002)",
+    );
+}
+
+#[test]
+fn armed_pages_moved_elsewhere() {
+    survives(
+        "at = a + (n % 60) * 64 * page
+to = mapping(64 * page)
+moved = call(25, at, 64 * page, 64 * page, 3, to)
+poke(moved + 3 * page, n.to_bytes(8, 'little'))
+back = call(25, moved, 64 * page, 64 * page, 3, at)
+if n % 2: poke(back + 5 * page, n.to_bytes(8, 'little'))
+time.sleep(0.0005)",
+    );
+}
+
+#[test]
+fn protection_changed_all_the_time() {
+    survives(
+        "at = a + (n % 300) * 8 * page
+call(10, at, 8 * page, 1)
+call(10, at, 8 * page, 3)
+poke(at + (n % 8) * page, n.to_bytes(8, 'little'))",
+    );
+}
+
+#[test]
+fn children_forked_meanwhile() {
+    survives(
+        "pid = os.fork()
+if pid == 0:
+    poke(a, b'child'); time.sleep(0.01); os._exit(0)
+for k in range(50): poke(a + random.randrange(size - 8), n.to_bytes(8, 'little'))
+os.waitpid(pid, 0)",
+    );
+}
+
+/// The pages of the program that called execve(2) are those of the new program.
+#[test]
+fn another_program_in_its_place() {
+    let Some(child) = python(
+        "
+other = 'import time; x = [bytes([n % 256]) * 5000 for n in range(4000)]; time.sleep(1000)'
+def replaced(*_):
+    os.execv('/usr/bin/python3', ['python3', '-I', '-S', '-c', other])
+signal.signal(signal.SIGUSR1, replaced)
+x = [bytes([n % 256]) * 6000 for n in range(4000)]
+",
+    ) else {
+        return;
+    };
+    let outcome = copy_and_compare(&child, 2, |number| {
+        if number == 1 {
+            let pid = child.pid().to_string();
+            let status = std::process::Command::new("kill").args(["-USR1", &pid]).status();
+            assert!(status.unwrap().success());
+            sleep(300);
+        }
+    });
+    // Nothing of the new program was tracked: all of it was copied when it was frozen.
+    assert_eq!(outcome.copied_bytes[2], outcome.resident_bytes);
+}
+
+/// A program reading with O_DIRECT all the time; `when` it opens its files.
+fn direct(when: &str) -> Option<Outcome> {
+    survives(&format!(
+        "
+if n == {when}:
+    try:
+        files = [open_direct(bytes([65 + k]) * (1 << 20)) for k in range(3)]
+    except OSError as cause:
+        unavailable(f'O_DIRECT in the folder for temporary files: {{cause}}')
+if n >= {when}:
+    call(17, files[n % 3], a + (n % 15) * 256 * page, 1 << 20, 0)
+else:
+    time.sleep(0.001)"
+    ))
+}
+
+#[test]
+fn reads_around_the_page_cache() {
+    let Some(outcome) = direct("1") else { return };
+    assert!(outcome.stops > 5, "{} stops", outcome.stops);
+}
+
+#[test]
+fn reads_around_the_page_cache_that_begin_later() {
+    // Some 30 ms after the mapping was made: 20 before pre-copy begins and then 5 rounds of 15.
+    let _ = direct("90");
+}
+
+/// A mapping with a userfaultfd of the program's own is copied when it is frozen.
+#[test]
+fn a_userfaultfd_of_its_own() {
+    let Some(child) = python(
+        "
+page = 4096
+a = mapping(1024 * page)
+for at in range(0, 1024 * page, page): poke(a + at, b'x' * 8)
+def open_one():
+    fd = call(323, 1)
+    fcntl.ioctl(fd, 0xc018aa3f, bytearray(struct.pack('QQQ', 0xaa, 0, 0)))
+    fcntl.ioctl(fd, 0xc020aa00, bytearray(struct.pack('QQQQ', a, 512 * page, 1, 0)))
+    return fd
+fd = need('userfaultfd', open_one)
+",
+    ) else {
+        return;
+    };
+    let outcome = copy_and_compare(&child, 2, |_| sleep(5));
+    let last = outcome.copied_bytes[2];
+    assert!((512 * 4096..1 << 22).contains(&last), "{last} bytes were copied at the end");
+}

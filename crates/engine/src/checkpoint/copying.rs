@@ -1,0 +1,193 @@
+//! How an instance's memory is copied: while it runs, or while it stands still.
+
+use std::time::Duration;
+
+use capture::{Captured, PageList, Precopy, PrecopyError, Round};
+use mem::PageSink;
+use store::CheckpointWriter;
+use target::{FreezeOptions, Process, TrackError};
+
+use super::error::CheckpointError;
+use crate::events::Observer;
+use crate::phase::Watch;
+use crate::settings::workers;
+
+/// What is left to copy is small enough for the freeze: half a millisecond of copying.
+const SMALL_BYTES: u64 = 512 << 10;
+/// A round that leaves more than this share of the one before is not worth another.
+const SHRINKS_TO: (u64, u64) = (4, 5);
+/// Rounds after which what is left will not get less.
+const ROUNDS_MAX: usize = 12;
+/// How much our threads give way to the program while it runs.
+const NICE: i32 = 19;
+
+/// How the memory is copied.
+pub(super) enum Copying<'p> {
+    /// In rounds while it runs; the freeze copies what is left.
+    Running { precopy: Precopy<'p>, rounds: Vec<Round> },
+    /// While it stands still.
+    Frozen,
+}
+
+/// What was copied, all in all.
+pub(super) struct Copied {
+    /// Every page that holds content.
+    pub(super) pages: PageList,
+    /// Bytes copied during the freeze.
+    pub(super) in_pause_bytes: u64,
+}
+
+impl<'p> Copying<'p> {
+    /// Begins to track the instance's writes when that can be done, and says why when not.
+    pub(super) fn start(
+        process: &'p Process,
+        freeze: FreezeOptions,
+        observer: &dyn Observer,
+    ) -> Result<Self, CheckpointError> {
+        match Precopy::start(process, freeze) {
+            Ok(precopy) => Ok(Self::Running { precopy, rounds: Vec::new() }),
+            Err(PrecopyError::Track(cause)) if is_unavailable(&cause) => {
+                observer.note(&format!("{STANDS_STILL}: {cause}"));
+                Ok(Self::Frozen)
+            }
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
+    /// Copies rounds to `writer` until little is left or it stops shrinking.
+    pub(super) fn rounds(
+        &mut self,
+        writer: &CheckpointWriter,
+        total_bytes: u64,
+        watch: &Watch,
+        observer: &dyn Observer,
+    ) -> Result<(), CheckpointError> {
+        let Self::Running { precopy, rounds } = self else { return Ok(()) };
+        loop {
+            let is_first = rounds.is_empty();
+            let stop = |done: u64| -> Option<String> {
+                if is_first {
+                    observer.progress(done, total_bytes.max(done));
+                }
+                watch.check().err().map(|stopped| stopped.to_string())
+            };
+            writer.next_round();
+            let round = precopy.round(writer, workers(), NICE, &stop);
+            let round = round.map_err(|cause| given_up(watch, cause.into()))?;
+            tracing::debug!(bytes = round.copied_bytes, took = ?round.took, "copied while running");
+            rounds.push(round);
+            if is_enough(rounds) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Bytes that the freeze will have to copy, as far as the last round tells.
+    pub(super) fn expected_bytes(&self, resident_bytes: u64) -> u64 {
+        match self {
+            Self::Running { rounds, .. } => rounds.last().map_or(0, |round| round.copied_bytes),
+            Self::Frozen => resident_bytes,
+        }
+    }
+
+    /// Copies what is left of the frozen instance to `sink`.
+    pub(super) fn finish(
+        &mut self,
+        captured: &mut Captured,
+        sink: &dyn PageSink,
+        stop: &(dyn Fn(u64) -> Option<String> + Sync),
+    ) -> Result<Copied, CheckpointError> {
+        match self {
+            Self::Running { precopy, .. } => {
+                let last = precopy.last(&captured.memory, sink, workers(), stop)?;
+                Ok(Copied { pages: last.pages, in_pause_bytes: last.copied_bytes })
+            }
+            Self::Frozen => {
+                let pages = capture::pages(&captured.memory)?;
+                let copied = capture::copy(&captured.memory, &pages, sink, workers(), stop)?;
+                Ok(Copied { pages, in_pause_bytes: copied.bytes })
+            }
+        }
+    }
+
+    /// The stops of the instance that tracking took.
+    pub(super) fn stops(&self) -> Vec<Duration> {
+        match self {
+            Self::Running { precopy, .. } => precopy.stops().to_vec(),
+            Self::Frozen => Vec::new(),
+        }
+    }
+
+    /// Ends the tracking. Returns the longest time that it held the lock of the memory map.
+    pub(super) fn release(self) -> Option<Duration> {
+        match self {
+            Self::Running { precopy, .. } => Some(precopy.release()),
+            Self::Frozen => None,
+        }
+    }
+}
+
+/// A copy that was stopped because time was up, or the user interrupted, failed for that reason.
+pub(super) fn given_up(watch: &Watch, error: CheckpointError) -> CheckpointError {
+    match watch.check() {
+        Err(stopped) => stopped.into(),
+        Ok(()) => error,
+    }
+}
+
+/// Whether another round would not make the freeze shorter.
+fn is_enough(rounds: &[Round]) -> bool {
+    let [.., before, last] = rounds else {
+        return rounds.first().is_some_and(|first| first.copied_bytes == 0);
+    };
+    let (share, of) = SHRINKS_TO;
+    last.copied_bytes <= SMALL_BYTES
+        || rounds.len() >= ROUNDS_MAX
+        || last.copied_bytes.saturating_mul(of) > before.copied_bytes.saturating_mul(share)
+}
+
+/// Whether a failure says that tracking is not to be had, and nothing else.
+fn is_unavailable(cause: &TrackError) -> bool {
+    use sys::userfault::UserfaultError;
+    matches!(
+        cause,
+        TrackError::Session(target::SessionError::Denied { .. })
+            | TrackError::Userfault(
+                UserfaultError::Unsupported { .. } | UserfaultError::Handshake(_)
+            )
+            | TrackError::Pagemap(sys::pagemap::PagemapError::Unsupported)
+    )
+}
+
+const STANDS_STILL: &str = "its memory is copied while the program stands still";
+
+/// What `check` says beforehand of how the memory of a program would be copied.
+pub(crate) fn forecast() -> String {
+    use sys::userfault::{Features, Kind, Userfault};
+    let tried = Userfault::of_ourselves(Kind::UserModeOnly)
+        .and_then(|userfault| userfault.handshake(Features::TRACK_WRITES));
+    match tried {
+        Ok(()) => "its memory is copied while the program runs".to_owned(),
+        Err(cause) => format!("{STANDS_STILL}: {cause}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rounds(bytes: &[u64]) -> Vec<Round> {
+        bytes.iter().map(|b| Round { copied_bytes: *b, ..Round::default() }).collect()
+    }
+
+    #[test]
+    fn rounds_go_on_while_they_shrink() {
+        assert!(!is_enough(&rounds(&[1 << 30])));
+        assert!(!is_enough(&rounds(&[1 << 30, 1 << 28])));
+        assert!(!is_enough(&rounds(&[1 << 30, 1 << 28, 1 << 26])));
+        assert!(is_enough(&rounds(&[1 << 30, 1 << 28, 1 << 18])));
+        assert!(is_enough(&rounds(&[1 << 30, (1 << 30) - 1])));
+        assert!(is_enough(&rounds(&[1 << 30, 1 << 29, 1 << 29])));
+        assert!(is_enough(&rounds(&[0])));
+    }
+}

@@ -1,0 +1,118 @@
+//! The verb `checkpoint`: a running program's state goes to the store.
+//!
+//! The order of the phases is the promise: nothing of the checkpoint is visible before
+//! `publish`, and with `--stop` nothing ends the instance before it.
+
+mod copying;
+mod error;
+mod phases;
+mod report;
+mod take;
+
+use std::time::{Duration, Instant};
+
+use capture::{Survey, TcpPolicy};
+use process::Blocker;
+use target::Process;
+
+use crate::ExternalPolicy;
+use crate::events::Observer;
+use crate::phase::{Phases, Watch};
+use crate::registry::Registry;
+use crate::report::CheckpointReport;
+use crate::settings::Settings;
+use crate::target_name::find;
+pub use error::CheckpointError;
+use phases::LOOK;
+use report::report;
+use take::Run;
+
+pub(crate) use copying::forecast;
+
+/// What to checkpoint and how.
+#[derive(Clone, Debug)]
+pub struct CheckpointRequest {
+    /// A pid or an instance id.
+    pub target: String,
+    /// End the instance once the checkpoint is published.
+    pub stop: bool,
+    /// The checkpoint to build on; only `none` is known to this version.
+    pub parent: String,
+    /// Longest the instance may stand still.
+    pub max_pause: Option<Duration>,
+    /// Established TCP connections come back as closed by the peer.
+    pub tcp_close: bool,
+    /// Descriptors whose other end is outside, with what will stand in for them.
+    pub external: Vec<(i32, ExternalPolicy)>,
+}
+
+impl CheckpointRequest {
+    pub(crate) fn capture_options(&self) -> capture::Options {
+        capture::Options {
+            stop: self.stop,
+            tcp: if self.tcp_close { TcpPolicy::Close } else { TcpPolicy::Refuse },
+            external: self.external.iter().map(|(fd, _)| *fd).collect(),
+        }
+    }
+}
+
+/// Takes a checkpoint.
+///
+/// # Errors
+/// Every error leaves the instance running, or, after `publish`, its checkpoint whole.
+pub fn checkpoint(
+    settings: &Settings,
+    request: &CheckpointRequest,
+    registry: &Registry,
+    observer: &dyn Observer,
+) -> Result<CheckpointReport, CheckpointError> {
+    if request.parent != "none" {
+        return Err(CheckpointError::NoIncrements(request.parent.clone()));
+    }
+    let mut phases = Phases::new(observer, settings.timeout);
+    let found = find(&request.target, registry)?;
+    let _lock = registry.lock(&found.line.instance, "checkpoint")?;
+    let survey =
+        phases.run(LOOK, |watch| look(&found.process, request, settings.wait, watch, observer))?;
+    if settings.dry_run {
+        return Ok(report(&found.line, &survey, None, &phases));
+    }
+    let run = Run { request, found: &found, survey: &survey, observer };
+    let done = run.take(settings, &mut phases)?;
+    Ok(report(&found.line, &survey, Some(&done), &phases))
+}
+
+/// Looks until no blocker is left, or one that does not pass, or the time to wait is over.
+pub(crate) fn look(
+    process: &Process,
+    request: &CheckpointRequest,
+    wait: Duration,
+    watch: &Watch,
+    observer: &dyn Observer,
+) -> Result<Survey, CheckpointError> {
+    let until = Instant::now() + wait;
+    let mut told = false;
+    loop {
+        let survey = capture::look(process, &request.capture_options())?;
+        let blockers = survey.blockers();
+        if blockers.is_empty() {
+            return Ok(survey);
+        }
+        if !blockers.iter().all(|b| b.transient) || Instant::now() >= until {
+            let pid = process.pid().raw();
+            return Err(CheckpointError::Blocked { pid, blockers: blockers.to_vec() });
+        }
+        watch.check()?;
+        if !told {
+            observer.note(&waiting(blockers));
+            told = true;
+        }
+        // What passes by itself gives no event to wait for: it is looked for again.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub(super) fn waiting(blockers: &[Blocker]) -> String {
+    let objects: Vec<&str> = blockers.iter().map(|b| b.object.as_str()).collect();
+    format!("waiting for {}", objects.join(", "))
+}

@@ -1,0 +1,73 @@
+//! The phases of `checkpoint`: names, limits, undos.
+
+use std::time::Duration;
+
+use crate::phase::Phase;
+
+pub(super) const LOOK: Phase = Phase {
+    name: "look",
+    limit: Duration::from_secs(600),
+    undo: "nothing to undo: the instance is only looked at",
+};
+pub(super) const PREPARE: Phase = Phase {
+    name: "prepare",
+    limit: Duration::from_secs(120),
+    undo: "the unpublished checkpoint is removed",
+};
+pub(super) const TRACK: Phase = Phase {
+    name: "track",
+    limit: Duration::from_secs(30),
+    undo: "the tracking ends with its descriptor, which the instance does not hold",
+};
+pub(super) const PRECOPY: Phase = Phase {
+    name: "precopy",
+    limit: Duration::from_secs(3600),
+    undo: "the tracking ends, the unpublished checkpoint is removed",
+};
+pub(super) const STAGE: Phase = Phase {
+    name: "stage",
+    limit: Duration::from_secs(120),
+    undo: "the staging memory is given back",
+};
+pub(super) const FREEZE: Phase =
+    Phase { name: "freeze", limit: Duration::from_secs(10), undo: "every thread is let go" };
+pub(super) const STATE: Phase = Phase {
+    name: "state",
+    limit: Duration::from_secs(30),
+    undo: "injected calls restore themselves, every thread is let go",
+};
+pub(super) const COPY: Phase = Phase {
+    name: "copy",
+    limit: Duration::from_secs(3600),
+    undo: "every thread is let go, what was copied is dropped",
+};
+pub(super) const THAW: Phase = Phase {
+    name: "thaw",
+    limit: Duration::from_secs(10),
+    undo: "nothing to undo: the instance runs",
+};
+pub(super) const RELEASE: Phase = Phase {
+    name: "release",
+    limit: Duration::from_secs(60),
+    undo: "the tracking ends with its descriptor",
+};
+pub(super) const ENCODE: Phase = Phase {
+    name: "encode",
+    limit: Duration::from_secs(3600),
+    undo: "the unpublished checkpoint is removed",
+};
+pub(super) const SYNC: Phase = Phase {
+    name: "sync-files",
+    limit: Duration::from_secs(600),
+    undo: "every thread is let go, the unpublished checkpoint is removed",
+};
+pub(super) const PUBLISH: Phase = Phase {
+    name: "publish",
+    limit: Duration::from_secs(600),
+    undo: "the unpublished checkpoint is removed; once renamed it is whole and stays",
+};
+pub(super) const END: Phase = Phase {
+    name: "end",
+    limit: Duration::from_secs(60),
+    undo: "none: the checkpoint is published, the instance is ended",
+};

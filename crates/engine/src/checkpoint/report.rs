@@ -1,0 +1,51 @@
+//! What a checkpoint reports.
+
+use capture::Survey;
+use process::LineIdentity;
+
+use super::take::Done;
+use crate::phase::{PhaseTime, Phases};
+use crate::report::{ChangeReport, CheckpointReport, ColdBytes, Outcome, TimeReport, micros};
+
+/// The report of a checkpoint that is done, or with `None` of one that was only looked at.
+pub(super) fn report(
+    line: &LineIdentity,
+    survey: &Survey,
+    done: Option<&Done>,
+    phases: &Phases<'_>,
+) -> CheckpointReport {
+    let stops = done.map(|d| d.stops.as_slice()).unwrap_or_default();
+    let pause_us = done.map(|_| micros(stops.iter().map(|(_, stop)| *stop).sum()));
+    let [critical, warm, _cold] = done.map(|d| d.published.tier_page_bytes).unwrap_or_default();
+    let [critical_stored, warm_stored, _] =
+        done.map(|d| d.published.tier_stored_bytes).unwrap_or_default();
+    let row = |time: &PhaseTime| TimeReport::from(time);
+    let changes = done.map_or_else(|| survey.changes(), |d| d.changes.as_slice());
+    CheckpointReport {
+        schema: "rekindle.checkpoint/1",
+        outcome: if done.is_some_and(|d| d.ended) { Outcome::Stopped } else { Outcome::Running },
+        blockers: Vec::new(),
+        changed: changes.iter().map(ChangeReport::from).collect(),
+        id: done.map(|d| d.published.id.to_string()),
+        parent: None,
+        instance: line.instance.to_string(),
+        pid: line.pid,
+        pause_us,
+        pause_max_us: stops.iter().map(|(_, stop)| micros(*stop)).max(),
+        stops: stops.iter().map(|(name, stop)| TimeReport { name, us: micros(*stop) }).collect(),
+        resident_bytes: done.map_or_else(|| survey.resident_bytes(), |d| d.resident_bytes),
+        file_clean_bytes: Some(survey.file_clean_bytes()),
+        copied_in_pause_bytes: done.map(|d| d.copied_in_pause_bytes),
+        critical_bytes: critical,
+        critical_stored_bytes: critical_stored,
+        warm_raw_bytes: warm,
+        warm_stored_bytes: warm_stored,
+        cold_bytes: ColdBytes::default(),
+        not_stored_bytes: 0,
+        stored_bytes: done.map(|d| d.published.stored_bytes).unwrap_or_default(),
+        referenced_bytes: 0,
+        cpu_us: micros(crate::host::own_cpu_time()),
+        collapse_us: None,
+        phases: phases.times().iter().map(row).collect(),
+    }
+}

@@ -1,0 +1,324 @@
+//! One checkpoint being taken.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use capture::{Captured, StateError, Survey};
+use codec::Want;
+use image::Summary;
+use plan::{Plan, Treatment};
+use process::Change;
+use store::{CheckpointWriter, Published, Store, WriteOptions};
+use target::{FreezeOptions, Frozen};
+
+use super::copying::{Copied, Copying, given_up};
+use super::error::CheckpointError;
+use super::phases::{
+    COPY, ENCODE, END, FREEZE, LOOK, PRECOPY, PREPARE, PUBLISH, RELEASE, STAGE, STATE, SYNC, THAW,
+    TRACK,
+};
+use super::{CheckpointRequest, look, waiting};
+use crate::events::Observer;
+use crate::phase::{Phases, Watch};
+use crate::settings::{Settings, workers};
+use crate::staging::Staging;
+use crate::target_name::Found;
+
+/// How frames are encoded: the smallest encoding that an eager resume does not wait for, see
+/// `docs/decisions/0003-fast-zstd-first.md`.
+const WANT: Want = Want::Zstd(-3);
+
+/// One checkpoint being taken.
+pub(super) struct Run<'a> {
+    pub(super) request: &'a CheckpointRequest,
+    pub(super) found: &'a Found,
+    pub(super) survey: &'a Survey,
+    pub(super) observer: &'a dyn Observer,
+}
+
+/// A stop of the instance, with what it was for.
+type Stop = (&'static str, Duration);
+
+/// What a finished checkpoint has to tell.
+pub(super) struct Done {
+    pub(super) published: Published,
+    pub(super) resident_bytes: u64,
+    pub(super) copied_in_pause_bytes: u64,
+    pub(super) stops: Vec<Stop>,
+    pub(super) ended: bool,
+    pub(super) changes: Vec<Change>,
+}
+
+/// An instance that stands still and whose state is known.
+struct Held<'a> {
+    frozen: Frozen<'a>,
+    captured: Captured,
+    /// How long it stood still before this, when something had to pass first.
+    stops: Vec<Stop>,
+}
+
+/// A checkpoint whose pages have all been copied, but for those in staging.
+struct Complete {
+    writer: CheckpointWriter,
+    captured: Captured,
+    copied: Copied,
+}
+
+impl Run<'_> {
+    pub(super) fn take(
+        &self,
+        settings: &Settings,
+        phases: &mut Phases<'_>,
+    ) -> Result<Done, CheckpointError> {
+        let writer = phases.run(PREPARE, |_| self.writer(settings))?;
+        let mut copying = phases.run(TRACK, |watch| {
+            Copying::start(&self.found.process, self.freeze_options(watch), self.observer)
+        })?;
+        let resident_bytes = self.survey.resident_bytes();
+        phases
+            .run(PRECOPY, |watch| copying.rounds(&writer, resident_bytes, watch, self.observer))?;
+        self.check_pause(&copying)?;
+        let room = self.staging_room(&copying);
+        let staging =
+            phases.run(STAGE, |_| Ok::<_, CheckpointError>(Staging::new(room, &writer)))?;
+        let Held { frozen, mut captured, mut stops } =
+            self.hold(settings, phases, &mut copying, &writer)?;
+        writer.next_round();
+        let copied = phases
+            .run(COPY, |watch| self.copy(&mut copying, &mut captured, &staging, &frozen, watch))?;
+        stops.extend(copying.stops().into_iter().map(|stop| ("track", stop)));
+        if self.request.stop {
+            phases.run(ENCODE, |watch| self.encode(&staging, 0, watch))?;
+            drop(staging);
+            let complete = Complete { writer, captured, copied };
+            return self.publish_and_end(complete, frozen, stops, phases);
+        }
+        stops.push(("freeze", phases.run(THAW, |_| Ok::<_, CheckpointError>(frozen.thaw()))?));
+        let released = phases.run(RELEASE, |_| Ok::<_, CheckpointError>(copying.release()))?;
+        stops.extend(released.map(|longest| ("release", longest)));
+        // The instance runs again: encoding gives way to it.
+        phases.run(ENCODE, |watch| self.encode(&staging, 10, watch))?;
+        drop(staging);
+        let complete = Complete { writer, captured, copied };
+        phases.run(PUBLISH, |_| self.publish(complete, stops))
+    }
+
+    /// With `--stop` the instance stands still until its checkpoint is published, and then ends.
+    fn publish_and_end(
+        &self,
+        complete: Complete,
+        frozen: Frozen<'_>,
+        stops: Vec<Stop>,
+        phases: &mut Phases<'_>,
+    ) -> Result<Done, CheckpointError> {
+        phases.run(SYNC, |_| self.sync_files(&frozen))?;
+        let mut done = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
+        let since = frozen.since();
+        // From here on the checkpoint stays, whatever happens.
+        let ended = phases.run(END, |watch| self.end(frozen, watch, &done.published));
+        ended.map_err(|e| match e {
+            CheckpointError::Stopped(stopped) => CheckpointError::NotEnded {
+                id: done.published.id.to_string(),
+                cause: stopped.to_string(),
+            },
+            other => other,
+        })?;
+        done.stops.push(("freeze", since.elapsed()));
+        done.ended = true;
+        Ok(done)
+    }
+
+    /// Hands what was staged on to the writer.
+    fn encode(
+        &self,
+        staging: &Staging<'_>,
+        nice: i32,
+        watch: &Watch,
+    ) -> Result<(), CheckpointError> {
+        let total = staging.bytes();
+        let done = AtomicU64::new(0);
+        let progress = |bytes: u64| {
+            let so_far = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            self.observer.progress(so_far, total);
+        };
+        Ok(staging.drain(workers(), nice, watch, &progress)?)
+    }
+
+    /// Freezes the instance and reads its state. What stood in the way only for that moment (a
+    /// child, a file just being read) is let pass, thawed, within the time to wait.
+    fn hold(
+        &self,
+        settings: &Settings,
+        phases: &mut Phases<'_>,
+        copying: &mut Copying<'_>,
+        writer: &CheckpointWriter,
+    ) -> Result<Held<'_>, CheckpointError> {
+        let until = Instant::now() + settings.wait;
+        let mut stops = Vec::new();
+        loop {
+            let mut frozen = phases.run(FREEZE, |watch| self.freeze(watch))?;
+            let state = phases.run(STATE, |_| {
+                let captured = capture::state(&mut frozen, self.survey, &self.found.line);
+                Ok::<_, CheckpointError>(captured)
+            })?;
+            match state {
+                Ok(captured) => return Ok(Held { frozen, captured, stops }),
+                Err(StateError::Blocked(blockers))
+                    if blockers.iter().all(|b| b.transient) && Instant::now() < until =>
+                {
+                    stops.push(("freeze", frozen.thaw()));
+                    self.observer.note(&waiting(&blockers));
+                }
+                Err(error) => return Err(error.into()),
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            let (process, request) = (&self.found.process, self.request);
+            phases.run(LOOK, |watch| look(process, request, left, watch, self.observer))?;
+            // It ran on, and wrote.
+            let resident_bytes = self.survey.resident_bytes();
+            phases.run(PRECOPY, |watch| {
+                copying.rounds(writer, resident_bytes, watch, self.observer)
+            })?;
+        }
+    }
+
+    fn freeze(&self, watch: &Watch) -> Result<Frozen<'_>, CheckpointError> {
+        Ok(self.found.process.freeze(self.freeze_options(watch))?)
+    }
+
+    fn freeze_options(&self, watch: &Watch) -> FreezeOptions {
+        FreezeOptions {
+            deadline: watch.deadline(),
+            suspend_seccomp: self.survey.has_seccomp_filters(),
+        }
+    }
+
+    /// Says how long the freeze will be when it will be long, and refuses one that is longer than
+    /// was allowed.
+    fn check_pause(&self, copying: &Copying<'_>) -> Result<(), CheckpointError> {
+        /// What a page costs to copy, at the speed of a slow machine.
+        const BYTES_PER_MS: u64 = 1 << 20;
+        /// What everything else takes.
+        const STATE_MS: u64 = 10;
+        const LONG_MS: u64 = 50;
+        let bytes = copying.expected_bytes(self.survey.resident_bytes());
+        let expected_ms = STATE_MS + bytes / BYTES_PER_MS;
+        if let Some(max) = self.request.max_pause
+            && !self.request.stop
+            && max < Duration::from_millis(expected_ms)
+        {
+            let (max_ms, expected_ms) = (max.as_millis(), expected_ms.into());
+            return Err(CheckpointError::TooBusy { max_ms, expected_ms });
+        }
+        if expected_ms > LONG_MS && matches!(copying, Copying::Running { .. }) {
+            self.observer.note(&format!(
+                "the program writes its memory as fast as it can be copied: it will stand still \
+                 for about {expected_ms} ms"
+            ));
+        }
+        Ok(())
+    }
+
+    fn writer(&self, settings: &Settings) -> Result<CheckpointWriter, CheckpointError> {
+        let store = Store::create(&settings.store)?;
+        let lock = store.lock_line(&self.found.line.instance)?;
+        // The worst case: nothing shrinks. Half as much again would refuse checkpoints that fit.
+        store.space_for(self.survey.resident_bytes())?;
+        Ok(store.begin(lock, WriteOptions { want: WANT, reserve_bytes: 0 })?)
+    }
+
+    /// Staging memory for what the freeze will copy, several times over when that is little, if
+    /// it leaves the host a tenth of what it has.
+    fn staging_room(&self, copying: &Copying<'_>) -> Option<u64> {
+        const LEAST_BYTES: u64 = 32 << 20;
+        let expected = copying.expected_bytes(self.survey.resident_bytes());
+        let wanted = match copying {
+            // Memory of ours stays within bounds: what does not fit is written at once.
+            Copying::Running { .. } => (expected * 4).clamp(LEAST_BYTES, 6 * LEAST_BYTES),
+            Copying::Frozen if self.request.stop => return None,
+            Copying::Frozen => expected + expected / 16 + LEAST_BYTES,
+        };
+        let available = crate::host::memory_available_bytes()?;
+        if wanted <= available - available / 10 {
+            return Some(wanted);
+        }
+        self.observer.note(
+            "too little free memory to stage the program's memory: it stands still until all of \
+             it is written",
+        );
+        None
+    }
+
+    fn copy(
+        &self,
+        copying: &mut Copying<'_>,
+        captured: &mut Captured,
+        staging: &Staging<'_>,
+        frozen: &Frozen<'_>,
+        watch: &Watch,
+    ) -> Result<Copied, CheckpointError> {
+        let limit = self.request.max_pause.map(|max| frozen.since() + max);
+        let total = copying.expected_bytes(self.survey.resident_bytes());
+        let stop = |done: u64| -> Option<String> {
+            self.observer.progress(done, total.max(done));
+            if limit.is_some_and(|limit| Instant::now() >= limit) {
+                return Some("the program stood still for longer than --max-pause".to_owned());
+            }
+            watch.check().err().map(|stopped| stopped.to_string())
+        };
+        let copied = copying.finish(captured, staging, &stop);
+        copied.map_err(|error| given_up(watch, error))
+    }
+
+    /// What was seen to change from outside and at the freeze, each once.
+    fn changes(&self, captured: &Captured) -> Vec<Change> {
+        let mut changes = self.survey.changes().to_vec();
+        let new = captured.changes.iter().filter(|c| !self.survey.changes().contains(c));
+        changes.extend(new.cloned());
+        changes
+    }
+
+    fn summary(&self, captured: &Captured) -> Summary {
+        let realtime = captured.instance.host.clocks.realtime_ns;
+        Summary {
+            created_ns: u64::try_from(realtime).unwrap_or_default(),
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            parent: None,
+            stopped: self.request.stop,
+            command: self.survey.command().to_vec(),
+            changes: self.changes(captured),
+            figures: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn publish(&self, complete: Complete, stops: Vec<Stop>) -> Result<Done, CheckpointError> {
+        let Complete { writer, captured, copied } = complete;
+        let plan = Plan::everything(copied.pages.memories(), Treatment::Zstd);
+        let published = writer.finish(&captured.instance, &plan, &self.summary(&captured))?;
+        Ok(Done {
+            published,
+            resident_bytes: plan.extents.iter().map(|e| e.pages.bytes()).sum(),
+            copied_in_pause_bytes: copied.in_pause_bytes,
+            stops,
+            ended: false,
+            changes: self.changes(&captured),
+        })
+    }
+
+    /// Files that the instance wrote must be as safe as the checkpoint that expects them.
+    fn sync_files(&self, frozen: &Frozen<'_>) -> Result<(), CheckpointError> {
+        capture::sync_writable_files(frozen).map_err(CheckpointError::SyncFiles)
+    }
+
+    fn end(
+        &self,
+        frozen: Frozen<'_>,
+        watch: &Watch,
+        published: &Published,
+    ) -> Result<(), CheckpointError> {
+        let id = published.id.to_string();
+        frozen
+            .end(watch.deadline())
+            .map_err(|cause| CheckpointError::NotEnded { id, cause: cause.to_string() })
+    }
+}
