@@ -44,13 +44,21 @@ fn ci() -> anyhow::Result<()> {
     unchanged_in_git(&["crates/image/src/generated"])?;
     cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     cargo(&["build", "--workspace", "--bins"])?;
-    cargo(&["test", "--workspace", "--no-fail-fast"])
+    cargo(&["test", "--workspace", "--no-fail-fast"])?;
+    // A million frames: three properties.
+    let numbers = ["test", "--release", "-p", "rekindle-codec", "--test", "numbers", "frames"];
+    cargo_with(&numbers, &[("REKINDLE_CASES", "350000")])
 }
 
 fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
+    cargo_with(arguments, &[])
+}
+
+fn cargo_with(arguments: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<()> {
     println!("== cargo {}", arguments.join(" "));
     let status = Command::new(env!("CARGO"))
         .args(arguments)
+        .envs(variables.iter().copied())
         .current_dir(root())
         .status()
         .context("start cargo")?;

@@ -6,6 +6,7 @@ use plan::Treatment;
 use zstd::bulk::Decompressor;
 
 use crate::frame::is_frame_length;
+use crate::numeric;
 
 /// Decodes frames; one for each thread.
 #[derive(Default)]
@@ -75,6 +76,8 @@ impl Decoder {
                 lz4_flex::block::decompress_into(stored, pages).map_err(|e| e.to_string())
             }
             Treatment::Zstd => self.zstd(stored, pages),
+            Treatment::Typed => numeric::decode_typed(stored, pages).map(|()| expected),
+            Treatment::Lossy => numeric::decode_lossy(stored, pages).map(|()| expected),
             other => return Err(DecodeError::Unsupported(other)),
         };
         let malformed =

@@ -1,15 +1,26 @@
 //! Pages to bytes and back, in frames of at most [`FRAME_BYTES_MAX`]: raw, zero, LZ4 and
-//! Zstandard now; a code for every treatment of `plan` is known and refused by name until its
-//! coder exists (delta, typed, lossy).
+//! Zstandard, numbers without loss and with a bounded one; which of them for which region; pages
+//! that equal others, and bytes that equal a file's. A code for every treatment of `plan` is
+//! known and refused by name until its coder exists (delta).
 //!
 //! This room is pure and knows no format: where a frame's bytes lie, how they are checked and
 //! which pages they are is the business of `image`. Read next: [`Encoder`], [`Decoder`].
 #![forbid(unsafe_code)]
 
+mod back_end;
+mod choose;
 mod decode;
 mod encode;
 mod frame;
+mod numeric;
+mod same;
+mod twin;
 
+pub use back_end::{BackEnd, CodeError, Cpu, Done, Full, Job, Ticket, Work};
+pub use choose::{Aim, Chooser, Form};
 pub use decode::{DecodeError, Decoder};
 pub use encode::{EncodeError, Encoder, Want};
 pub use frame::{FRAME_BYTES_MAX, FRAME_PAGES_MAX, Frame, is_zero};
+pub use numeric::{Effort, FiniteSpan, LossyEncoder, LossyFrame, LossyPart, NumericEncoder};
+pub use same::{PageKey, SameFinder};
+pub use twin::{Slices, TwinBudget, TwinFiles, TwinIndex, TwinRun, TwinSearch};

@@ -138,7 +138,14 @@ fn frames_of_another_length_are_refused() {
 
 #[test]
 fn treatments_without_a_decoder_are_named() {
-    let known = [Treatment::Raw, Treatment::Zero, Treatment::Lz4, Treatment::Zstd];
+    let known = [
+        Treatment::Raw,
+        Treatment::Zero,
+        Treatment::Lz4,
+        Treatment::Zstd,
+        Treatment::Typed,
+        Treatment::Lossy,
+    ];
     for treatment in Treatment::ALL.iter().filter(|t| !known.contains(t)) {
         let refused = Decoder::new().decode(*treatment, &[], &mut [0; PAGE]).unwrap_err();
         let text = refused.to_string();
