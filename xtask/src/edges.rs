@@ -11,6 +11,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("codec", &["plan"]),
     ("image", &["mem", "process", "plan", "codec"]),
     ("store", &["mem", "process", "plan", "codec", "image"]),
+    ("report", &["mem", "heat", "plan"]),
     ("sys", &["mem"]),
     ("inject", &["mem", "sys"]),
     ("target", &["mem", "sys", "inject"]),
