@@ -16,7 +16,7 @@ from rig.dataset import Dataset
 from rig.errors import BenchError
 from rig.machine import describe
 from rig.peers import Criu, Rekindle
-from rig.programs import Redis, SampleKv
+from rig.programs import Heartbeat, Redis, SampleKv
 from rig.rounds import Plan, measure
 
 # The mean value is 1200 bytes; this many keys make redis about 1 GB resident.
@@ -45,11 +45,14 @@ def built(name, path):
 def compare(options):
     """Rounds of all peers in turn on one store directory, and a table."""
     root = os.environ.get("CRIU_ROOT")
-    program = Redis() if options.verb == "redis-1gb" else SampleKv()
     binds, peers = {}, []
-    if isinstance(program, SampleKv):
-        binds[program.argv[0]] = built(program.name, options.sample_kv)
     with tempfile.TemporaryDirectory(prefix="rekindle-bench-", dir=options.store) as store:
+        if options.verb == "redis-1gb":
+            program = Redis(Heartbeat(store))
+            binds[program.LIBRARY] = program.heartbeat.library
+        else:
+            program = SampleKv()
+            binds[program.argv[0]] = built(program.name, options.sample_kv)
         binds["/run/bench/store"] = store
         for name in options.peers.split(","):
             if name == "criu":

@@ -147,7 +147,8 @@ class Rekindle:
             "pause_us": answer["pause_us"], "wall_us": ran.wall_us, "cpu_us": ran.cpu_us,
             "started_ns": ran.started_ns, "stored_bytes": answer["stored_bytes"],
             "stored_files_bytes": directory_bytes(self.outside),
-            "resident_bytes": answer["resident_bytes"], "detail": answer,
+            "resident_bytes": answer["resident_bytes"],
+            "copied_in_pause_bytes": answer["copied_in_pause_bytes"], "detail": answer,
         }
 
     def resume(self, cell):

@@ -39,6 +39,7 @@ def measure(plan, peer, number, last):
         figures["peer_version"] = peer.version(cell)
         peer.prepare(cell)
         pid, outside, figures["program"] = _start(plan, cell)
+        plan.program.started(outside)
         cell.in_network(lambda: _load(plan.data))
         figures.update(resident(outside))
         _sync(plan.store)
@@ -89,11 +90,11 @@ def _live(plan, peer, cell, pid, number, figures):
         control_from = time.monotonic_ns()
         time.sleep(CONTROL_S)
         control_to = time.monotonic_ns()
-        control_inside_us = plan.program.inside_us(cell)
+        control_inside_us, control_late_us = plan.program.inside_us(cell)
         live = peer.checkpoint(cell, pid, stop=False)
         ended = time.monotonic_ns()
         time.sleep(AFTER_S)
-        inside_us = plan.program.inside_us(cell)
+        inside_us, late_us = plan.program.inside_us(cell)
     finally:
         times, updates, errors = load.stop()
     if errors:
@@ -102,6 +103,7 @@ def _live(plan, peer, cell, pid, number, figures):
         **live, "felt_us": worst_gap_us(times, live["started_ns"], ended + AFTER_S * 10**9),
         "control_us": worst_gap_us(times, control_from, control_to),
         "inside_us": inside_us, "control_inside_us": control_inside_us,
+        "late_us": late_us, "control_late_us": control_late_us,
         "answers": len(times), "updates": len(updates),
     }
     return updates

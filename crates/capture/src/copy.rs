@@ -298,6 +298,42 @@ mod tests {
         }
     }
 
+    /// Pages go away: every seventh cannot be read.
+    struct Leaky;
+
+    impl PageSource for Leaky {
+        fn pages(&self, _: MemoryId) -> Result<PageSet, PageSourceError> {
+            Ok(PageSet::new())
+        }
+
+        fn read(
+            &self,
+            memory: MemoryId,
+            pages: PageRange,
+            buffer: &mut [u8],
+        ) -> Result<(), PageSourceError> {
+            match (pages.start.0..pages.end.0).any(|number| number % 7 == 0) {
+                true => Err(PageSourceError::Absent { memory, pages }),
+                false => Numbers.read(memory, pages, buffer),
+            }
+        }
+    }
+
+    #[test]
+    fn what_went_away_is_left_out_and_listed() {
+        let (list, store) = (list(), Store::default());
+        let (_, left_out) = copy_what_is_there(&Leaky, &list, &store, 2, 0, &|_| None).unwrap();
+        let map = store.0.into_inner().unwrap();
+        for (memory, set) in list.memories() {
+            for number in set.runs().iter().flat_map(|run| run.start.0..run.end.0) {
+                let is_out = left_out[memory].contains(mem::PageIndex(number));
+                assert_eq!(is_out, number % 7 == 0);
+                assert_eq!(map.contains_key(&(*memory, number)), !is_out);
+            }
+        }
+        assert!(copy(&Leaky, &list, &Store::default(), 2, &|_| None).is_err());
+    }
+
     #[test]
     fn the_caller_can_stop_it() {
         let result = copy(&Numbers, &list(), &Store::default(), 2, &|done| {

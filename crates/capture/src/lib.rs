@@ -17,6 +17,7 @@ mod descriptors;
 mod findings;
 mod group;
 mod host;
+mod huge;
 mod injected;
 mod inspect;
 mod objects;
@@ -32,6 +33,7 @@ mod thread;
 
 pub use copy::{Copied, CopyError, PageList, copy, pages};
 pub use descriptors::DescriptorError;
+pub use huge::{GivenBack, give_back_huge_pages};
 pub use inspect::LookError;
 pub use options::{Options, TcpPolicy};
 pub use precopy::{Last, Precopy, PrecopyError, Round};

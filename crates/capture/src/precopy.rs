@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use mem::{AddrRange, MemoryId, PageSet, PageSink, PageSource, Sharing};
 use sys::proc::{ProcError, maps_entries, parse_fdinfo};
-use target::{Changed, FreezeOptions, Memory, PrivateRange, Process, TrackError, Tracker};
+use target::{
+    Changed, FreezeOptions, Memory, PrivateRange, Process, Released, TrackError, Tracker,
+};
 
 use crate::copy::{CopyError, PageList, copy, copy_what_is_there};
 
@@ -255,8 +257,8 @@ impl<'p> Precopy<'p> {
         })
     }
 
-    /// Ends the tracking, in short locks of the program's memory map. Returns the longest.
-    pub fn release(self) -> Duration {
+    /// Ends the tracking, in short locks of the program's memory map.
+    pub fn release(self) -> Released {
         self.tracker.release()
     }
 }

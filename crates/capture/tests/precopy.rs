@@ -274,6 +274,52 @@ fn reads_around_the_page_cache_that_begin_later() {
     let _ = direct("90");
 }
 
+fn huge_bytes(child: &Guarded) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", child.pid())).unwrap();
+    let line = text.lines().find(|line| line.starts_with("AnonHugePages:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn huge_pages_are_given_back() {
+    const BYTES: u64 = 32 << 20;
+    let Some(child) = python(
+        "
+size = 32 << 20
+a = mapping(size + (2 << 20))
+a = (a + (2 << 20) - 1) & -(2 << 20)
+madvise(a, size, 14)
+for at in range(0, size, 2 << 20): poke(a + at, b'huge')
+def write(*_):
+    for at in range(0, size, 2 << 20): poke(a + at + 0x5000, b'split')
+signal.signal(signal.SIGUSR1, write)
+",
+    ) else {
+        return;
+    };
+    if huge_bytes(&child) < BYTES {
+        support::skip("transparent huge pages on request");
+        return;
+    }
+    let process = child.process();
+    let sink = Latest::default();
+    let mut precopy = Precopy::start(&process, options()).unwrap();
+    precopy.round(&sink, 2, 0, &|_| None).unwrap();
+    let pid = child.pid().to_string();
+    let sent = std::process::Command::new("kill").args(["-USR1", &pid]).status();
+    assert!(sent.unwrap().success());
+    sleep(100);
+    let round = precopy.round(&sink, 2, 0, &|_| None).unwrap();
+    assert!(round.copied_bytes >= 16 * 4096 && round.copied_bytes < 4 << 20, "{round:?}");
+    assert_eq!(huge_bytes(&child), 0, "a write splits an armed huge page");
+    let released = precopy.release();
+    assert_eq!(released.split.count().bytes(), BYTES);
+    let budget = Duration::from_secs(20);
+    let given = rekindle_capture::give_back_huge_pages(&process, &released.split, budget);
+    assert_eq!((given.bytes, given.left_bytes), (BYTES, 0));
+    assert_eq!(huge_bytes(&child), BYTES);
+}
+
 /// A mapping with a userfaultfd of the program's own is copied when it is frozen.
 #[test]
 fn a_userfaultfd_of_its_own() {

@@ -159,7 +159,7 @@ pub struct CheckpointReport {
     pub referenced_bytes: u64,
     /// CPU time of this process.
     pub cpu_us: u64,
-    /// Time spent giving huge pages back; null as nothing splits any.
+    /// Time spent giving back huge pages that tracking had split; null when none were.
     pub collapse_us: Option<u64>,
     /// Every phase.
     pub phases: Vec<TimeReport>,

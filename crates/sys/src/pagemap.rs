@@ -111,8 +111,17 @@ impl ScanFilter {
             Categories::FILE.0
                 | Categories::PFN_ZERO.0
                 | Categories::PRESENT.0
-                | Categories::SWAPPED.0,
+                | Categories::SWAPPED.0
+                | Categories::HUGE.0,
         ),
+    };
+
+    /// Pages in RAM that are not mapped as part of a huge one.
+    pub const SMALL_PAGES: Self = Self {
+        all: Categories(Categories::PRESENT.0 | Categories::HUGE.0),
+        any: Categories::NONE,
+        inverted: Categories::HUGE,
+        report: Categories::NONE,
     };
 
     /// What is not write-protected: pages written or made since they were, and places that hold

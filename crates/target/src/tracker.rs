@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mem::{AddrRange, PageSet};
-use sys::pagemap::{Pagemap, PagemapError, ScanFilter};
+use sys::pagemap::{Categories, Pagemap, PagemapError, ScanFilter};
 use sys::userfault::{Features, Kind, Modes, Userfault, UserfaultError};
 
 use crate::pace::Pace;
@@ -42,6 +42,15 @@ pub struct Changed {
     pub content: PageSet,
 }
 
+/// What is left when tracking has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// The longest that the lock of the memory map was held.
+    pub longest: Duration,
+    /// What was in huge pages and is not any more: a write to an armed one splits it.
+    pub split: PageSet,
+}
+
 /// The pages of a program under write tracking, until it is dropped.
 #[derive(Debug)]
 pub struct Tracker {
@@ -49,6 +58,8 @@ pub struct Tracker {
     pagemap: Pagemap,
     /// What was registered.
     taken: Mutex<PageSet>,
+    /// What was in huge pages when it was armed.
+    huge: Mutex<PageSet>,
     arming: Pace,
     looking: Pace,
 }
@@ -68,6 +79,7 @@ impl Tracker {
             userfault,
             pagemap: Pagemap::open(process.dir())?,
             taken: Mutex::new(PageSet::new()),
+            huge: Mutex::new(PageSet::new()),
             arming: Pace::new(16 << 20),
             looking: Pace::new(256 << 20),
         };
@@ -156,11 +168,20 @@ impl Tracker {
         arm: bool,
         content: &mut PageSet,
     ) -> Result<bool, TrackError> {
-        known(self.pagemap.scan_tracked(range, &ScanFilter::ARMABLE, arm, |region| {
+        let mut huge = Vec::new();
+        let scanned = self.pagemap.scan_tracked(range, &ScanFilter::ARMABLE, arm, |region| {
             if region.categories.is_private_content() {
                 content.insert(region.range.pages());
             }
-        }))
+            if arm && region.categories.contains(Categories::HUGE) {
+                huge.push(region.range.pages());
+            }
+        });
+        if !huge.is_empty() {
+            let mut all = self.huge.lock().unwrap_or_else(PoisonError::into_inner);
+            huge.into_iter().for_each(|run| all.insert(run));
+        }
+        known(scanned)
     }
 
     fn taken(&self) -> MutexGuard<'_, PageSet> {
@@ -168,10 +189,31 @@ impl Tracker {
     }
 
     /// Ends the tracking in pieces that hold the map's lock for a short time each, where closing
-    /// the descriptor alone would hold it for 30 ms a gigabyte. Returns the longest of them.
-    /// Dropping does the same.
-    pub fn release(self) -> Duration {
-        self.let_go()
+    /// the descriptor alone would hold it for 30 ms a gigabyte. Dropping does the same.
+    pub fn release(self) -> Released {
+        let longest = self.let_go();
+        let huge = std::mem::take(&mut *self.huge.lock().unwrap_or_else(PoisonError::into_inner));
+        Released { longest, split: self.split(&huge) }
+    }
+
+    /// The 2 MB ranges of `huge` that are small pages now, all of them there. Where some are
+    /// missing the program itself took its huge page apart.
+    fn split(&self, huge: &PageSet) -> PageSet {
+        const HUGE_PAGES: u64 = 512;
+        let mut small = PageSet::new();
+        for run in huge.runs() {
+            let there = |region: sys::pagemap::Region| small.insert(region.range.pages());
+            // Of a program that has ended nothing is to be given back.
+            if self.pagemap.scan(run.addrs(), &ScanFilter::SMALL_PAGES, there).is_err() {
+                return PageSet::new();
+            }
+        }
+        small
+            .runs()
+            .iter()
+            .flat_map(|run| run.aligned_chunks(HUGE_PAGES))
+            .filter(|chunk| chunk.count().0 == HUGE_PAGES)
+            .collect()
     }
 
     fn let_go(&self) -> Duration {

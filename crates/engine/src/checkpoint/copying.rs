@@ -5,7 +5,7 @@ use std::time::Duration;
 use capture::{Captured, PageList, Precopy, PrecopyError, Round};
 use mem::PageSink;
 use store::CheckpointWriter;
-use target::{FreezeOptions, Process, TrackError};
+use target::{FreezeOptions, Process, Released, TrackError};
 
 use super::error::CheckpointError;
 use crate::events::Observer;
@@ -118,8 +118,8 @@ impl<'p> Copying<'p> {
         }
     }
 
-    /// Ends the tracking. Returns the longest time that it held the lock of the memory map.
-    pub(super) fn release(self) -> Option<Duration> {
+    /// Ends the tracking.
+    pub(super) fn release(self) -> Option<Released> {
         match self {
             Self::Running { precopy, .. } => Some(precopy.release()),
             Self::Frozen => None,

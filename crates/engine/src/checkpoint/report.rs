@@ -45,7 +45,7 @@ pub(super) fn report(
         stored_bytes: done.map(|d| d.published.stored_bytes).unwrap_or_default(),
         referenced_bytes: 0,
         cpu_us: micros(crate::host::own_cpu_time()),
-        collapse_us: None,
+        collapse_us: done.and_then(|d| d.collapse).map(micros),
         phases: phases.times().iter().map(row).collect(),
     }
 }

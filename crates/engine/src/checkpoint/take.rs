@@ -9,7 +9,7 @@ use image::Summary;
 use plan::{Plan, Treatment};
 use process::Change;
 use store::{CheckpointWriter, Published, Store, WriteOptions};
-use target::{FreezeOptions, Frozen};
+use target::{FreezeOptions, Frozen, Released};
 
 use super::copying::{Copied, Copying, given_up};
 use super::error::CheckpointError;
@@ -45,6 +45,8 @@ pub(super) struct Done {
     pub(super) resident_bytes: u64,
     pub(super) copied_in_pause_bytes: u64,
     pub(super) stops: Vec<Stop>,
+    /// What it took to give huge pages back, when any had been split.
+    pub(super) collapse: Option<Duration>,
     pub(super) ended: bool,
     pub(super) changes: Vec<Change>,
 }
@@ -95,12 +97,33 @@ impl Run<'_> {
         }
         stops.push(("freeze", phases.run(THAW, |_| Ok::<_, CheckpointError>(frozen.thaw()))?));
         let released = phases.run(RELEASE, |_| Ok::<_, CheckpointError>(copying.release()))?;
-        stops.extend(released.map(|longest| ("release", longest)));
+        stops.extend(released.iter().map(|released| ("release", released.longest)));
         // The instance runs again: encoding gives way to it.
         phases.run(ENCODE, |watch| self.encode(&staging, 10, watch))?;
         drop(staging);
         let complete = Complete { writer, captured, copied };
-        phases.run(PUBLISH, |_| self.publish(complete, stops))
+        let mut done = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
+        done.collapse = released.and_then(|released| self.give_back_huge_pages(&released));
+        Ok(done)
+    }
+
+    /// Huge pages that a write split while they were tracked become huge again. The checkpoint is
+    /// published by now: this cannot fail it.
+    fn give_back_huge_pages(&self, released: &Released) -> Option<Duration> {
+        const BUDGET: Duration = Duration::from_secs(2);
+        if released.split.is_empty() {
+            return None;
+        }
+        let process = &self.found.process;
+        let given = capture::give_back_huge_pages(process, &released.split, BUDGET);
+        if given.left_bytes > 0 {
+            let megabytes = given.left_bytes.div_ceil(1 << 20);
+            self.observer.note(&format!(
+                "{megabytes} MB of the program's memory are in small pages now that were in huge \
+                 ones"
+            ));
+        }
+        Some(given.took)
     }
 
     /// With `--stop` the instance stands still until its checkpoint is published, and then ends.
@@ -300,6 +323,7 @@ impl Run<'_> {
             resident_bytes: plan.extents.iter().map(|e| e.pages.bytes()).sum(),
             copied_in_pause_bytes: copied.in_pause_bytes,
             stops,
+            collapse: None,
             ended: false,
             changes: self.changes(&captured),
         })

@@ -1,0 +1,39 @@
+//! Huge pages that tracking split are given back.
+
+use std::time::{Duration, Instant};
+
+use mem::{PAGE_SIZE, PageSet};
+use target::Process;
+
+/// Pages of a huge page on x86-64.
+const HUGE_PAGES: u64 = (2 << 20) / PAGE_SIZE;
+
+/// What became of split huge pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GivenBack {
+    /// Bytes that are in huge pages again.
+    pub bytes: u64,
+    /// Bytes that are not.
+    pub left_bytes: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Puts `split` of `process`, which runs, into huge pages again, one after the other until
+/// `budget` is spent: each holds the lock of its memory map for as long as 2 MB take to copy.
+pub fn give_back_huge_pages(process: &Process, split: &PageSet, budget: Duration) -> GivenBack {
+    let begun = Instant::now();
+    let mut done = GivenBack::default();
+    for huge in split.runs().iter().flat_map(|run| run.aligned_chunks(HUGE_PAGES)) {
+        // A part of one lost its other part: nothing is left to give back.
+        let is_whole = huge.count().0 == HUGE_PAGES;
+        let in_time = begun.elapsed() < budget;
+        if is_whole && in_time && sys::remote::collapse(process.pidfd(), huge.addrs()).is_ok() {
+            done.bytes += huge.bytes();
+        } else {
+            done.left_bytes += huge.bytes();
+        }
+    }
+    done.took = begun.elapsed();
+    done
+}
