@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-from rig import report
+from rig import heaps, report
 from rig.cell import Cell
 from rig.dataset import Dataset
 from rig.errors import BenchError
@@ -154,6 +154,17 @@ def main():
     for verb, text in (("redis-1gb", "a redis-server under load, peers in turn"),
                        ("kv-1gb", "the sample service, which tells what it feels inside")):
         add_compare(verbs.add_parser(verb, help=text))
+    six = verbs.add_parser("six-heaps", help="a second checkpoint of six heaps that changed")
+    six.add_argument("--heaps", default=",".join(heaps.PROGRAMS), help="which (%(default)s)")
+    six.add_argument("--percent", type=int, default=100, help="of their usual size")
+    six.add_argument("--seed", type=int, default=1)
+    six.add_argument("--store", default=tempfile.gettempdir(),
+                     help="directory on the file system to store on (%(default)s)")
+    six.add_argument("--out", help="append JSON lines to this file")
+    six.add_argument("--rekindle", help="the binary (release build of this tree)")
+    six.add_argument("--rekindle-checkpoint", default="", metavar="OPTIONS",
+                     help="more options of the checkpoint verb")
+    six.set_defaults(run=lambda options: heaps.run(options, built("rekindle", options.rekindle)))
     two = verbs.add_parser("report", help="the table of JSON lines")
     two.add_argument("files", nargs="+")
     two.set_defaults(run=lambda options: print(report.table(report.read(options.files))) or 0)

@@ -4,8 +4,8 @@ standard library, checks every checksum and hash, and prints what it holds as JS
 
     read_checkpoint.py CHECKPOINT [--key FILE] [--proto FILE] [--pages FILE]
 
-CHECKPOINT is the directory STORE/checkpoints/ID. The key is taken from the store unless --key
-names it. --pages writes the bytes of all pages, one after the other, in the order of the JSON
+CHECKPOINT is the directory STORE/checkpoints/ID; its parents lie beside it. The key is taken from
+the store unless --key names it. --pages writes the bytes of all pages, one after the other, in the order of the JSON
 list "frames". This program proves that the format's description is complete; it is slow.
 """
 
@@ -17,6 +17,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 
 PAGE = 4096
 
@@ -159,17 +160,22 @@ def lz4_block(data, size):
     return bytes(out)
 
 
-def zstd_frame(data):
+def zstd_frame(data, prefix=b""):
     try:
         from compression import zstd  # Python 3.14
 
-        return zstd.decompress(data)
+        base = zstd.ZstdDict(prefix, is_raw=True).as_prefix if prefix else None
+        return zstd.decompress(data, base)
     except ImportError:
         pass
     need(shutil.which("zstd"), "a zstd frame needs Python 3.14 or the zstd program")
-    return subprocess.run(
-        ["zstd", "-dcq"], input=data, stdout=subprocess.PIPE, check=True
-    ).stdout
+    with tempfile.NamedTemporaryFile() as base:
+        base.write(prefix)
+        base.flush()
+        options = [f"--patch-from={base.name}"] if prefix else []
+        return subprocess.run(
+            ["zstd", "-dcq", *options], input=data, stdout=subprocess.PIPE, check=True
+        ).stdout
 
 
 # ------------------------------------------------------------------ Protocol Buffers
@@ -302,8 +308,9 @@ def read_header(manifest):
     need(version <= 1, f"the manifest has format version {version}, this reads 1")
     need(len(manifest) >= 128 + 32, "the manifest is cut short")
     names = "version size length flags id created_ns instance fingerprint page_bytes stored_bytes"
-    fields = struct.unpack_from("<IIQQQQ16s16sQQIII", manifest, 8)
-    header = dict(zip((names + " sections table_crc").split(), fields))
+    fields = struct.unpack_from("<IIQQQQ16s16sQQIIQQH", manifest, 8)
+    names += " sections table_crc parent referenced_bytes depth"
+    header = dict(zip(names.split(), fields))
     need(crc32c(manifest[:124]) == struct.unpack_from("<I", manifest, 124)[0], "header checksum")
     need(header["flags"] & MASK == 0, "the header has unknown required flags")
     need(header["length"] == len(manifest), "the manifest has another length")
@@ -361,32 +368,128 @@ def read_index(index, header, entry, key):
     before, frames = (0, 0, -1), []
     for at in range(64, len(index), 64):
         need(crc32c(index[at : at + 60]) == struct.unpack_from("<I", index, at + 60)[0], "record")
-        (page, number, kind, pages, tier, treatment, offset, stored, order, digest, source, file,
-         stored_crc, held_before, held_behind) = struct.unpack_from("<QIBBBBQII16sHHIBB", index, at)  # fmt: skip
+        (page, number, pages, kind, tier, treatment, depth, mask, file, offset, stored, order, digest,
+         stored_crc) = struct.unpack_from("<QIIBBBBHHQII16sI", index, at)  # fmt: skip
         need((kind, number) > before[:2] or page >= before[2], "the index is not sorted")
         before = (kind, number, page + pages)
-        held = held_before + pages + held_behind
-        held_first = page - held_before
-        need(1 <= pages, "a frame has no pages")
-        need(held_first // 16 == (held_first + held - 1) // 16, "a frame's pages")
-        need(stored <= held * PAGE, "a frame has too many stored bytes")
+        name = TREATMENTS[treatment]
+        if name == "parent":
+            need(pages and not (depth or mask or file or offset or stored or stored_crc), "a run")
+            need(digest == bytes(16), "a run of the parent's pages has a hash")
+        else:
+            need(1 <= pages <= 16 and page // 16 == (page + pages - 1) // 16, "a frame's pages")
+            range_mask = (1 << pages) - 1 << page % 16
+            need(mask & range_mask, "a frame holds none of its pages")
+            need(name != "zero" or mask == range_mask, "a zero frame has other pages")
+            need((depth > 0) == (name == "delta"), "a frame's number of deltas")
+            need(stored <= mask.bit_count() * PAGE, "a frame has too many stored bytes")
         frames.append({
             "memory": f"{MEMORIES[kind]}:{number}", "first_page": page, "pages": pages,
-            "tier": TIERS[tier], "treatment": TREATMENTS[treatment], "offset": offset,
-            "stored_bytes": stored, "load_order": order, "hash": digest, "source": source,
-            "file": file, "stored_crc": stored_crc, "held_before": held_before, "held": held,
+            "tier": TIERS[tier], "treatment": name, "deltas": depth, "held": mask,
+            "offset": offset, "stored_bytes": stored, "load_order": order, "hash": digest,
+            "file": file, "stored_crc": stored_crc, "place": (kind, number),
         })  # fmt: skip
     return frames
 
 
-def read_frame(frame, data_files, key):
-    size = frame["held"] * PAGE
+def read_hashes(data, header, count):
+    need(data[:8] == b"\x89RKPH\r\n\x1a", "the page hashes have another magic number")
+    version, size, width, _, found, identity = struct.unpack_from("<IIIIQQ", data, 8)
+    need(version == 1 and size == 64 and width == 16, "the page hashes have another version")
+    need(crc32c(data[:60]) == struct.unpack_from("<I", data, 60)[0], "page hashes checksum")
+    need(identity == header["id"], "the page hashes are those of another checkpoint")
+    need(found == count and len(data) == 64 + 16 * count, "another number of page hashes")
+    return [data[at : at + 16] for at in range(64, len(data), 16)]
+
+
+def page_hash(page, key):
+    return keyed_hash(key, page)[:16] if any(page) else bytes(16)
+
+
+class Checkpoint:
+    """A checkpoint and its parents; `pages` is {(kind, number, page): bytes} of all of it."""
+
+    def __init__(self, directory, key_path, schema):
+        manifest = read(directory, "manifest")
+        self.header = header = read_header(manifest)
+        self.instance = header["instance"].rstrip(b"\0").decode("ascii")
+        with open(key_path or f"{directory}/../../lines/{self.instance}/key", "rb") as file:
+            self.key = file.read()
+        need(len(self.key) == 32, "the key has another length")
+        self.sections = read_manifest(manifest, header, self.key, schema)
+        files = self.sections[3]
+        self.parent = None
+        need((header["depth"] > 0) == bool(files["parent"]), "a parent that is none")
+        if files["parent"]:
+            beside = os.path.join(directory, os.pardir, files["parent"]["id"])
+            self.parent = Checkpoint(beside, key_path, schema)
+            content = self.parent.sections[3]["content"]
+            need(files["parent"]["content"] == content, "the parent holds something else")
+        self.read_files(directory, len(manifest), files)
+
+    def read_files(self, directory, total, files):
+        header, key = self.header, self.key
+        index = read(directory, files["index"]["name"])
+        self.frames = read_index(index, header, files["index"], key)
+        stored = [f for f in self.frames if f["treatment"] not in ("zero", "parent")]
+        count = sum(f["held"].bit_count() for f in stored)
+        hashes = read(directory, files["hashes"]["name"])
+        need(len(hashes) == int(files["hashes"]["length_bytes"]), "page hashes: another length")
+        self.hashes = iter(read_hashes(hashes, header, count))
+        self.data_files = [read(directory, entry["name"]) for entry in files["data"]]
+        total += len(index) + len(hashes)
+        for number, (entry, data) in enumerate(zip(files["data"], self.data_files)):
+            need(len(data) == int(entry["length_bytes"]), f"data file {number}: another length")
+            check_filling(self.frames, number, data)
+            total += len(data)
+        need(total == header["stored_bytes"], "the files have other lengths than the header says")
+        self.pages, self.page_hashes, referenced, content = {}, {}, 0, []
+        for frame in self.frames:
+            referenced += self.read_frame(frame)
+            for page in range(frame["first_page"], frame["first_page"] + frame["pages"]):
+                place = (*frame["place"], page)
+                content.append(struct.pack("<IIQ", *place) + self.page_hashes[place])
+        need(len(self.pages) * PAGE == header["page_bytes"], "more or less pages than it says")
+        need(referenced * PAGE == header["referenced_bytes"], "more or less of the parent's pages")
+        need(keyed_hash(key, b"".join(content)).hex() == files["content"], "the content hash")
+
+    def read_frame(self, frame):
+        """Adds a frame's pages; says how many of them are the parent's."""
+        first, chunk = frame["first_page"], frame["first_page"] // 16 * 16
+        places = [(*frame["place"], first + n) for n in range(frame["pages"])]
+        held = [(*frame["place"], chunk + n) for n in range(16) if frame["held"] >> n & 1]
+        for place in places:
+            if place not in held:
+                need(self.parent and place in self.parent.pages, f"page {place} is nowhere")
+                self.pages[place] = self.parent.pages[place]
+                self.page_hashes[place] = self.parent.page_hashes[place]
+        if frame["treatment"] == "parent":
+            return len(places)
+        base = b""
+        if frame["treatment"] == "delta":
+            need(self.parent, "a delta without a parent")
+            base = b"".join(self.parent.pages.get(place, b"") for place in held)
+            need(base and base[:4] != b"\x37\xa4\x30\xec", "a delta's base")
+        pages = decode_frame(frame, len(held) * PAGE, self.data_files, base)
+        hashes = []
+        for n, place in enumerate(held):
+            page = pages[n * PAGE : n * PAGE + PAGE]
+            hashes.append(page_hash(page, self.key))
+            if place in places:
+                self.pages[place] = page
+                self.page_hashes[place] = hashes[-1]
+        if frame["treatment"] != "zero":
+            name = f"page {first:#x}"
+            need(hashes == [next(self.hashes) for _ in held], f"page hashes from {name} on")
+            need(keyed_hash(self.key, b"".join(hashes))[:16] == frame["hash"], f"hash of {name}")
+        return sum(place not in held for place in places)
+
+
+def decode_frame(frame, size, data_files, base):
     treatment = frame["treatment"]
     if treatment == "zero":
         need(frame["stored_bytes"] == 0 and frame["hash"] == bytes(16), "a zero frame has bytes")
-        need(frame["held"] == frame["pages"], "a zero frame holds other pages")
         return bytes(size)
-    need(frame["source"] == 0, "the frame lies in a parent")
     start = frame["offset"]
     stored = data_files[frame["file"]][start : start + frame["stored_bytes"]]
     need(len(stored) == frame["stored_bytes"], "a frame lies outside of its file")
@@ -397,12 +500,12 @@ def read_frame(frame, data_files, key):
         pages = lz4_block(stored, size)
     elif treatment == "zstd":
         pages = zstd_frame(stored)
+    elif treatment == "delta":
+        pages = zstd_frame(stored, base)
     else:
         raise Refused(f"no decoder for treatment {treatment}")
     need(len(pages) == size, "a frame decodes to another length")
-    need(keyed_hash(key, pages)[:16] == frame["hash"], f"hash of page {frame['first_page']:#x}")
-    start = frame["held_before"] * PAGE
-    return pages[start : start + frame["pages"] * PAGE]
+    return pages
 
 
 def check_filling(frames, number, data):
@@ -410,7 +513,7 @@ def check_filling(frames, number, data):
     places = sorted(
         (f["offset"], f["offset"] + f["stored_bytes"])
         for f in frames
-        if f["file"] == number and f["stored_bytes"] and not f["source"]
+        if f["file"] == number and f["stored_bytes"]
     )
     end = 0
     for start, stop in places + [(len(data), len(data))]:
@@ -430,50 +533,30 @@ def main():
 
     with open(arguments.proto, encoding="utf-8") as file:
         schema = Schema(file.read())
-    manifest = read(arguments.checkpoint, "manifest")
-    header = read_header(manifest)
-    instance = header["instance"].rstrip(b"\0").decode("ascii")
-    key_path = arguments.key or f"{arguments.checkpoint}/../../lines/{instance}/key"
-    with open(key_path, "rb") as file:
-        key = file.read()
-    need(len(key) == 32, "the key has another length")
-
-    sections = read_manifest(manifest, header, key, schema)
-    files = sections[3]
-    index = read(arguments.checkpoint, files["index"]["name"])
-    frames = read_index(index, header, files["index"], key)
-    data_files = [read(arguments.checkpoint, entry["name"]) for entry in files["data"]]
-    total = len(manifest) + len(index)
-    for number, (entry, data) in enumerate(zip(files["data"], data_files)):
-        need(len(data) == int(entry["length_bytes"]), f"data file {number} has another length")
-        check_filling(frames, number, data)
-        total += len(data)
-    need(total == header["stored_bytes"], "the files have other lengths than the header says")
-
-    sink = open(arguments.pages, "wb") if arguments.pages else None
-    page_bytes = 0
-    for frame in frames:
-        pages = read_frame(frame, data_files, key)
-        page_bytes += len(pages)
-        if sink:
-            sink.write(pages)
-    if sink:
-        sink.close()
-    need(page_bytes == header["page_bytes"], "there are more or less pages than the header says")
-    for frame in frames:
+    shown = Checkpoint(arguments.checkpoint, arguments.key, schema)
+    header, sections = shown.header, shown.sections
+    if arguments.pages:
+        with open(arguments.pages, "wb") as sink:
+            for place in sorted(shown.pages):
+                sink.write(shown.pages[place])
+    for frame in shown.frames:
         frame["hash"] = frame["hash"].hex()
+        del frame["place"]
     json.dump(
         {
             "id": f"{header['id']:016x}",
-            "instance_id": instance,
+            "instance_id": shown.instance,
             "created_ns": header["created_ns"],
             "page_bytes": header["page_bytes"],
             "stored_bytes": header["stored_bytes"],
+            "referenced_bytes": header["referenced_bytes"],
+            "parent": f"{header['parent']:016x}" if header["depth"] else None,
+            "depth": header["depth"],
             "instance": sections[1],
             "plan": sections[2],
-            "files": files,
+            "files": sections[3],
             "summary": sections.get(4),
-            "frames": frames,
+            "frames": shown.frames,
         },
         sys.stdout,
     )
@@ -482,6 +565,6 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except (Refused, OSError, struct.error, UnicodeDecodeError) as refused:
+    except (Refused, OSError, struct.error, UnicodeDecodeError, subprocess.CalledProcessError) as refused:
         print(f"read_checkpoint: {refused}", file=sys.stderr)
         sys.exit(1)

@@ -98,8 +98,9 @@ pub(crate) enum Verb {
         /// End the program once the checkpoint is safe on disk.
         #[arg(long)]
         stop: bool,
-        /// Checkpoint to build on; `none` is the only one this version knows.
-        #[arg(long, value_name = "REF", default_value = "none")]
+        /// Checkpoint of this program to build on: what is the same there is not stored again.
+        /// `latest` is its newest, if it has one; `none` stores everything.
+        #[arg(long, value_name = "REF", default_value = "latest")]
         parent: String,
         /// Give up, thaw and undo if the program would stand still longer than this.
         #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -133,6 +134,10 @@ pub(crate) enum Verb {
         /// How many of the newest checkpoints of each line to keep.
         #[arg(long, value_name = "N")]
         keep: Option<usize>,
+        /// Store pages that older checkpoints hold anew, so that these can go; without `--keep`
+        /// those of the newest checkpoint of each line.
+        #[arg(long)]
+        consolidate: bool,
     },
     /// See all of it on a sample service, with a report.
     Demo {

@@ -55,6 +55,9 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> String {
     text.push_str(&format!("resident    {}\n", bytes(report.resident_bytes)));
     let share = (report.stored_bytes * 100).checked_div(report.resident_bytes).unwrap_or(0);
     text.push_str(&format!("stored      {} ({share}%)\n", bytes(report.stored_bytes)));
+    if let Some(parent) = &report.parent {
+        text.push_str(&format!("unchanged   {} in {parent}\n", bytes(report.referenced_bytes)));
+    }
     for change in &report.changed {
         text.push_str(&format!("note        {}\n", change.what));
     }
@@ -120,18 +123,19 @@ pub(crate) fn list(report: &ListReport) -> String {
         text.push_str("no checkpoints\n");
     } else {
         text.push_str(&format!(
-            "{:<16}  {:<12}  {:<20}  {:>9}  {:>9}\n",
-            "ID", "INSTANCE", "MADE", "PAGES", "STORED"
+            "{:<16}  {:<12}  {:<20}  {:>9}  {:>9}  {}\n",
+            "ID", "INSTANCE", "MADE", "PAGES", "STORED", "BUILDS ON"
         ));
     }
     for row in &report.checkpoints {
         text.push_str(&format!(
-            "{:<16}  {:<12}  {:<20}  {:>9}  {:>9}\n",
+            "{:<16}  {:<12}  {:<20}  {:>9}  {:>9}  {}\n",
             row.id,
             row.instance,
             utc(row.created_ns),
             bytes(row.page_bytes),
-            bytes(row.stored_bytes)
+            bytes(row.stored_bytes),
+            row.parent.as_deref().unwrap_or("-")
         ));
     }
     for row in &report.damaged {
@@ -172,6 +176,9 @@ pub(crate) fn verify(report: &VerifyReport) -> String {
         bytes(report.page_bytes),
         bytes(report.stored_bytes)
     );
+    if report.checkpoints > 1 {
+        text.push_str(&format!("with the {} checkpoints behind it\n", report.checkpoints - 1));
+    }
     if report.fits_this_host == Some(true) {
         text.push_str("it can be resumed on this host\n");
     }
@@ -186,6 +193,12 @@ pub(crate) fn prune(report: &PruneReport) -> String {
     }
     for id in &report.in_use {
         text.push_str(&format!("kept {id}: in use\n"));
+    }
+    for id in &report.needed {
+        text.push_str(&format!("kept {id}: it holds pages of a newer one (--consolidate)\n"));
+    }
+    for id in &report.consolidated {
+        text.push_str(&format!("consolidated {id}: it holds all its pages itself now\n"));
     }
     for path in &report.leftovers {
         text.push_str(&format!("removed leftover {path}\n"));
@@ -208,6 +221,13 @@ pub(crate) fn inspect(report: &InspectReport) -> String {
         report.cpu,
         bytes(report.stored_bytes)
     );
+    if let Some(parent) = &report.parent {
+        text.push_str(&format!(
+            "builds on   {parent} ({} checkpoints behind it hold {})\n",
+            report.depth,
+            bytes(report.referenced_bytes)
+        ));
+    }
     for row in report.threads.iter().flatten() {
         text.push_str(&format!(
             "{:>8}  {:<15}  at {}  blocked {}  pending {}\n",

@@ -131,10 +131,12 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
         }
         Verb::Verify { reference, for_this_host } => verify(&context, &reference, for_this_host),
         Verb::List => list(&context),
-        Verb::Prune { keep } => match engine::prune(&context.settings, keep) {
-            Ok(report) => context.print(&report, draw::prune),
-            Err(error) => context.fail(&error),
-        },
+        Verb::Prune { keep, consolidate } => {
+            match engine::prune(&context.settings, keep, consolidate) {
+                Ok(report) => context.print(&report, draw::prune),
+                Err(error) => context.fail(&error),
+            }
+        }
         Verb::Demo { mb } => crate::demo::run(&context, mb),
         Verb::Dump { target, directory, leave_running, tcp_close } => {
             let context = with_store(context, directory);

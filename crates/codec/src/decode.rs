@@ -3,15 +3,15 @@
 use std::fmt;
 
 use plan::Treatment;
-use zstd::bulk::Decompressor;
 
-use crate::frame::is_frame_length;
+use crate::frame::{FRAME_BYTES_MAX, is_frame_length};
 use crate::numeric;
+use crate::zstd_frames::{Decompressor, is_base};
 
 /// Decodes frames; one for each thread.
 #[derive(Default)]
 pub struct Decoder {
-    zstd: Option<Decompressor<'static>>,
+    zstd: Decompressor,
 }
 
 /// Why bytes are not the frame they should be.
@@ -75,28 +75,50 @@ impl Decoder {
             Treatment::Lz4 => {
                 lz4_flex::block::decompress_into(stored, pages).map_err(|e| e.to_string())
             }
-            Treatment::Zstd => self.zstd(stored, pages),
+            Treatment::Zstd => self.zstd.decompress(stored, None, pages),
             Treatment::Typed => numeric::decode_typed(stored, pages).map(|()| expected),
             Treatment::Lossy => numeric::decode_lossy(stored, pages).map(|()| expected),
             other => return Err(DecodeError::Unsupported(other)),
         };
-        let malformed =
-            |detail| Err(DecodeError::Malformed { treatment, stored_bytes: stored.len(), detail });
-        match written {
-            Ok(length) if length == expected => Ok(()),
-            Ok(length) => malformed(format!("gives {length} bytes instead of {expected}")),
-            Err(detail) => malformed(detail),
-        }
+        complete(treatment, stored, expected, written)
     }
 
-    fn zstd(&mut self, stored: &[u8], pages: &mut [u8]) -> Result<usize, String> {
-        if self.zstd.is_none() {
-            self.zstd = Some(Decompressor::new().map_err(|e| e.to_string())?);
+    /// Like [`Decoder::decode`], for a frame that is the difference to `base`.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`]; when `base` is none that [`crate::Encoder::encode_against`] takes.
+    pub fn decode_delta(
+        &mut self,
+        base: &[u8],
+        stored: &[u8],
+        pages: &mut [u8],
+    ) -> Result<(), DecodeError> {
+        if !is_frame_length(pages.len()) {
+            return Err(DecodeError::Length(pages.len()));
         }
-        match self.zstd.as_mut() {
-            Some(zstd) => zstd.decompress_to_buffer(stored, pages).map_err(|e| e.to_string()),
-            None => Err("no zstd context".to_owned()),
-        }
+        let expected = pages.len();
+        let written = if base.len() > FRAME_BYTES_MAX || !is_base(base) {
+            Err(format!("{} bytes are no base of a delta", base.len()))
+        } else {
+            self.zstd.decompress(stored, Some(base), pages)
+        };
+        complete(Treatment::Delta, stored, expected, written)
+    }
+}
+
+/// Whether exactly the bytes that were expected came out.
+fn complete(
+    treatment: Treatment,
+    stored: &[u8],
+    expected: usize,
+    written: Result<usize, String>,
+) -> Result<(), DecodeError> {
+    let malformed =
+        |detail| Err(DecodeError::Malformed { treatment, stored_bytes: stored.len(), detail });
+    match written {
+        Ok(length) if length == expected => Ok(()),
+        Ok(length) => malformed(format!("gives {length} bytes instead of {expected}")),
+        Err(detail) => malformed(detail),
     }
 }
 

@@ -4,9 +4,13 @@ use std::fmt;
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use plan::Treatment;
-use zstd::bulk::Compressor;
 
 use crate::frame::{FRAME_BYTES_MAX, Frame, is_frame_length, is_zero};
+use crate::zstd_frames::{Compressor, DELTA_LEVEL_MIN, is_base};
+
+/// A delta of at most one byte for this many bytes of pages is taken without looking whether the
+/// pages alone would be shorter: they could save 128 bytes for each page at best.
+const PLAINLY_SMALL: usize = 32;
 
 /// How a frame should be encoded. Zero frames are always stored as nothing, and a frame that
 /// would shrink by less than 5% is stored raw whatever is wanted.
@@ -23,8 +27,10 @@ pub enum Want {
 /// Encodes frames; one for each thread, its buffers are used again and again.
 pub struct Encoder {
     lz4_table: CompressTable,
-    zstd: Option<(i32, Compressor<'static>)>,
+    zstd: Compressor,
     out: Vec<u8>,
+    /// A second result, where two are made to take the shorter one.
+    delta: Vec<u8>,
 }
 
 /// Why a frame could not be encoded.
@@ -37,6 +43,9 @@ pub enum EncodeError {
     /// The level is not one of zstd's.
     #[error("encode with zstd level {0}: levels are -7 to -1 and 1 to 19")]
     Level(i32),
+    /// The base is no frame's pages.
+    #[error("encode against a base of {0} bytes: it has at most {FRAME_BYTES_MAX}")]
+    Base(usize),
     /// zstd could not work, out of memory for example.
     #[error("encode with zstd: {0}")]
     Zstd(std::io::Error),
@@ -46,7 +55,12 @@ impl Encoder {
     /// An encoder with empty buffers.
     pub fn new() -> Self {
         let room = get_maximum_output_size(FRAME_BYTES_MAX);
-        Self { lz4_table: CompressTable::default(), zstd: None, out: vec![0; room] }
+        Self {
+            lz4_table: CompressTable::default(),
+            zstd: Compressor::default(),
+            out: vec![0; room],
+            delta: Vec::new(),
+        }
     }
 
     /// Encodes `pages`, 1 to 16 whole pages. The result borrows from `pages` or from the
@@ -61,15 +75,57 @@ impl Encoder {
         if is_zero(pages) {
             return Ok(Frame { treatment: Treatment::Zero, bytes: &[] });
         }
-        let worth_it_max = pages.len() - pages.len() / 20;
+        let (treatment, length) = self.plain(pages, want)?;
+        Ok(Frame { treatment, bytes: length.map_or(pages, |length| &self.out[..length]) })
+    }
+
+    /// Like [`Encoder::encode`], but where that is shorter as the difference to `base`: bytes of
+    /// which many are probably in `pages` too, at most as many as a frame has. Decoding needs
+    /// exactly the same base. Deltas are made by zstd, of level 1 or higher, whatever is wanted
+    /// for frames without a base.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`]; when `base` is longer than a frame.
+    pub fn encode_against<'a>(
+        &'a mut self,
+        pages: &'a [u8],
+        base: &[u8],
+        want: Want,
+    ) -> Result<Frame<'a>, EncodeError> {
+        if base.len() > FRAME_BYTES_MAX {
+            return Err(EncodeError::Base(base.len()));
+        }
+        if !is_frame_length(pages.len()) || is_zero(pages) {
+            return self.encode(pages, want);
+        }
+        let Some(length) = self.delta(pages, base, want)? else {
+            return self.encode(pages, want);
+        };
+        if length * PLAINLY_SMALL > pages.len() {
+            let (treatment, plain) = self.plain(pages, want)?;
+            if let Some(plain) = plain.filter(|plain| *plain <= length) {
+                return Ok(Frame { treatment, bytes: &self.out[..plain] });
+            }
+        }
+        Ok(Frame { treatment: Treatment::Delta, bytes: &self.delta[..length] })
+    }
+
+    /// Encodes into `out`: how, and the length there; `None` when `pages` are to be stored as
+    /// they are.
+    fn plain(
+        &mut self,
+        pages: &[u8],
+        want: Want,
+    ) -> Result<(Treatment, Option<usize>), EncodeError> {
+        let room = worth_it_max(pages);
         let (treatment, length) = match want {
             Want::Raw => (Treatment::Raw, None),
             Want::Lz4 => (Treatment::Lz4, self.lz4(pages)),
-            Want::Zstd(level) => (Treatment::Zstd, self.zstd(pages, level, worth_it_max)?),
+            Want::Zstd(level) => (Treatment::Zstd, self.zstd(pages, level, room)?),
         };
-        Ok(match length.filter(|&length| length <= worth_it_max) {
-            Some(length) => Frame { treatment, bytes: &self.out[..length] },
-            None => Frame { treatment: Treatment::Raw, bytes: pages },
+        Ok(match length.filter(|&length| length <= room) {
+            Some(length) => (treatment, Some(length)),
+            None => (Treatment::Raw, None),
         })
     }
 
@@ -85,23 +141,41 @@ impl Encoder {
         level: i32,
         room: usize,
     ) -> Result<Option<usize>, EncodeError> {
-        // zstd takes 0 for its default; here every level has one name.
-        if level == 0 || !(-7..=19).contains(&level) {
+        if !is_level(level) {
             return Err(EncodeError::Level(level));
         }
-        let fits = self.zstd.as_ref().is_some_and(|(have, _)| *have == level);
-        if !fits {
-            self.zstd = Some((level, Compressor::new(level).map_err(EncodeError::Zstd)?));
-        }
-        let Some((_, compressor)) = self.zstd.as_mut() else { return Ok(None) };
-        match compressor.compress_to_buffer(pages, &mut self.out[..room]) {
-            Ok(length) => Ok(Some(length)),
-            Err(e) if e.kind() == std::io::ErrorKind::OutOfMemory => Err(EncodeError::Zstd(e)),
-            // The only other failure of a one-shot compression with valid parameters is that the
-            // result is longer than the room, which is what the room is for.
-            Err(_) => Ok(None),
-        }
+        self.zstd.compress(pages, None, level, &mut self.out[..room]).map_err(EncodeError::Zstd)
     }
+
+    /// The length of the delta in `delta`; `None` when there is none worth its while.
+    fn delta(
+        &mut self,
+        pages: &[u8],
+        base: &[u8],
+        want: Want,
+    ) -> Result<Option<usize>, EncodeError> {
+        if !is_base(base) {
+            return Ok(None);
+        }
+        let level = match want {
+            Want::Zstd(level) if !is_level(level) => return Err(EncodeError::Level(level)),
+            Want::Zstd(level) => level.max(DELTA_LEVEL_MIN),
+            Want::Raw | Want::Lz4 => DELTA_LEVEL_MIN,
+        };
+        self.delta.resize(FRAME_BYTES_MAX, 0);
+        let room = &mut self.delta[..worth_it_max(pages)];
+        self.zstd.compress(pages, Some(base), level, room).map_err(EncodeError::Zstd)
+    }
+}
+
+/// The longest encoding of `pages` that is worth decoding: 5% saved.
+fn worth_it_max(pages: &[u8]) -> usize {
+    pages.len() - pages.len() / 20
+}
+
+/// Whether zstd has this level. It takes 0 for its default; here every level has one name.
+fn is_level(level: i32) -> bool {
+    level != 0 && (-7..=19).contains(&level)
 }
 
 impl Default for Encoder {

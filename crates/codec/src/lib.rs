@@ -1,7 +1,6 @@
 //! Pages to bytes and back, in frames of at most [`FRAME_BYTES_MAX`]: raw, zero, LZ4 and
-//! Zstandard, numbers without loss and with a bounded one; which of them for which region; pages
-//! that equal others, and bytes that equal a file's. A code for every treatment of `plan` is
-//! known and refused by name until its coder exists (delta).
+//! Zstandard, the difference to other pages, numbers without loss and with a bounded one; which
+//! of them for which region; pages that equal others, and bytes that equal a file's.
 //!
 //! This room is pure and knows no format: where a frame's bytes lie, how they are checked and
 //! which pages they are is the business of `image`. Read next: [`Encoder`], [`Decoder`].
@@ -15,6 +14,7 @@ mod frame;
 mod numeric;
 mod same;
 mod twin;
+mod zstd_frames;
 
 pub use back_end::{BackEnd, CodeError, Cpu, Done, Full, Job, Ticket, Work};
 pub use choose::{Aim, Chooser, Form};

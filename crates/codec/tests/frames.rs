@@ -56,6 +56,72 @@ fn round_trip(encoder: &mut Encoder, pages: &[u8], want: Want) -> (Treatment, us
     (frame.treatment, frame.bytes.len())
 }
 
+/// Pages and what they may have been before: a few bytes, words or whole pages differ, some were
+/// added or are gone.
+fn changed() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+    let edit = (any::<proptest::sample::Index>(), any::<u64>(), 0..4u8);
+    (pages(), proptest::collection::vec(edit, 0..20), 0..17usize).prop_map(
+        |(base, edits, count)| {
+            let mut pages = base.clone();
+            for (at, value, kind) in edits {
+                let at = at.index(pages.len() - 8);
+                match kind {
+                    0 => pages[at] ^= 1,
+                    1 => pages[at..at + 8].copy_from_slice(&value.to_le_bytes()),
+                    2 => pages[at / PAGE * PAGE..][..PAGE].copy_from_slice(&noise(value)),
+                    _ => pages.rotate_left(at % 64),
+                }
+            }
+            pages.resize(count.clamp(1, 16) * PAGE, 7);
+            (base, pages)
+        },
+    )
+}
+
+/// A base that zstd would take for a trained dictionary.
+fn like_a_dictionary() -> Vec<u8> {
+    let mut base = noise(5);
+    base[..4].copy_from_slice(&[0x37, 0xa4, 0x30, 0xec]);
+    base
+}
+
+#[test]
+fn deltas_of_a_few_bytes_are_tiny() {
+    let base = (0..16).flat_map(noise).collect::<Vec<u8>>();
+    let mut pages = base.clone();
+    pages[30_000..30_008].fill(9);
+    let mut encoder = Encoder::new();
+    for want in [Want::Raw, Want::Lz4, Want::Zstd(-3), Want::Zstd(3)] {
+        let frame = encoder.encode_against(&pages, &base, want).unwrap();
+        assert_eq!(frame.treatment, Treatment::Delta);
+        assert!(frame.bytes.len() < 200, "{} bytes", frame.bytes.len());
+    }
+}
+
+#[test]
+fn bases_that_are_none_are_not_used() {
+    let pages = noise(5);
+    let mut encoder = Encoder::new();
+    for base in [&[][..], &like_a_dictionary()] {
+        let frame = encoder.encode_against(&pages, base, Want::Zstd(1)).unwrap();
+        assert_eq!(frame.treatment, Treatment::Raw);
+        let mut decoded = vec![0; PAGE];
+        let refused = Decoder::new().decode_delta(base, frame.bytes, &mut decoded).unwrap_err();
+        assert!(refused.to_string().contains("no base"), "{refused}");
+    }
+    let long = vec![1; FRAME_BYTES_MAX + 1];
+    let refused = encoder.encode_against(&pages, &long, Want::Zstd(1)).unwrap_err();
+    assert!(matches!(refused, EncodeError::Base(_)), "{refused}");
+    assert!(Decoder::new().decode_delta(&long, &[], &mut [0; PAGE]).is_err());
+    let level = encoder.encode_against(&pages, &noise(6), Want::Zstd(99)).unwrap_err();
+    assert!(matches!(level, EncodeError::Level(99)), "{level}");
+    // Without its base a delta is nothing.
+    let frame = encoder.encode_against(&pages, &noise(5), Want::Zstd(1)).unwrap();
+    assert_eq!(frame.treatment, Treatment::Delta);
+    let refused = Decoder::new().decode(frame.treatment, frame.bytes, &mut [0; PAGE]);
+    assert!(matches!(refused, Err(DecodeError::Unsupported(Treatment::Delta))), "{refused:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
@@ -72,6 +138,53 @@ proptest! {
                 Treatment::Raw => prop_assert_eq!(length, pages.len()),
                 _ => prop_assert!(length * 20 <= pages.len() * 19),
             }
+        }
+    }
+
+    /// With its base a delta comes back, and it is never longer than what is stored without one.
+    #[test]
+    fn deltas_come_back(all in proptest::collection::vec((changed(), want()), 1..4)) {
+        let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
+        for ((base, pages), want) in all {
+            let plain = encoder.encode(&pages, want).unwrap().bytes.len();
+            let frame = encoder.encode_against(&pages, &base, want).unwrap();
+            let mut decoded = vec![0xa5; pages.len()];
+            match frame.treatment {
+                Treatment::Delta => {
+                    prop_assert!(frame.bytes.len() < plain.max(pages.len() / 32 + 1));
+                    decoder.decode_delta(&base, frame.bytes, &mut decoded).unwrap();
+                }
+                other => decoder.decode(other, frame.bytes, &mut decoded).unwrap(),
+            }
+            prop_assert!(decoded == pages);
+        }
+    }
+
+    /// Neither altered deltas nor wrong bases make the decoder panic; what has a wrong length is
+    /// refused. (That wrong bytes of the right length are found is the hash's business.)
+    #[test]
+    fn damaged_deltas_never_panic(
+        (base, pages) in changed(),
+        at in any::<proptest::sample::Index>(),
+        flip in 1..=u8::MAX,
+        cut in any::<proptest::sample::Index>(),
+        noise in proptest::collection::vec(any::<u8>(), 0..500),
+    ) {
+        let mut encoder = Encoder::new();
+        let frame = encoder.encode_against(&pages, &base, Want::Zstd(1)).unwrap();
+        let mut decoded = vec![0; pages.len()];
+        let mut decoder = Decoder::new();
+        let _ = decoder.decode_delta(&base, &noise, &mut decoded);
+        if frame.treatment == Treatment::Delta {
+            let mut bytes = frame.bytes.to_vec();
+            bytes[at.index(frame.bytes.len())] ^= flip;
+            let _ = decoder.decode_delta(&base, &bytes, &mut decoded);
+            let _ = decoder.decode_delta(&noise, frame.bytes, &mut decoded);
+            let short = &frame.bytes[..cut.index(frame.bytes.len())];
+            prop_assert!(decoder.decode_delta(&base, short, &mut decoded).is_err());
+            let mut longer = vec![0; pages.len() + PAGE];
+            let longer = decoder.decode_delta(&base, frame.bytes, &mut longer);
+            prop_assert!(longer.is_err());
         }
     }
 

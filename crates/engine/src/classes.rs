@@ -46,7 +46,12 @@ pub(crate) fn resolve_class(error: &ResolveError) -> ExitClass {
 pub(crate) fn read_class(error: &ReadError) -> ExitClass {
     match error {
         ReadError::Io(failure) => failure_class(failure, ExitClass::Damaged),
-        ReadError::Missing { .. } | ReadError::BeingRemoved(_) => ExitClass::Usage,
+        ReadError::Missing { .. } => ExitClass::Usage,
+        // Nobody named the parent: a checkpoint without it does not fit where it lies.
+        ReadError::Parent { cause, .. } if matches!(**cause, ReadError::Missing { .. }) => {
+            ExitClass::Incompatible
+        }
+        ReadError::Parent { cause, .. } => read_class(cause),
         ReadError::Format {
             cause:
                 FormatError::NewerVersion { .. }
@@ -63,7 +68,9 @@ pub(crate) fn write_class(error: &WriteError) -> ExitClass {
     match error {
         WriteError::Io(failure) => failure_class(failure, ExitClass::RolledBack),
         WriteError::Store(error) => store_class(error),
-        WriteError::Locked { .. } => ExitClass::Blocked,
+        WriteError::Locked { .. } | WriteError::InUse { .. } => ExitClass::Blocked,
+        WriteError::ForeignParent { .. } => ExitClass::Usage,
+        WriteError::Read(error) => read_class(error),
         _ => ExitClass::RolledBack,
     }
 }
@@ -74,6 +81,7 @@ pub(crate) fn remove_class(error: &RemoveError) -> ExitClass {
         RemoveError::Io(failure) => failure_class(failure, ExitClass::Unexpected),
         RemoveError::Store(error) => store_class(error),
         RemoveError::Missing { .. } => ExitClass::Usage,
+        RemoveError::Consolidate(error) => write_class(error),
         _ => ExitClass::Blocked,
     }
 }

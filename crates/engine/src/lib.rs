@@ -14,6 +14,7 @@ mod external;
 mod failure;
 mod host;
 mod host_check;
+mod parent;
 pub mod phase;
 pub mod registry;
 pub mod report;

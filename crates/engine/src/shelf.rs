@@ -73,6 +73,12 @@ pub struct ListRow {
     pub page_bytes: u64,
     /// Bytes it takes in the store.
     pub stored_bytes: u64,
+    /// The checkpoint that holds pages of it; null when it holds all itself.
+    pub parent: Option<String>,
+    /// How many checkpoints stood behind it when it was made.
+    pub depth: u16,
+    /// Bytes of pages that those hold.
+    pub referenced_bytes: u64,
 }
 
 /// A checkpoint whose header cannot be read.
@@ -112,6 +118,9 @@ pub fn list(settings: &Settings) -> Result<ListReport, ShelfError> {
             created_ns: row.created_ns,
             page_bytes: row.page_bytes,
             stored_bytes: row.stored_bytes,
+            parent: row.parent.map(|id| id.to_string()),
+            depth: row.depth,
+            referenced_bytes: row.referenced_bytes,
         })
         .collect();
     Ok(ListReport { schema: "rekindle.list/1", checkpoints, damaged })
@@ -124,7 +133,9 @@ pub struct VerifyReport {
     pub schema: &'static str,
     /// Which checkpoint.
     pub id: String,
-    /// Frames checked.
+    /// Checkpoints checked: this one and all that stand behind it.
+    pub checkpoints: u64,
+    /// Frames checked, those of the checkpoints behind it included.
     pub frames: u64,
     /// Bytes of pages checked.
     pub page_bytes: u64,
@@ -157,6 +168,7 @@ pub fn verify(
     Ok(VerifyReport {
         schema: "rekindle.verify/1",
         id: checkpoint.id().to_string(),
+        checkpoints: verified.checkpoints,
         frames: verified.frames,
         page_bytes: verified.page_bytes,
         stored_bytes: verified.stored_bytes,
@@ -173,6 +185,10 @@ pub struct PruneReport {
     pub removed: Vec<String>,
     /// Checkpoints kept because somebody uses them.
     pub in_use: Vec<String>,
+    /// Checkpoints kept because they hold pages of one that stays.
+    pub needed: Vec<String>,
+    /// Checkpoints that hold all their pages themselves now.
+    pub consolidated: Vec<String>,
     /// What crashed writers had left.
     pub leftovers: Vec<String>,
     /// Bytes given back.
@@ -180,15 +196,25 @@ pub struct PruneReport {
 }
 
 /// Removes what crashed writers left and, with `keep`, all but the newest `keep` of each line.
+/// What holds pages of one that stays is kept too, unless `consolidate` stores these anew; without
+/// `keep` it does so for the newest of each line.
 ///
 /// # Errors
-/// When something cannot be removed.
-pub fn prune(settings: &Settings, keep: Option<usize>) -> Result<PruneReport, ShelfError> {
+/// When something cannot be removed or stored anew.
+pub fn prune(
+    settings: &Settings,
+    keep: Option<usize>,
+    consolidate: bool,
+) -> Result<PruneReport, ShelfError> {
+    let keep = store::Keep { newest: keep, consolidate };
     let pruned = Store::open(&settings.store)?.prune(keep)?;
+    let ids = |ids: &[image::CheckpointId]| ids.iter().map(ToString::to_string).collect();
     Ok(PruneReport {
         schema: "rekindle.prune/1",
-        removed: pruned.removed.iter().map(ToString::to_string).collect(),
-        in_use: pruned.in_use.iter().map(ToString::to_string).collect(),
+        removed: ids(&pruned.removed),
+        in_use: ids(&pruned.in_use),
+        needed: ids(&pruned.needed),
+        consolidated: ids(&pruned.consolidated),
         leftovers: pruned.leftovers.iter().map(|p| p.display().to_string()).collect(),
         freed_bytes: pruned.freed_bytes,
     })
@@ -219,6 +245,12 @@ pub struct InspectReport {
     pub cpu: String,
     /// Bytes it takes in the store.
     pub stored_bytes: u64,
+    /// The checkpoint that holds pages of it; null when it holds all itself.
+    pub parent: Option<String>,
+    /// How many checkpoints stand behind it.
+    pub depth: u16,
+    /// Bytes of pages that those hold.
+    pub referenced_bytes: u64,
     /// Measured figures.
     pub figures: std::collections::BTreeMap<String, u64>,
     /// Threads.
@@ -331,6 +363,9 @@ pub fn inspect(
         kernel: instance.host.kernel_release.clone(),
         cpu: instance.host.cpu_name.clone(),
         stored_bytes: checkpoint.stored_bytes(),
+        parent: checkpoint.parent().map(|parent| parent.id().to_string()),
+        depth: checkpoint.depth(),
+        referenced_bytes: checkpoint.referenced_bytes(),
         figures: summary.figures.clone(),
         threads: show(Part::Threads).then(|| thread_rows(instance)),
         maps: show(Part::Maps).then(|| map_rows(instance)),

@@ -4,10 +4,11 @@ use codec::FRAME_PAGES_MAX;
 use mem::{MemoryId, PageIndex, PageRange};
 use plan::{Extent, Plan, Tier, Treatment};
 
-use crate::{Frame, FrameHash, FrameSource, LayoutError};
+use crate::{Frame, LayoutError};
 
 /// Sorts `frames` for the index and gives each the tier and load order of the soonest extent it
-/// overlaps. Pages of `Zero` extents that were not put get zero frames.
+/// overlaps. Pages of `Zero` extents that were not put get zero frames. Runs of the parent's
+/// pages are joined.
 ///
 /// # Errors
 /// When a page was put twice, was put although no extent stores it, or was not put although one
@@ -32,8 +33,12 @@ pub fn arrange(mut frames: Vec<Frame>, plan: &Plan) -> Result<Vec<Frame>, Layout
         frames.extend(zeros);
         frames.sort_unstable_by_key(|frame| (frame.memory, frame.pages.start));
     }
+    join(&mut frames);
     Ok(frames)
 }
+
+/// Pages in a run of the parent's at most: its record counts them in 32 bits.
+const RUN_PAGES_MAX: u64 = 1 << 31;
 
 fn overlaps(frame: &Frame, memory: MemoryId, pages: PageRange) -> bool {
     frame.memory == memory && pages.start < frame.pages.end
@@ -130,18 +135,26 @@ fn fill(
         return Err(LayoutError::NotPut { memory, pages: gap, treatment });
     }
     zeros.extend(gap.aligned_chunks(FRAME_PAGES_MAX).map(|pages| Frame {
-        memory: extent.memory,
-        pages,
-        held: pages,
         tier: extent.tier,
-        treatment: Treatment::Zero,
-        source: FrameSource::Here,
-        file: 0,
-        offset_bytes: 0,
-        stored_bytes: 0,
         load_order: extent.load_order,
-        hash: FrameHash::default(),
-        stored_crc32c: 0,
+        ..Frame::without_bytes(extent.memory, pages, Treatment::Zero)
     }));
     Ok(())
+}
+
+/// Joins runs of the parent's pages that follow each other and are needed at the same time.
+fn join(frames: &mut Vec<Frame>) {
+    frames.dedup_by(|next, before| {
+        let together = |frame: &Frame| (frame.memory, frame.tier, frame.load_order);
+        let is_run = |frame: &Frame| frame.treatment == Treatment::Parent;
+        let joins = is_run(before)
+            && is_run(next)
+            && together(before) == together(next)
+            && before.pages.end == next.pages.start
+            && next.pages.end.0 - before.pages.start.0 <= RUN_PAGES_MAX;
+        if joins {
+            before.pages.end = next.pages.end;
+        }
+        joins
+    });
 }

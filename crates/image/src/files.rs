@@ -2,8 +2,8 @@
 
 use crate::convert::{Invalid, Wire};
 use crate::generated as proto;
-use crate::limits::{DATA_FILES_MAX, FILE_NAME_BYTES_MAX, PARENTS_MAX};
-use crate::{CheckpointId, LineKey};
+use crate::limits::{DATA_FILES_MAX, FILE_NAME_BYTES_MAX};
+use crate::{CheckpointId, ContentHash, LineKey};
 
 /// The other files of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,8 +12,22 @@ pub struct Files {
     pub index: IndexFile,
     /// The files with the stored frames; the position is the number in the index.
     pub data: Vec<DataFile>,
-    /// The checkpoints that hold frames of this one; the position is the number in the index.
-    pub parents: Vec<CheckpointId>,
+    /// The file with the hashes of the pages stored here, which the index's hashes check.
+    pub hashes: DataFile,
+    /// The checkpoint that holds the pages which are not stored here.
+    pub parent: Option<ParentEntry>,
+    /// What all pages of this checkpoint hold, the parent's included.
+    pub content: ContentHash,
+}
+
+/// The parent of a checkpoint, by name and by what its pages hold: it may be stored in another
+/// way later, never hold anything else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ParentEntry {
+    /// Which checkpoint.
+    pub id: CheckpointId,
+    /// What its pages hold.
+    pub content: ContentHash,
 }
 
 /// The file with the extent index.
@@ -50,7 +64,7 @@ impl IndexFile {
 impl Files {
     /// Bytes of all these files.
     pub fn stored_bytes(&self) -> u64 {
-        let lengths = self.data.iter().map(|file| file.length_bytes);
+        let lengths = self.data.iter().chain([&self.hashes]).map(|file| file.length_bytes);
         lengths.fold(self.index.length_bytes, u64::saturating_add)
     }
 }
@@ -59,9 +73,9 @@ impl Wire for Files {
     type Message = proto::Files;
 
     fn to_wire(&self) -> Result<proto::Files, Invalid> {
-        check_counts(self.data.len(), self.parents.len())?;
+        check_count(self.data.len())?;
         check_name(&self.index.name)?;
-        self.data.iter().try_for_each(|file| check_name(&file.name))?;
+        self.data.iter().chain([&self.hashes]).try_for_each(|file| check_name(&file.name))?;
         let entry = |file: &DataFile| proto::FileEntry {
             name: file.name.clone(),
             length_bytes: file.length_bytes,
@@ -74,12 +88,17 @@ impl Wire for Files {
                 hash: self.index.hash.to_vec(),
             }),
             data: self.data.iter().map(entry).collect(),
-            parents: self.parents.iter().map(ToString::to_string).collect(),
+            hashes: Some(entry(&self.hashes)),
+            parent: self.parent.map(|parent| proto::ParentEntry {
+                id: parent.id.to_string(),
+                content: parent.content.0.to_vec(),
+            }),
+            content: self.content.0.to_vec(),
         })
     }
 
     fn from_wire(message: proto::Files) -> Result<Self, Invalid> {
-        check_counts(message.data.len(), message.parents.len())?;
+        check_count(message.data.len())?;
         let index = message.index.ok_or_else(|| Invalid::new("index: is missing"))?;
         check_name(&index.name)?;
         let hash = index.hash.try_into();
@@ -88,24 +107,32 @@ impl Wire for Files {
             check_name(&entry.name)?;
             Ok(DataFile { name: entry.name, length_bytes: entry.length_bytes })
         };
-        let parent = |digits: String| {
-            digits.parse().map_err(|e| Invalid::new(format!("parents: {digits:?}: {e}")))
+        let parent = |entry: proto::ParentEntry| {
+            let id = entry.id.parse();
+            let id = id.map_err(|e| Invalid::new(format!("parent: {:?}: {e}", entry.id)))?;
+            Ok(ParentEntry { id, content: content(entry.content)? })
         };
+        let hashes = message.hashes.ok_or_else(|| Invalid::new("hashes: is missing"))?;
         Ok(Self {
             index: IndexFile { name: index.name, length_bytes: index.length_bytes, hash },
             data: message.data.into_iter().map(file).collect::<Result<_, Invalid>>()?,
-            parents: message.parents.into_iter().map(parent).collect::<Result<_, Invalid>>()?,
+            hashes: file(hashes)?,
+            parent: message.parent.map(parent).transpose()?,
+            content: content(message.content)?,
         })
     }
 }
 
-fn check_counts(data: usize, parents: usize) -> Result<(), Invalid> {
-    if data > DATA_FILES_MAX || parents > PARENTS_MAX {
-        return Err(Invalid::new(format!(
-            "has {data} data files and {parents} parents, at most {DATA_FILES_MAX} and {PARENTS_MAX}"
-        )));
+fn check_count(data: usize) -> Result<(), Invalid> {
+    if data > DATA_FILES_MAX {
+        return Err(Invalid::new(format!("has {data} data files, at most {DATA_FILES_MAX}")));
     }
     Ok(())
+}
+
+fn content(bytes: Vec<u8>) -> Result<ContentHash, Invalid> {
+    let hash = bytes.try_into();
+    hash.map(ContentHash).map_err(|_| Invalid::new("content: its hash has not 32 bytes"))
 }
 
 /// A name that cannot lead out of the directory or hide in it.

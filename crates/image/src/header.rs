@@ -1,10 +1,10 @@
 //! The manifest's header: readable with no codec and no key.
 
 use process::InstanceId;
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::limits::{MANIFEST_BYTES_MAX, SECTIONS_MAX};
+use crate::limits::{CHAIN_LENGTH_MAX, MANIFEST_BYTES_MAX, SECTIONS_MAX};
 use crate::{CheckpointId, FormatError};
 
 /// The format version this program writes, and the newest it reads.
@@ -34,6 +34,13 @@ pub struct Header {
     pub page_bytes: u64,
     /// Bytes of all its files.
     pub stored_bytes: u64,
+    /// The checkpoint that holds the pages which are not stored here.
+    pub parent: Option<CheckpointId>,
+    /// How many checkpoints stood behind this one when it was made: its parent, the parent's
+    /// parent, and so on. Fewer do when one of them was made independent since.
+    pub depth: u16,
+    /// Bytes of pages that are the parent's.
+    pub referenced_bytes: u64,
     /// Bytes of the manifest.
     pub manifest_bytes: u64,
     /// Sections in the manifest.
@@ -58,7 +65,10 @@ struct RawHeader {
     stored_bytes: U64,
     section_count: U32,
     table_crc32c: U32,
-    reserved: [u8; 20],
+    parent: U64,
+    referenced_bytes: U64,
+    depth: U16,
+    reserved: [u8; 2],
     crc32c: U32,
 }
 
@@ -93,6 +103,9 @@ impl Header {
             key_fingerprint: raw.key_fingerprint,
             page_bytes: raw.page_bytes.get(),
             stored_bytes: raw.stored_bytes.get(),
+            parent: (raw.depth.get() > 0).then(|| CheckpointId(raw.parent.get())),
+            depth: raw.depth.get(),
+            referenced_bytes: raw.referenced_bytes.get(),
             manifest_bytes: raw.manifest_bytes.get(),
             section_count: raw.section_count.get(),
             table_crc32c: raw.table_crc32c.get(),
@@ -118,7 +131,10 @@ impl Header {
             stored_bytes: self.stored_bytes.into(),
             section_count: self.section_count.into(),
             table_crc32c: self.table_crc32c.into(),
-            reserved: [0; 20],
+            parent: self.parent.map_or(0, |parent| parent.0).into(),
+            referenced_bytes: self.referenced_bytes.into(),
+            depth: self.depth.into(),
+            reserved: [0; 2],
             crc32c: 0.into(),
         };
         raw.crc32c = crc32c::crc32c(&raw.as_bytes()[..HEADER_BYTES - 4]).into();
@@ -134,12 +150,16 @@ impl RawHeader {
         if self.format_version.get() == 0 || self.header_bytes.get() != 128 {
             return invalid("has a version or a length that no program wrote");
         }
+        if self.depth.get() == 0 && (self.parent.get() != 0 || self.referenced_bytes.get() != 0) {
+            return invalid("refers to a parent that it does not have");
+        }
         let flags = self.flags.get() & REQUIRED_FLAGS;
         if flags != 0 {
             return Err(FormatError::UnknownFlags { flags });
         }
         for (what, found, max) in [
             ("the manifest's length", self.manifest_bytes.get(), MANIFEST_BYTES_MAX),
+            ("the number of parents", self.depth.get().into(), (CHAIN_LENGTH_MAX - 1).into()),
             ("the number of sections", self.section_count.get().into(), SECTIONS_MAX.into()),
         ] {
             if found > max {

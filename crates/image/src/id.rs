@@ -76,16 +76,3 @@ impl fmt::Debug for LineKey {
         f.write_str("LineKey(secret)")
     }
 }
-
-/// The first 128 bits of the keyed blake3 of a frame's pages: their identity within a line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FrameHash(pub [u8; 16]);
-
-impl FrameHash {
-    /// The hash of `pages` under `key`.
-    pub fn of(key: &LineKey, pages: &[u8]) -> Self {
-        let mut short = [0; 16];
-        short.copy_from_slice(&key.hash(pages)[..16]);
-        Self(short)
-    }
-}

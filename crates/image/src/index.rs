@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::limits::FRAMES_MAX;
 use crate::record::{RECORD_BYTES, Record};
-use crate::{CheckpointId, Files, FormatError, Frame, FrameSource, LayoutError, LineKey};
+use crate::{CheckpointId, Files, FormatError, Frame, LayoutError, LineKey};
 
 const MAGIC: [u8; 8] = *b"\x89RKIX\r\n\x1a";
 const VERSION: u32 = 1;
@@ -35,7 +35,21 @@ const _: () = assert!(size_of::<RawIndexHeader>() == INDEX_HEADER_BYTES);
 pub struct Index<B = Vec<u8>> {
     bytes: B,
     id: CheckpointId,
+    /// The number of page hashes before each [`STRIDE`]th record, and behind the last.
+    hashes_before: Vec<u64>,
 }
+
+/// A frame and where its page hashes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// The frame.
+    pub frame: Frame,
+    /// How many page hashes stand before its own in the file of page hashes.
+    pub hashes_before: u64,
+}
+
+/// Records between two that the number of hashes before is kept for.
+const STRIDE: usize = 16;
 
 /// The index of `frames`, which are sorted by memory and page and do not overlap, as bytes.
 ///
@@ -91,7 +105,7 @@ impl<B: AsRef<[u8]>> Index<B> {
         files: &Files,
         key: &LineKey,
     ) -> Result<Self, FormatError> {
-        let index = Self { bytes, id };
+        let mut index = Self { bytes, id, hashes_before: Vec::new() };
         index.check_header()?;
         let found = u64::try_from(index.bytes.as_ref().len()).unwrap_or(u64::MAX);
         if found != files.index.length_bytes {
@@ -99,6 +113,8 @@ impl<B: AsRef<[u8]>> Index<B> {
             return Err(FormatError::Length { what: WHAT, expected, found });
         }
         let mut before = None;
+        let mut hashes = 0;
+        let mut hashes_before = Vec::new();
         for (i, record) in index.records().iter().enumerate() {
             let frame = record.frame().map_err(|e| {
                 let detail = format!("record {i}: {e}");
@@ -109,8 +125,14 @@ impl<B: AsRef<[u8]>> Index<B> {
                 let detail = format!("record {i} is out of order");
                 return Err(FormatError::Invalid { what: WHAT, detail });
             }
+            if i % STRIDE == 0 {
+                hashes_before.push(hashes);
+            }
+            hashes += frame.hash_count();
             before = Some(frame);
         }
+        hashes_before.push(hashes);
+        index.hashes_before = hashes_before;
         if key.hash(index.bytes.as_ref()) != files.index.hash {
             return Err(FormatError::Checksum { what: WHAT.to_owned() });
         }
@@ -179,19 +201,40 @@ impl<B: AsRef<[u8]>> Index<B> {
         self.overlapping(memory, PageRange { start: page, end: page.offset(1) }).next()
     }
 
-    /// The frames that hold any page of `pages` of `memory`, ascending.
-    pub fn overlapping(&self, memory: MemoryId, pages: PageRange) -> impl Iterator<Item = Frame> {
-        let records = self.records();
-        let is_before = |record: &Record| {
+    /// How many page hashes the checkpoint keeps.
+    pub fn hash_count(&self) -> u64 {
+        self.hashes_before.last().copied().unwrap_or(0)
+    }
+
+    /// The number of the first record that may hold a page of `pages` or one behind them.
+    fn first_at(&self, memory: MemoryId, pages: PageRange) -> usize {
+        self.records().partition_point(|record| {
             let place = record.place();
             place.0 < memory_rank(memory)
                 || (place.0 == memory_rank(memory) && record.end() <= pages.start.0)
-        };
-        let first = records.partition_point(is_before);
-        records[first..]
+        })
+    }
+
+    /// The frames that hold any page of `pages` of `memory`, ascending.
+    pub fn overlapping(&self, memory: MemoryId, pages: PageRange) -> impl Iterator<Item = Frame> {
+        self.records()[self.first_at(memory, pages)..]
             .iter()
             .filter_map(|record| record.frame().ok())
             .take_while(move |frame| frame.memory == memory && frame.pages.start < pages.end)
+    }
+
+    /// The same with the places of their page hashes.
+    pub fn entries(&self, memory: MemoryId, pages: PageRange) -> impl Iterator<Item = IndexEntry> {
+        let first = self.first_at(memory, pages);
+        let known = self.hashes_before.get(first / STRIDE).copied().unwrap_or(0);
+        let between = &self.records()[first - first % STRIDE..first];
+        let count = |record: &Record| record.frame().map_or(0, |frame| frame.hash_count());
+        let mut next = known + between.iter().map(count).sum::<u64>();
+        self.overlapping(memory, pages).map(move |frame| {
+            let hashes_before = next;
+            next += frame.hash_count();
+            IndexEntry { frame, hashes_before }
+        })
     }
 
     /// The memories that have frames, ascending.
@@ -220,23 +263,22 @@ pub(crate) fn memory_rank(memory: MemoryId) -> (u8, u32) {
     }
 }
 
-/// Whether a frame lies inside the file, or the parent, that it names.
+/// Whether a frame lies inside the file that it names, and its parent's pages in a parent.
 fn check_place(frame: &Frame, files: &Files) -> Result<(), FormatError> {
     let invalid = |what: &str| {
         let detail = format!("{} of {} lies {what}", frame.pages, frame.memory);
         Err(FormatError::Invalid { what: WHAT, detail })
     };
-    match frame.source {
-        FrameSource::Parent(n) if usize::from(n) < files.parents.len() => Ok(()),
-        FrameSource::Parent(_) => invalid("in a parent that is not listed"),
-        FrameSource::Here if frame.stored_bytes == 0 => Ok(()),
-        FrameSource::Here => {
-            let end = frame.offset_bytes.checked_add(frame.stored_bytes.into());
-            let file = files.data.get(usize::from(frame.file));
-            match (end, file) {
-                (Some(end), Some(file)) if end <= file.length_bytes => Ok(()),
-                _ => invalid("outside of the data files"),
-            }
-        }
+    if frame.needs_parent() && files.parent.is_none() {
+        return invalid("in a parent, and there is none");
+    }
+    if frame.stored_bytes == 0 {
+        return Ok(());
+    }
+    let end = frame.offset_bytes.checked_add(frame.stored_bytes.into());
+    let file = files.data.get(usize::from(frame.file));
+    match (end, file) {
+        (Some(end), Some(file)) if end <= file.length_bytes => Ok(()),
+        _ => invalid("outside of the data files"),
     }
 }

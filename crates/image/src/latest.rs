@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mem::{MemoryId, PageSet};
-use plan::{Plan, Treatment};
+use plan::Plan;
 
 use crate::Frame;
 
@@ -21,7 +21,8 @@ pub struct Put {
 /// and pages that no extent of `plan` has, because they went away after they were put, are in
 /// none. A frame that lost a part of its pages still holds them, see [`Frame::held`].
 ///
-/// The second list has the frames that lost all their pages: their stored bytes are of no use.
+/// The second list has the frames whose stored bytes are of no use: they lost all the pages that
+/// these hold.
 pub fn latest(mut puts: Vec<Put>, plan: &Plan) -> (Vec<Frame>, Vec<Frame>) {
     let mut wanted: BTreeMap<MemoryId, PageSet> = BTreeMap::new();
     let mut extents: Vec<_> = plan.extents.iter().map(|e| (e.memory, e.pages)).collect();
@@ -42,11 +43,9 @@ pub fn latest(mut puts: Vec<Put>, plan: &Plan) -> (Vec<Frame>, Vec<Frame>) {
             };
             for Put { frame, .. } in memory {
                 let before = left.len();
-                left.extend(wanted.within(frame.pages).map(|pages| match frame.treatment {
-                    Treatment::Zero => Frame { pages, held: pages, ..*frame },
-                    _ => Frame { pages, ..*frame },
-                }));
-                if left.len() == before {
+                left.extend(wanted.within(frame.pages).map(|pages| frame.part(pages)));
+                // Its bytes may be of no use although pages of it are left: the parent's.
+                if left[before..].iter().all(|part| part.stored_bytes == 0) {
                     lost.push(*frame);
                 }
             }

@@ -22,8 +22,8 @@ pub(crate) const FRAMES_MAX: u64 = 1 << 26;
 /// Data files of a checkpoint.
 pub(crate) const DATA_FILES_MAX: usize = 256;
 
-/// Parents of a checkpoint.
-pub(crate) const PARENTS_MAX: usize = 256;
+/// Checkpoints behind each other that hold the pages of one: itself, its parent, and so on.
+pub(crate) const CHAIN_LENGTH_MAX: u16 = 64;
 
 /// Bytes in a file's name.
 pub(crate) const FILE_NAME_BYTES_MAX: usize = 64;

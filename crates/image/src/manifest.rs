@@ -6,7 +6,7 @@ use prost::Message;
 
 use crate::convert::{Wire, check_references};
 use crate::header::{HEADER_BYTES, Header};
-use crate::limits::{MANIFEST_BYTES_MAX, SECTION_BYTES_MAX, SECTIONS_MAX};
+use crate::limits::{CHAIN_LENGTH_MAX, MANIFEST_BYTES_MAX, SECTION_BYTES_MAX, SECTIONS_MAX};
 use crate::section::{self, ENTRY_BYTES, Kind, Section};
 use crate::{CheckpointId, Files, FormatError, LayoutError, LineKey, Summary};
 
@@ -22,6 +22,10 @@ pub struct Manifest {
     pub id: CheckpointId,
     /// Bytes of pages in the checkpoint.
     pub page_bytes: u64,
+    /// How many checkpoints stood behind this one when it was made; 0 without a parent.
+    pub depth: u16,
+    /// Bytes of pages that are the parent's.
+    pub referenced_bytes: u64,
     /// The instance's state.
     pub instance: Instance,
     /// The plan it was made by.
@@ -58,6 +62,15 @@ impl Manifest {
         let body = HEADER_BYTES + sections.len() * ENTRY_BYTES;
         let length = body + sections.iter().map(|s| s.bytes.len()).sum::<usize>() + TRAILER_BYTES;
         let manifest_bytes = u64::try_from(length).unwrap_or(u64::MAX);
+        let is_child = self.files.parent.is_some();
+        if (self.depth > 0) != is_child
+            || self.depth >= CHAIN_LENGTH_MAX
+            || (!is_child && self.referenced_bytes > 0)
+        {
+            let Self { depth, referenced_bytes, .. } = self;
+            let detail = format!("has {depth} parents that hold {referenced_bytes} bytes");
+            return Err(LayoutError::Invalid { what: WHAT, detail });
+        }
         if manifest_bytes > MANIFEST_BYTES_MAX || section_count > SECTIONS_MAX {
             let detail = format!("has {manifest_bytes} bytes, at most {MANIFEST_BYTES_MAX}");
             return Err(LayoutError::Invalid { what: WHAT, detail });
@@ -69,7 +82,10 @@ impl Manifest {
             instance: self.instance.line.instance.clone(),
             key_fingerprint: key.fingerprint(),
             page_bytes: self.page_bytes,
-            stored_bytes: manifest_bytes + self.files.stored_bytes(),
+            stored_bytes: manifest_bytes.saturating_add(self.files.stored_bytes()),
+            parent: self.files.parent.map(|parent| parent.id),
+            depth: self.depth,
+            referenced_bytes: self.referenced_bytes,
             manifest_bytes,
             section_count,
             table_crc32c: crc32c::crc32c(&table),
@@ -125,6 +141,8 @@ impl Manifest {
         let manifest = Self {
             id: header.id,
             page_bytes: header.page_bytes,
+            depth: header.depth,
+            referenced_bytes: header.referenced_bytes,
             instance: required(sections, section::INSTANCE)?,
             plan: required(sections, section::PLAN)?,
             files: required(sections, section::FILES)?,
@@ -142,6 +160,7 @@ impl Manifest {
         let stored_bytes = self.files.stored_bytes().checked_add(header.manifest_bytes);
         if self.instance.line.instance != header.instance
             || stored_bytes != Some(header.stored_bytes)
+            || self.files.parent.map(|parent| parent.id) != header.parent
         {
             let detail = "the header and the sections tell of different checkpoints".to_owned();
             return Err(FormatError::Invalid { what: WHAT, detail });
@@ -200,7 +219,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::IndexFile;
+    use crate::{DataFile, IndexFile};
 
     fn key() -> LineKey {
         LineKey::new([3; 32])
@@ -209,7 +228,8 @@ mod tests {
     fn manifest() -> Manifest {
         let index = IndexFile { name: "index".to_owned(), ..IndexFile::default() };
         let summary = Summary { tool_version: "0.1.0".to_owned(), ..Summary::default() };
-        let files = Files { index, ..Files::default() };
+        let hashes = DataFile { name: "hashes".to_owned(), length_bytes: 64 };
+        let files = Files { index, hashes, ..Files::default() };
         Manifest { files, summary, ..Manifest::default() }
     }
 
@@ -291,7 +311,7 @@ mod tests {
             ),
             noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
         ) {
-            let golden = std::include_bytes!("../tests/golden/v1/manifest");
+            let golden = std::include_bytes!("../tests/golden/v1/0123456789abcdef/manifest");
             let read = |at: usize| u64::from_le_bytes(golden[at..at + 8].try_into().unwrap());
             let at = |entry: usize, field| usize::try_from(read(128 + 48 * entry + field)).unwrap();
             let mut bytes = golden[at(section, 8)..at(section, 8) + at(section, 16)].to_vec();

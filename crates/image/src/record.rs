@@ -1,6 +1,6 @@
 //! One record of the extent index.
 
-use mem::{MemoryId, PageIndex, PageRange};
+use mem::{MemoryId, PageRange};
 use plan::{Tier, Treatment};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::convert::Invalid;
 use crate::index::memory_rank;
 use crate::limits::PAGE_NUMBER_END;
-use crate::{Frame, FrameHash, FrameSource};
+use crate::{Frame, FrameHash, PageMask};
 
 /// Bytes in a record.
 pub(crate) const RECORD_BYTES: usize = 64;
@@ -18,20 +18,18 @@ pub(crate) const RECORD_BYTES: usize = 64;
 pub(crate) struct Record {
     first_page: U64,
     memory_number: U32,
+    page_count: U32,
     memory_kind: u8,
-    page_count: u8,
     tier: u8,
     treatment: u8,
+    delta_depth: u8,
+    held: U16,
+    file: U16,
     offset_bytes: U64,
     stored_bytes: U32,
     load_order: U32,
     hash: [u8; 16],
-    source: U16,
-    file: U16,
     stored_crc32c: U32,
-    held_before: u8,
-    held_behind: u8,
-    reserved: U16,
     crc32c: U32,
 }
 
@@ -41,30 +39,23 @@ impl Record {
     pub(crate) fn new(frame: &Frame) -> Result<Self, Invalid> {
         check(frame)?;
         let (memory_kind, memory_number) = memory_rank(frame.memory);
-        let page_count = count(frame.pages.start, frame.pages.end)?;
-        let source = match frame.source {
-            FrameSource::Here => 0,
-            FrameSource::Parent(n) => {
-                n.checked_add(1).ok_or_else(|| Invalid::new("there are too many parents"))?
-            }
-        };
+        let page_count = u32::try_from(frame.pages.count().0)
+            .map_err(|_| Invalid::new("a frame has too many pages"))?;
         let mut record = Self {
             first_page: frame.pages.start.0.into(),
             memory_number: memory_number.into(),
+            page_count: page_count.into(),
             memory_kind,
-            page_count,
             tier: frame.tier.code(),
             treatment: frame.treatment.code(),
+            delta_depth: frame.delta_depth,
+            held: frame.held.0.into(),
+            file: frame.file.into(),
             offset_bytes: frame.offset_bytes.into(),
             stored_bytes: frame.stored_bytes.into(),
             load_order: frame.load_order.into(),
             hash: frame.hash.0,
-            source: source.into(),
-            file: frame.file.into(),
             stored_crc32c: frame.stored_crc32c.into(),
-            held_before: count(frame.held.start, frame.pages.start)?,
-            held_behind: count(frame.pages.end, frame.held.end)?,
-            reserved: 0.into(),
             crc32c: 0.into(),
         };
         record.crc32c = record.checksum().into();
@@ -82,7 +73,7 @@ impl Record {
 
     /// The first page behind it.
     pub(crate) fn end(&self) -> u64 {
-        self.first_page.get().saturating_add(self.page_count.into())
+        self.first_page.get().saturating_add(self.page_count.get().into())
     }
 
     pub(crate) fn frame(&self) -> Result<Frame, Invalid> {
@@ -95,22 +86,14 @@ impl Record {
             2 => MemoryId::Shared(number),
             code => return Err(Invalid::new(format!("memory kind {code} is not known"))),
         };
-        let first = self.first_page.get();
-        let held_first = first
-            .checked_sub(self.held_before.into())
-            .ok_or_else(|| Invalid::new("it holds pages before the first one"))?;
-        let held_end = self.end().saturating_add(self.held_behind.into());
         let frame = Frame {
             memory,
-            pages: PageRange::new(first, self.end()),
-            held: PageRange::new(held_first, held_end),
+            pages: PageRange::new(self.first_page.get(), self.end()),
             tier: Tier::try_from(self.tier).map_err(|e| Invalid::new(format!("tier: {e}")))?,
             treatment: Treatment::try_from(self.treatment)
                 .map_err(|e| Invalid::new(format!("treatment: {e}")))?,
-            source: match self.source.get() {
-                0 => FrameSource::Here,
-                n => FrameSource::Parent(n - 1),
-            },
+            held: PageMask(self.held.get()),
+            delta_depth: self.delta_depth,
             file: self.file.get(),
             offset_bytes: self.offset_bytes.get(),
             stored_bytes: self.stored_bytes.get(),
@@ -123,44 +106,35 @@ impl Record {
     }
 }
 
-/// Pages from `start` to `end`, which is not before it.
-fn count(start: PageIndex, end: PageIndex) -> Result<u8, Invalid> {
-    let count = end.0.checked_sub(start.0).and_then(|count| u8::try_from(count).ok());
-    count.ok_or_else(|| Invalid::new("a frame has too many pages or does not hold them"))
-}
-
 /// What must hold for every frame.
 fn check(frame: &Frame) -> Result<(), Invalid> {
-    let (start, end) = (frame.held.start.0, frame.held.end.0);
+    let (start, end) = (frame.pages.start.0, frame.pages.end.0);
+    if start >= end || end > PAGE_NUMBER_END {
+        return Err(Invalid::new(format!("pages {start} to {end} cannot be")));
+    }
+    // What has no bytes has none of what describes them.
+    let like = Frame::without_bytes(frame.memory, frame.pages, frame.treatment);
+    let like = Frame { tier: frame.tier, load_order: frame.load_order, ..like };
     let pages_max = codec::FRAME_PAGES_MAX;
-    if frame.pages.is_empty() || frame.held.intersect(frame.pages) != Some(frame.pages) {
-        let (first, last) = (frame.pages.start.0, frame.pages.end.0);
-        return Err(Invalid::new(format!(
-            "pages {first} to {last} are not among those held, {start} to {end}"
-        )));
-    }
-    if start >= end || end > PAGE_NUMBER_END || start / pages_max != (end - 1) / pages_max {
-        return Err(Invalid::new(format!(
-            "pages {start} to {end} are not inside one chunk of {pages_max} pages"
-        )));
-    }
+    let in_one_chunk = start / pages_max == (end - 1) / pages_max;
+    let held = u64::try_from(frame.held_bytes()).unwrap_or(u64::MAX);
     let stored = u64::from(frame.stored_bytes);
+    let is_delta = frame.treatment == Treatment::Delta;
     let fits = match frame.treatment {
-        Treatment::Raw => stored == frame.held.bytes(),
-        Treatment::Zero => {
-            stored == 0
-                && frame.held == frame.pages
-                && frame.offset_bytes == 0
-                && frame.file == 0
-                && frame.hash == FrameHash::default()
-                && frame.stored_crc32c == 0
+        Treatment::Parent => *frame == like,
+        Treatment::Zero => in_one_chunk && *frame == like,
+        Treatment::Raw if stored != held => false,
+        _ => {
+            in_one_chunk
+                && !frame.own().is_empty()
+                && stored <= held
+                && is_delta == (frame.delta_depth > 0)
         }
-        _ => stored <= frame.held.bytes(),
     };
     if !fits {
         return Err(Invalid::new(format!(
-            "{stored} stored bytes for {} pages of treatment {}",
-            frame.held.count().0,
+            "pages {start} to {end}, with {held} bytes held in {stored}, are no frame of \
+             treatment {}",
             frame.treatment.name()
         )));
     }
@@ -175,33 +149,43 @@ mod tests {
 
     /// Fields that are often within their limits and sometimes far outside.
     fn record() -> impl Strategy<Value = Record> {
-        let place = (any::<u64>(), any::<u32>(), 0..4u8, 0..20u8, 0..5u8, 0..18u8, 0..53u32);
+        let place = (any::<u64>(), any::<u32>(), 0..4u8, 0..20u32, 0..5u8, 0..18u8, 0..53u32);
         let rest = (any::<u64>(), 0..70_000u32, any::<u32>(), any::<[u8; 16]>(), any::<[u16; 2]>());
-        let held = (0..3u8, 0..3u8);
-        (place, rest, held).prop_map(|(place, rest, (held_before, held_behind))| {
-            let (offset, stored, order, hash, [source, file]) = rest;
+        (place, rest).prop_map(|(place, (offset, stored, order, hash, [mask, file]))| {
             let (page, memory_number, memory_kind, page_count, tier, treatment, shift) = place;
+            // Often what has no bytes, which all else must agree with.
+            let none = treatment == 2 || treatment == 14;
+            let count = if treatment == 14 { page_count * stored } else { page_count };
+            let page = page >> shift;
+            let pages = PageRange::new(page, page.saturating_add(page_count.into()));
+            let all = PageMask::of(pages, mem::PageIndex(page - page % 16)).0;
+            let mask = match stored % 4 {
+                _ if treatment == 14 => 0,
+                0 => all,
+                1 => 0,
+                2 => mask & all,
+                _ => mask,
+            };
             let mut record = Record {
-                first_page: (page >> shift).into(),
+                first_page: page.into(),
                 memory_number: memory_number.into(),
+                page_count: count.into(),
                 memory_kind,
-                page_count,
                 tier,
                 treatment,
-                offset_bytes: offset.into(),
+                delta_depth: u8::from(treatment == 5),
+                held: mask.into(),
+                file: if none { 0 } else { file }.into(),
+                offset_bytes: if none { 0 } else { offset }.into(),
                 stored_bytes: match stored % 2 {
-                    0 => u32::from(page_count + held_before + held_behind) * 4096,
+                    _ if none => 0,
+                    0 => mask.count_ones() * 4096,
                     _ => stored,
                 }
                 .into(),
                 load_order: order.into(),
-                hash,
-                source: source.into(),
-                file: file.into(),
+                hash: if none { [0; 16] } else { hash },
                 stored_crc32c: 0.into(),
-                held_before,
-                held_behind,
-                reserved: 0.into(),
                 crc32c: 0.into(),
             };
             record.crc32c = record.checksum().into();

@@ -5,11 +5,13 @@ use std::fmt;
 use codec::{Decoder, EncodeError, Encoder, Want};
 use plan::Treatment;
 
-use crate::{Frame, FrameHash, LineKey, OpenError};
+use crate::hash::PageHasher;
+use crate::{Frame, FrameHash, LineKey, OpenError, PageHash};
 
 /// Encodes and hashes frames; one for each thread.
 pub struct Sealer {
     key: LineKey,
+    hasher: PageHasher,
     encoder: Encoder,
 }
 
@@ -20,7 +22,7 @@ pub struct Sealed<'a> {
     pub treatment: Treatment,
     /// What to store.
     pub bytes: &'a [u8],
-    /// Keyed hash of the pages; all zero for zero frames.
+    /// Keyed hash of the pages' hashes; all zero for zero frames.
     pub hash: FrameHash,
     /// crc32c of `bytes`.
     pub stored_crc32c: u32,
@@ -29,18 +31,34 @@ pub struct Sealed<'a> {
 impl Sealer {
     /// A sealer of the line with this key.
     pub fn new(key: &LineKey) -> Self {
-        Self { key: key.clone(), encoder: Encoder::new() }
+        let hasher = PageHasher::new(key);
+        Self { key: key.clone(), hasher, encoder: Encoder::new() }
     }
 
-    /// Seals `pages`, 1 to 16 whole pages.
+    /// Appends the hash of each of `pages` to `hashes`.
+    pub fn hash(&self, pages: &[u8], hashes: &mut Vec<PageHash>) {
+        self.hasher.hash(pages, hashes);
+    }
+
+    /// Seals `pages`, 1 to 16 whole pages with these hashes; with a base as the difference to
+    /// it, where that is shorter.
     ///
     /// # Errors
-    /// As [`Encoder::encode`].
-    pub fn seal<'a>(&'a mut self, pages: &'a [u8], want: Want) -> Result<Sealed<'a>, EncodeError> {
-        let frame = self.encoder.encode(pages, want)?;
+    /// As [`Encoder::encode_against`].
+    pub fn seal<'a>(
+        &'a mut self,
+        pages: &'a [u8],
+        hashes: &[PageHash],
+        base: Option<&[u8]>,
+        want: Want,
+    ) -> Result<Sealed<'a>, EncodeError> {
+        let frame = match base {
+            Some(base) => self.encoder.encode_against(pages, base, want)?,
+            None => self.encoder.encode(pages, want)?,
+        };
         let hash = match frame.treatment {
             Treatment::Zero => FrameHash::default(),
-            _ => FrameHash::of(&self.key, pages),
+            _ => FrameHash::of(&self.key, hashes),
         };
         Ok(Sealed {
             treatment: frame.treatment,
@@ -60,18 +78,21 @@ impl fmt::Debug for Sealer {
 /// Checks and decodes frames; one for each thread.
 #[derive(Debug)]
 pub struct Opener {
-    key: LineKey,
+    hasher: PageHasher,
     decoder: Decoder,
+    hashes: Vec<PageHash>,
 }
 
 impl Opener {
     /// An opener of the line with this key.
     pub fn new(key: &LineKey) -> Self {
-        Self { key: key.clone(), decoder: Decoder::new() }
+        let hasher = PageHasher::new(key);
+        Self { hasher, decoder: Decoder::new(), hashes: Vec::new() }
     }
 
-    /// Fills `pages`, exactly as long as the pages the frame holds, from its `stored` bytes. After an
-    /// error the content of `pages` is unspecified and must not be used.
+    /// Fills `pages`, exactly as long as the pages that the frame holds, from its `stored` bytes.
+    /// A delta needs its base: the bytes of those of the pages held that the parent has.
+    /// After an error the content of `pages` is unspecified and must not be used.
     ///
     /// # Errors
     /// When the stored bytes are not those that were written.
@@ -79,10 +100,14 @@ impl Opener {
         &mut self,
         frame: &Frame,
         stored: &[u8],
+        base: Option<&[u8]>,
         pages: &mut [u8],
     ) -> Result<(), OpenError> {
         check_stored(frame, stored)?;
-        self.decoder.decode(frame.treatment, stored, pages)?;
+        match (frame.treatment, base) {
+            (Treatment::Delta, Some(base)) => self.decoder.decode_delta(base, stored, pages)?,
+            (treatment, _) => self.decoder.decode(treatment, stored, pages)?,
+        }
         if frame.treatment == Treatment::Zero {
             return Ok(());
         }
@@ -93,7 +118,7 @@ impl Opener {
     ///
     /// # Errors
     /// When the stored bytes are not those that were written, or the frame is not raw.
-    pub fn check_raw(&self, frame: &Frame, stored: &[u8]) -> Result<(), OpenError> {
+    pub fn check_raw(&mut self, frame: &Frame, stored: &[u8]) -> Result<(), OpenError> {
         if frame.treatment != Treatment::Raw {
             return Err(codec::DecodeError::Unsupported(frame.treatment).into());
         }
@@ -101,8 +126,13 @@ impl Opener {
         self.check_pages(frame, stored)
     }
 
-    fn check_pages(&self, frame: &Frame, pages: &[u8]) -> Result<(), OpenError> {
-        let found = FrameHash::of(&self.key, pages);
+    /// The hashes of the pages of the frame that was opened last.
+    pub fn hashes(&self) -> &[PageHash] {
+        &self.hashes
+    }
+
+    fn check_pages(&mut self, frame: &Frame, pages: &[u8]) -> Result<(), OpenError> {
+        let found = self.hasher.frame(pages, &mut self.hashes);
         if found != frame.hash {
             return Err(OpenError::Hash { expected: frame.hash, found });
         }

@@ -5,14 +5,16 @@
 mod common;
 
 use codec::Want;
-use common::{Files3, arbitrary_instance, key, noise, small, write};
+use common::{Files4, arbitrary_instance, key, noise, small, write};
 use mem::{MemoryId, PageRange};
 use process::Instance;
 use proptest::prelude::*;
-use rekindle_image::{CheckpointId, FormatError, Header, Index, Manifest, Opener, Summary};
+use rekindle_image::{
+    CheckpointId, FormatError, Header, Index, Manifest, Opener, Summary, check_hashes_header,
+};
 
 /// Reads and checks all of a checkpoint, as `store` does.
-fn read(files: &Files3) -> Result<Vec<u8>, String> {
+fn read(files: &Files4) -> Result<Vec<u8>, String> {
     let manifest = Manifest::decode(&files.manifest, &key()).map_err(|e| e.to_string())?;
     let index = Index::decode(&files.index[..], manifest.id, &manifest.files, &key())
         .map_err(|e| e.to_string())?;
@@ -21,11 +23,21 @@ fn read(files: &Files3) -> Result<Vec<u8>, String> {
     }
     let mut opener = Opener::new(&key());
     let mut all = Vec::new();
+    let length = u64::try_from(files.hashes.len()).unwrap();
+    let header = &files.hashes[..files.hashes.len().min(64)];
+    check_hashes_header(header, length, manifest.id, index.hash_count())
+        .map_err(|e| e.to_string())?;
+    let mut hashes = files.hashes[64..].chunks(16);
     for frame in index.frames() {
         let start = usize::try_from(frame.offset_bytes).unwrap();
         let stored = &files.pages[start..start + usize::try_from(frame.stored_bytes).unwrap()];
         let mut pages = vec![0; usize::try_from(frame.pages.bytes()).unwrap()];
-        opener.open(&frame, stored, &mut pages).map_err(|e| e.to_string())?;
+        opener.open(&frame, stored, None, &mut pages).map_err(|e| e.to_string())?;
+        if frame.hash_count() > 0
+            && !opener.hashes().iter().all(|hash| hashes.next() == Some(&hash.0[..]))
+        {
+            return Err("the page hashes are others".to_owned());
+        }
         all.extend(pages);
     }
     Ok(all)
@@ -35,9 +47,14 @@ fn some_instance() -> Instance {
     arbitrary_instance(&mut common::Draw::new(noise(3, 1500)))
 }
 
-/// The three files, one after the other, as mutable bytes.
-fn parts(files: &mut Files3) -> [(&'static str, &mut Vec<u8>); 3] {
-    [("manifest", &mut files.manifest), ("index", &mut files.index), ("pages", &mut files.pages)]
+/// The files, one after the other, as mutable bytes.
+fn parts(files: &mut Files4) -> [(&'static str, &mut Vec<u8>); 4] {
+    [
+        ("manifest", &mut files.manifest),
+        ("index", &mut files.index),
+        ("hashes", &mut files.hashes),
+        ("pages", &mut files.pages),
+    ]
 }
 
 #[test]
@@ -45,7 +62,7 @@ fn every_altered_byte_is_detected() {
     let intact = small(some_instance());
     read(&intact).unwrap();
     let mut files = intact.clone();
-    for part in 0..3 {
+    for part in 0..4 {
         let length = parts(&mut files)[part].1.len();
         for at in 0..length {
             for flip in [0x01, 0x80, 0xff] {
@@ -63,7 +80,7 @@ fn every_altered_byte_is_detected() {
 #[test]
 fn every_truncation_is_refused() {
     let intact = small(some_instance());
-    for part in 0..3 {
+    for part in 0..4 {
         let mut files = intact.clone();
         while parts(&mut files)[part].1.pop().is_some() {
             let left = parts(&mut files)[part].1.len();
@@ -96,6 +113,10 @@ fn crc32c(bytes: &[u8]) -> u32 {
 #[test]
 fn newer_and_foreign_files_are_named() {
     let files = small(Instance::default());
+    let orphan = with_header_field(&files.manifest, 104, &7u64.to_le_bytes());
+    assert!(matches!(Header::read(&orphan), Err(FormatError::Invalid { .. })));
+    let deep = with_header_field(&files.manifest, 120, &64u16.to_le_bytes());
+    assert!(matches!(Header::read(&deep), Err(FormatError::Limit { .. })));
     let newer = with_header_field(&files.manifest, 8, &2u32.to_le_bytes());
     let refused = Header::read(&newer).unwrap_err();
     let expected = FormatError::NewerVersion { what: "the manifest", version: 2, known: 1 };
@@ -119,7 +140,7 @@ fn an_index_of_another_checkpoint_is_refused() {
     let files = small(Instance::default());
     let run = (MemoryId::Private(0), PageRange::new(0, 2), noise(1, 8192), Want::Raw);
     let other = write(Instance::default(), Summary::default(), &[run]);
-    let mixed = Files3 { index: other.index, ..files.clone() };
+    let mixed = Files4 { index: other.index, ..files.clone() };
     assert!(read(&mixed).is_err());
     let manifest = Manifest::decode(&files.manifest, &key()).unwrap();
     let id = CheckpointId(1);

@@ -11,8 +11,8 @@ use mem::{MemoryId, PageIndex, PageRange, PageSet};
 use plan::{Extent, Plan, Tier, Treatment};
 use proptest::prelude::*;
 use rekindle_image::{
-    CheckpointId, DataFile, Files, Frame, FrameHash, FrameSource, Index, IndexFile, LayoutError,
-    Put, arrange, encode_index, latest,
+    CheckpointId, DataFile, Files, Frame, FrameHash, Index, IndexFile, LayoutError, PageMask,
+    ParentEntry, Put, arrange, encode_index, latest,
 };
 
 const MEMORIES: [MemoryId; 3] = [MemoryId::Private(0), MemoryId::Private(7), MemoryId::Shared(0)];
@@ -21,10 +21,10 @@ fn frame(memory: MemoryId, pages: PageRange) -> Frame {
     Frame {
         memory,
         pages,
-        held: pages,
         tier: Tier::Critical,
         treatment: Treatment::Raw,
-        source: FrameSource::Here,
+        held: PageMask::of(pages, PageIndex(pages.start.0 - pages.start.0 % 16)),
+        delta_depth: 0,
         file: 0,
         offset_bytes: pages.start.0 * 4096,
         stored_bytes: u32::try_from(pages.bytes()).unwrap(),
@@ -56,7 +56,8 @@ fn decode(frames: &[Frame]) -> Index {
     let files = Files {
         index: IndexFile::new("index", &bytes, &key()),
         data: vec![DataFile { name: "pages".to_owned(), length_bytes: 1 << 40 }],
-        parents: Vec::new(),
+        parent: Some(ParentEntry::default()),
+        ..Files::default()
     };
     Index::decode(bytes, id, &files, &key()).unwrap()
 }
@@ -75,6 +76,17 @@ proptest! {
                 prop_assert_eq!(found.is_some(), set.contains(page));
                 let fits = |f: Frame| f.memory == *memory && f.pages.contains(page);
                 prop_assert!(found.is_none_or(fits));
+            }
+            // However far into the index a look begins, the hashes are counted right.
+            let mut before: u64 = frames
+                .iter()
+                .take_while(|f| f.memory < *memory)
+                .map(Frame::hash_count)
+                .sum();
+            for one in frames.iter().filter(|f| f.memory == *memory) {
+                let entry = index.entries(*memory, one.pages).next().unwrap();
+                prop_assert_eq!((entry.frame, entry.hashes_before), (*one, before));
+                before += one.hash_count();
             }
             let wanted = PageRange::new(100, 217);
             let expected: Vec<Frame> = frames
@@ -100,7 +112,7 @@ proptest! {
                 let frame = Frame { stored_crc32c: round, ..frame };
                 puts.push(Put { round, frame });
                 for page in frame.pages.start.0..frame.pages.end.0 {
-                    model.insert((frame.memory, page), (round, frame.pages));
+                    model.insert((frame.memory, page), (round, frame.held));
                 }
             }
         }
@@ -111,7 +123,7 @@ proptest! {
                 tier: Tier::Warm,
                 treatment: Treatment::Raw,
                 load_order: 1,
-                reason: String::new(),
+                reason: "".into(),
             })
         });
         let plan = Plan { extents: extents.collect() };
@@ -119,7 +131,7 @@ proptest! {
         let (left, lost) = latest(puts.clone(), &plan);
         let mut found = BTreeMap::new();
         for frame in &left {
-            prop_assert_eq!(frame.held.intersect(frame.pages), Some(frame.pages));
+            prop_assert_eq!(frame.referenced_bytes(), 0);
             for page in frame.pages.start.0..frame.pages.end.0 {
                 let before = found.insert((frame.memory, page), (frame.stored_crc32c, frame.held));
                 prop_assert!(before.is_none());
@@ -131,7 +143,8 @@ proptest! {
         prop_assert_eq!(&found, &model);
         for Put { round, frame } in &puts {
             let used = left.iter().any(|f| {
-                (f.memory, f.held, f.stored_crc32c) == (frame.memory, frame.held, *round)
+                (f.memory, f.chunk(), f.held, f.stored_crc32c)
+                    == (frame.memory, frame.chunk(), frame.held, *round)
             });
             prop_assert_eq!(lost.contains(frame), !used);
         }
@@ -233,6 +246,42 @@ fn zero_extents_need_not_be_put_and_others_leave_nothing() {
     decode(&arranged);
 }
 
+/// Runs of the parent's pages are joined where nothing tells them apart, and need a parent.
+#[test]
+fn runs_of_the_parents_pages_are_joined() {
+    let memory = MemoryId::Private(0);
+    let run =
+        |start, end| Frame::without_bytes(memory, PageRange::new(start, end), Treatment::Parent);
+    let patch = Frame {
+        held: PageMask(0b1001),
+        stored_bytes: 8192,
+        ..frame(memory, PageRange::new(32, 48))
+    };
+    let late = extent(PageRange::new(64, 80), Treatment::Raw);
+    let early = Extent { load_order: 1, ..extent(PageRange::new(0, 64), Treatment::Raw) };
+    let put = vec![run(48, 64), run(0, 16), patch, run(16, 32), run(64, 80)];
+    let arranged = arrange(put, &Plan { extents: vec![early, late] }).unwrap();
+    let ranges: Vec<_> = arranged.iter().map(|f| (f.pages.start.0, f.pages.end.0)).collect();
+    assert_eq!(ranges, [(0, 32), (32, 48), (48, 64), (64, 80)]);
+    // A part without a page of its own is the parent's, one with some still holds all.
+    let part = patch.part(PageRange::new(33, 35));
+    assert_eq!(part, run(33, 35));
+    let part = patch.part(PageRange::new(34, 36));
+    assert_eq!((part.own(), part.referenced_bytes()), (PageMask(0b1000), 4096));
+    assert_eq!(part.held, patch.held);
+    assert_eq!(patch.referenced_bytes(), 14 * 4096);
+    decode(&arranged);
+    let id = CheckpointId(7);
+    for orphan in [run(0, 16), patch] {
+        let bytes = encode_index(id, &[orphan]).unwrap();
+        let data = vec![DataFile { name: "pages".to_owned(), length_bytes: 1 << 40 }];
+        let index = IndexFile::new("index", &bytes, &key());
+        let files = Files { index, data, ..Files::default() };
+        let refused = Index::decode(bytes, id, &files, &key()).unwrap_err().to_string();
+        assert!(refused.contains("parent"), "{refused}");
+    }
+}
+
 #[test]
 fn frames_without_sense_are_not_written() {
     let memory = MemoryId::Private(0);
@@ -243,6 +292,13 @@ fn frames_without_sense_are_not_written() {
         Frame { stored_bytes: 65535, ..good },
         Frame { treatment: Treatment::Zero, ..good },
         Frame { treatment: Treatment::Lz4, stored_bytes: 65537, ..good },
+        Frame { held: PageMask(0x7fff), ..good },
+        Frame { held: PageMask(0), stored_bytes: 0, ..good },
+        Frame { pages: PageRange::new(0, 15), held: PageMask(0x8000), stored_bytes: 4096, ..good },
+        Frame { treatment: Treatment::Delta, ..good },
+        Frame { delta_depth: 1, ..good },
+        Frame { treatment: Treatment::Parent, ..good },
+        Frame { held: PageMask(1), ..Frame::without_bytes(memory, good.pages, Treatment::Parent) },
         Frame { pages: PageRange::new((1 << 52) - 16, 1 << 52), ..good },
         Frame { pages: PageRange::new(1 << 52, (1 << 52) + 16), ..good },
     ];

@@ -6,11 +6,14 @@ mod common;
 use common::{arbitrary_files, arbitrary_instance, arbitrary_plan, arbitrary_summary, draw, key};
 use mem::{Backing, Mapping};
 use proptest::prelude::*;
-use rekindle_image::{CheckpointId, Files, Header, IndexFile, LayoutError, LineKey, Manifest};
+use rekindle_image::{
+    CheckpointId, DataFile, Files, Header, IndexFile, LayoutError, LineKey, Manifest,
+};
 
 fn files() -> Files {
     Files {
         index: IndexFile { name: "index".to_owned(), ..IndexFile::default() },
+        hashes: DataFile { name: "hashes".to_owned(), ..DataFile::default() },
         ..Files::default()
     }
 }
@@ -20,13 +23,17 @@ proptest! {
 
     #[test]
     fn manifests_come_back(mut draw in draw()) {
+        let files = arbitrary_files(&mut draw);
+        let is_child = files.parent.is_some();
         let manifest = Manifest {
             id: CheckpointId(draw.u64()),
             page_bytes: draw.u64(),
+            depth: if is_child { 1 + u16::from(draw.u8()) % 63 } else { 0 },
+            referenced_bytes: if is_child { draw.u64() } else { 0 },
             instance: arbitrary_instance(&mut draw),
             plan: arbitrary_plan(&mut draw),
             summary: arbitrary_summary(&mut draw),
-            files: arbitrary_files(&mut draw),
+            files,
         };
         let bytes = manifest.encode(&key()).unwrap();
         prop_assert_eq!(&Manifest::decode(&bytes, &key()).unwrap(), &manifest);
@@ -35,6 +42,9 @@ proptest! {
         prop_assert_eq!(&header.instance, &manifest.instance.line.instance);
         prop_assert_eq!(header.created_ns, manifest.summary.created_ns);
         prop_assert_eq!(header.page_bytes, manifest.page_bytes);
+        prop_assert_eq!(header.parent, manifest.files.parent.map(|parent| parent.id));
+        prop_assert_eq!(header.depth, manifest.depth);
+        prop_assert_eq!(header.referenced_bytes, manifest.referenced_bytes);
         prop_assert_eq!(header.manifest_bytes, u64::try_from(bytes.len()).unwrap());
         prop_assert_eq!(header.key_fingerprint, key().fingerprint());
         let other = LineKey::new([9; 32]);
@@ -141,6 +151,15 @@ fn times_out_of_range_are_refused() {
         manifest.instance.host.clocks.realtime_ns = realtime_ns;
         let bytes = manifest.encode(&key()).unwrap();
         assert_eq!(Manifest::decode(&bytes, &key()).unwrap(), manifest);
+    }
+}
+
+#[test]
+fn a_depth_without_a_parent_is_refused() {
+    let files = Files { parent: Some(rekindle_image::ParentEntry::default()), ..files() };
+    for (files, depth) in [(self::files(), 1), (files.clone(), 0), (files, 64)] {
+        let manifest = Manifest { files, depth, ..Manifest::default() };
+        assert!(matches!(manifest.encode(&key()), Err(LayoutError::Invalid { .. })));
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::os::unix::fs::FileExt;
 
-use image::{Frame, Opener};
-use mem::{PageRange, PageSourceError};
+use image::Frame;
+use mem::PageSourceError;
 use plan::Treatment;
 
 use crate::Checkpoint;
-use crate::checkpoint::{bytes_of, damaged};
+use crate::read::{Reader, damaged};
 
 /// Bytes between two frames that are read along rather than read around.
 const GAP_BYTES_MAX: u64 = 64 << 10;
@@ -27,11 +27,10 @@ pub struct Batch {
 #[derive(Debug, Default)]
 pub struct BatchReader {
     stored: Vec<u8>,
-    pages: Vec<u8>,
 }
 
 impl Checkpoint {
-    /// The frames in load order, cut into batches of up to `stored_bytes_max` stored bytes or
+    /// The frames stored in this checkpoint, without its parents, in load order, cut into batches of up to `stored_bytes_max` stored bytes or
     /// four times as many bytes of pages, and at least one frame. Within a batch frames are read
     /// in the order in which they lie in the files, with reads as large as they allow, so
     /// several threads can each take a batch.
@@ -40,7 +39,7 @@ impl Checkpoint {
         let mut batches: Vec<Batch> = Vec::new();
         for frame in self.frames_in_load_order() {
             let stored_bytes = u64::from(frame.stored_bytes);
-            let page_bytes = frame.pages.bytes();
+            let page_bytes = frame.pages.bytes() - frame.referenced_bytes();
             match batches.last_mut() {
                 Some(batch)
                     if batch.stored_bytes + stored_bytes <= stored_bytes_max
@@ -59,7 +58,8 @@ impl Checkpoint {
         batches
     }
 
-    /// Reads `batch` and hands each frame's verified pages to `each`, in the order of the batch.
+    /// Reads `batch` and hands the verified pages that each frame holds to `each`, in the
+    /// order of the batch: [`Frame::held`] says which.
     ///
     /// # Errors
     /// When it cannot be read, a frame fails its checks, or `each` fails.
@@ -69,22 +69,50 @@ impl Checkpoint {
         reader: &mut BatchReader,
         mut each: impl FnMut(&Frame, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.with_opener(|opener| {
+        self.read_batch_checked(batch, reader, |_, frame, pages| each(frame, pages))
+    }
+
+    /// The same; `each` also gets the reader, which knows the hashes of the pages.
+    pub(crate) fn read_batch_checked<E: From<PageSourceError>>(
+        &self,
+        batch: &Batch,
+        reader: &mut BatchReader,
+        mut each: impl FnMut(&[image::PageHash], &Frame, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.readers.with(|decoder| {
             for run in batch.frames.chunk_by(lie_together) {
                 self.read_run(run, reader)?;
                 let start = run.first().map_or(0, |frame| frame.offset_bytes);
                 for frame in run {
-                    let BatchReader { stored, pages } = reader;
                     let begins = usize::try_from(frame.offset_bytes - start).unwrap_or(usize::MAX);
                     let length = usize::try_from(frame.stored_bytes).unwrap_or(usize::MAX);
-                    let stored = stored
+                    let stored = reader
+                        .stored
                         .get(begins..begins.saturating_add(length))
                         .ok_or_else(|| damaged(frame, "it lies behind its run".to_owned()))?;
-                    each(frame, open(opener, frame, stored, pages)?)?;
+                    let pages = self.open_frame(decoder, frame, stored)?;
+                    // The pages lie in the decoder, so its hashes are copied: there are few.
+                    let (pages, hashes) = pages;
+                    each(&hashes, frame, pages)?;
                 }
             }
             Ok(())
         })
+    }
+
+    /// The verified pages of `frame`, in `decoder` or in `stored` itself, and their hashes.
+    fn open_frame<'a>(
+        &self,
+        decoder: &'a mut Reader,
+        frame: &Frame,
+        stored: &'a [u8],
+    ) -> Result<(&'a [u8], Vec<image::PageHash>), PageSourceError> {
+        if frame.treatment == Treatment::Raw {
+            let checked = decoder.opener.check_raw(frame, stored);
+            checked.map_err(|e| damaged(frame, e.to_string()))?;
+            return Ok((stored, decoder.opener.hashes().to_vec()));
+        }
+        self.open_stored(frame, stored, decoder)
     }
 
     /// Reads the bytes from the first to the last frame of `run` with one read.
@@ -103,39 +131,16 @@ impl Checkpoint {
     }
 }
 
-/// The verified bytes of the frame's pages, in `pages` or in `stored` itself.
-fn open<'a>(
-    opener: &mut Opener,
-    frame: &Frame,
-    stored: &'a [u8],
-    pages: &'a mut Vec<u8>,
-) -> Result<&'a [u8], PageSourceError> {
-    let fail = |e: image::OpenError| damaged(frame, e.to_string());
-    if frame.treatment == Treatment::Raw {
-        opener.check_raw(frame, stored).map_err(fail)?;
-        return Ok(own_part(frame, stored));
-    }
-    pages.resize(bytes_of(frame.held), 0);
-    opener.open(frame, stored, pages).map_err(fail)?;
-    Ok(own_part(frame, pages))
-}
-
-/// The bytes of the frame's own pages among those it holds.
-fn own_part<'a>(frame: &Frame, held: &'a [u8]) -> &'a [u8] {
-    let before = bytes_of(PageRange { start: frame.held.start, end: frame.pages.start });
-    held.get(before..before + bytes_of(frame.pages)).unwrap_or_default()
-}
-
 /// What frames are sorted by: frames without stored bytes lie nowhere and come first.
-fn place(frame: &Frame) -> (bool, image::FrameSource, u16, u64) {
-    (frame.stored_bytes > 0, frame.source, frame.file, frame.offset_bytes)
+fn place(frame: &Frame) -> (bool, u16, u64) {
+    (frame.stored_bytes > 0, frame.file, frame.offset_bytes)
 }
 
 /// Whether one read takes both: same file, and nothing much between them.
 fn lie_together(before: &Frame, after: &Frame) -> bool {
     let end = before.offset_bytes + u64::from(before.stored_bytes);
     (before.stored_bytes > 0) == (after.stored_bytes > 0)
-        && (before.source, before.file) == (after.source, after.file)
+        && before.file == after.file
         && (before.offset_bytes == after.offset_bytes
             || after.offset_bytes.checked_sub(end).is_some_and(|gap| gap <= GAP_BYTES_MAX))
 }

@@ -1,49 +1,72 @@
-//! Reading a checkpoint.
+//! A stored checkpoint: opened, verified as far as that goes without reading pages, pinned. How
+//! its pages are read stands in `read`.
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, PoisonError};
 
-use image::{CheckpointId, Frame, FrameSource, Header, Index, LineKey, Manifest, Opener, Summary};
-use mem::{MemoryId, PAGE_SIZE, PageRange, PageSet, PageSource, PageSourceError};
+use image::{CheckpointId, ContentHash, Frame, Header, Index, LineKey, Manifest, Summary};
+use mem::MemoryId;
 use plan::{Plan, Treatment};
 use process::Instance;
 use rustix::fs::FlockOperation;
 
 use crate::dir::Dir;
 use crate::error::{IoFailure, ReadError};
+use crate::hashes::HashFile;
+use crate::read::Readers;
 use crate::{Store, WriteError, layout, line};
 
 /// Bytes in a manifest at most, so that nothing is allocated for more.
 const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 
-/// A published checkpoint, its manifest and index verified, pinned while this lives. Reads may
-/// come from several threads at once.
+/// Checkpoints behind one at most, all opened with it. Decoding a page may take a step for each.
+/// A chain that is this long is not made longer, see [`Store::begin`].
+pub const CHAIN_DEPTH_MAX: u16 = 16;
+
+/// A published checkpoint and the parents that hold pages of it, manifests and indexes verified,
+/// pinned while this lives. Reads may come from several threads at once.
 #[derive(Debug)]
 pub struct Checkpoint {
     pub(crate) manifest: Manifest,
     pub(crate) index: Index,
     pub(crate) data: Vec<File>,
+    pub(crate) hashes: HashFile,
+    pub(crate) parent: Option<Box<Self>>,
     pub(crate) key: LineKey,
     stored_bytes: u64,
-    /// Decoders that are not in use right now.
-    openers: Mutex<Vec<Opener>>,
+    pub(crate) readers: Readers,
     /// The pin: a shared lock on the directory, as long as it is open.
     pub(crate) dir: Dir,
 }
 
 impl Checkpoint {
     pub(crate) fn open(store: &Store, id: CheckpointId) -> Result<Self, ReadError> {
+        let mut checkpoint = Self::open_alone(store, id)?;
+        // From the newest to the oldest, then put together from the oldest on.
+        let mut chain = Vec::new();
+        while let Some(entry) = checkpoint.manifest.files.parent {
+            let of_parent = |cause| ReadError::Parent { id, parent: entry.id, cause };
+            let parent = Self::open_alone(store, entry.id).map_err(|e| of_parent(Box::new(e)))?;
+            let fits = parent.manifest.files.content == entry.content;
+            if !fits || parent.key != checkpoint.key || chain.len() > CHAIN_DEPTH_MAX.into() {
+                return Err(ReadError::ParentDiffers { id, parent: entry.id });
+            }
+            chain.push(std::mem::replace(&mut checkpoint, parent));
+        }
+        while let Some(mut child) = chain.pop() {
+            child.parent = Some(Box::new(checkpoint));
+            checkpoint = child;
+        }
+        Ok(checkpoint)
+    }
+
+    /// Opens a checkpoint without its parents.
+    fn open_alone(store: &Store, id: CheckpointId) -> Result<Self, ReadError> {
         let missing = |e: IoFailure| match e.is_missing() {
             true => ReadError::Missing { id, store: store.root().to_owned() },
             false => e.into(),
         };
-        let dir = store.dirs.checkpoints.child(&id.to_string()).map_err(missing)?;
-        if !dir.lock(FlockOperation::NonBlockingLockShared)? {
-            return Err(ReadError::BeingRemoved(id));
-        }
-        // It may have been removed between the two; then the manifest is gone.
+        let dir = pinned(store, id).map_err(missing)?;
         let bytes = read_whole(&dir, layout::MANIFEST, MANIFEST_BYTES_MAX).map_err(missing)?;
         let format = |cause| ReadError::Format { path: dir.join(layout::MANIFEST), cause };
         let header = Header::read(&bytes).map_err(format)?;
@@ -55,12 +78,18 @@ impl Checkpoint {
         }
         let index = read_index(&dir, &manifest, &key)?;
         let data = manifest.files.data.iter().map(|file| open_data(&dir, file));
+        let data = data.collect::<Result<_, _>>()?;
+        let entry = &manifest.files.hashes;
+        let file = open_data(&dir, entry)?;
+        let hashes = HashFile::open(file, dir.join(&entry.name), id, index.hash_count(), &key)?;
         Ok(Self {
             index,
-            data: data.collect::<Result<_, _>>()?,
-            key,
+            data,
+            hashes,
+            parent: None,
             stored_bytes: header.stored_bytes,
-            openers: Mutex::new(Vec::new()),
+            readers: Readers::new(&key),
+            key,
             dir,
             manifest,
         })
@@ -101,117 +130,47 @@ impl Checkpoint {
         self.index.memories()
     }
 
-    /// The frames in load order.
+    /// Bytes of pages that its parents hold.
+    pub fn referenced_bytes(&self) -> u64 {
+        self.manifest.referenced_bytes
+    }
+
+    /// The checkpoint that holds the pages which it does not store itself.
+    pub fn parent(&self) -> Option<&Self> {
+        self.parent.as_deref()
+    }
+
+    /// How many checkpoints stand behind it.
+    pub fn depth(&self) -> u16 {
+        self.parent().map_or(0, |parent| parent.depth().saturating_add(1))
+    }
+
+    /// What its pages hold, as one hash: equal for two checkpoints of a line exactly when they
+    /// hold the same, however they are stored.
+    pub fn content(&self) -> ContentHash {
+        self.manifest.files.content
+    }
+
+    /// The frames stored in it, in load order; runs of its parent's pages are left out.
     pub fn frames_in_load_order(&self) -> Vec<Frame> {
-        let mut frames: Vec<Frame> = self.index.frames().collect();
+        let own = |frame: &Frame| frame.treatment != Treatment::Parent;
+        let mut frames: Vec<Frame> = self.index.frames().filter(own).collect();
         frames.sort_by_key(|frame| (frame.load_order, frame.file, frame.offset_bytes));
         frames
     }
-
-    /// A decoder, for as long as `work` takes.
-    pub(crate) fn with_opener<T>(&self, work: impl FnOnce(&mut Opener) -> T) -> T {
-        let openers = || self.openers.lock().unwrap_or_else(PoisonError::into_inner);
-        let opener = openers().pop();
-        let mut opener = opener.unwrap_or_else(|| Opener::new(&self.key));
-        let result = work(&mut opener);
-        openers().push(opener);
-        result
-    }
-
-    /// Reads the stored bytes of one frame into `stored`.
-    fn read_stored(&self, frame: &Frame, stored: &mut Vec<u8>) -> Result<(), PageSourceError> {
-        let Frame { memory, pages, .. } = *frame;
-        let file = self.file_of(frame)?;
-        stored.resize(usize::try_from(frame.stored_bytes).unwrap_or(usize::MAX), 0);
-        file.read_exact_at(stored, frame.offset_bytes).map_err(|cause| PageSourceError::Io {
-            memory,
-            pages,
-            cause,
-        })
-    }
-
-    /// The file that holds a frame.
-    pub(crate) fn file_of(&self, frame: &Frame) -> Result<&File, PageSourceError> {
-        match (frame.source, self.data.get(usize::from(frame.file))) {
-            (FrameSource::Here, Some(file)) => Ok(file),
-            (FrameSource::Here, None) => Err(damaged(frame, "its file is not listed".to_owned())),
-            (FrameSource::Parent(_), _) => {
-                let detail = "it lies in a parent checkpoint, which this version cannot follow";
-                Err(damaged(frame, detail.to_owned()))
-            }
-        }
-    }
-
-    /// Fills `part`, the bytes of `wanted`, from `frame`, which holds all of `wanted`.
-    fn read_part(
-        &self,
-        opener: &mut Opener,
-        frame: &Frame,
-        wanted: PageRange,
-        part: &mut [u8],
-    ) -> Result<(), PageSourceError> {
-        let fail = |e: image::OpenError| damaged(frame, e.to_string());
-        if frame.treatment == Treatment::Zero {
-            part.fill(0);
-            return Ok(());
-        }
-        let mut stored = Vec::new();
-        self.read_stored(frame, &mut stored)?;
-        if frame.held == wanted {
-            return opener.open(frame, &stored, part).map_err(fail);
-        }
-        let mut pages = vec![0; bytes_of(frame.held)];
-        opener.open(frame, &stored, &mut pages).map_err(fail)?;
-        let skipped = bytes_of(PageRange { start: frame.held.start, end: wanted.start });
-        part.copy_from_slice(&pages[skipped..skipped + part.len()]);
-        Ok(())
-    }
 }
 
-impl PageSource for Checkpoint {
-    fn pages(&self, memory: MemoryId) -> Result<PageSet, PageSourceError> {
-        Ok(self.index.pages(memory))
-    }
-
-    fn read(
-        &self,
-        memory: MemoryId,
-        pages: PageRange,
-        buffer: &mut [u8],
-    ) -> Result<(), PageSourceError> {
-        if buffer.len() != bytes_of(pages) {
-            let detail = format!("a buffer of {} bytes was given", buffer.len());
-            let cause = std::io::Error::new(std::io::ErrorKind::InvalidInput, detail);
-            return Err(PageSourceError::Io { memory, pages, cause });
+/// The directory of `id`, with a shared lock that says it is used. Whoever removes or replaces it
+/// holds it exclusively for that moment; then another one, or none, has its name.
+fn pinned(store: &Store, id: CheckpointId) -> Result<Dir, IoFailure> {
+    let checkpoints = &store.dirs.checkpoints;
+    loop {
+        let dir = checkpoints.child(&id.to_string())?;
+        dir.lock(FlockOperation::LockShared)?;
+        if checkpoints.leads_to(&id.to_string(), &dir)? {
+            return Ok(dir);
         }
-        self.with_opener(|opener| {
-            let mut rest = buffer;
-            let mut next = pages.start;
-            for frame in self.index.overlapping(memory, pages) {
-                let Some(wanted) = frame.pages.intersect(pages).filter(|w| w.start == next) else {
-                    break;
-                };
-                let (part, others) = rest.split_at_mut(bytes_of(wanted));
-                self.read_part(opener, &frame, wanted, part)?;
-                rest = others;
-                next = wanted.end;
-            }
-            if next < pages.end {
-                let pages = PageRange { start: next, end: pages.end };
-                return Err(PageSourceError::Absent { memory, pages });
-            }
-            Ok(())
-        })
     }
-}
-
-/// The bytes of `pages`, which are few enough to lie in memory.
-pub(crate) fn bytes_of(pages: PageRange) -> usize {
-    usize::try_from(pages.count().0.saturating_mul(PAGE_SIZE)).unwrap_or(usize::MAX)
-}
-
-pub(crate) fn damaged(frame: &Frame, detail: String) -> PageSourceError {
-    PageSourceError::Damaged { memory: frame.memory, pages: frame.pages, detail }
 }
 
 /// Reads a file of at most `bytes_max`; what goes beyond is left out, and its lack found later.

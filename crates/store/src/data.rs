@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use image::{Frame, Put};
+use image::{Frame, PageHash, Put};
 
 use crate::error::IoFailure;
 use crate::layout::ALIGNMENT_BYTES;
@@ -28,7 +28,15 @@ pub(crate) struct DataFile {
 pub(crate) struct Piece {
     buffer: Vec<u8>,
     /// Their offsets count from the start of the piece.
-    puts: Vec<Put>,
+    puts: Vec<(Put, Box<[PageHash]>)>,
+}
+
+/// The hashes of the pages that a written frame holds.
+#[derive(Debug)]
+pub(crate) struct Hashed {
+    /// Where in the file its stored bytes begin: no two begin at the same place.
+    pub(crate) offset_bytes: u64,
+    pub(crate) hashes: Box<[PageHash]>,
 }
 
 impl DataFile {
@@ -48,8 +56,13 @@ impl DataFile {
     }
 
     /// Writes `piece` behind everything else, padded to the alignment, and moves its frames,
-    /// with their places in the file, to `frames`.
-    pub(crate) fn append(&self, piece: &mut Piece, puts: &mut Vec<Put>) -> Result<(), IoFailure> {
+    /// with their places in the file, to `puts` and `hashed`.
+    pub(crate) fn append(
+        &self,
+        piece: &mut Piece,
+        puts: &mut Vec<Put>,
+        hashed: &mut Vec<Hashed>,
+    ) -> Result<(), IoFailure> {
         if piece.buffer.is_empty() {
             return Ok(());
         }
@@ -58,10 +71,11 @@ impl DataFile {
         let length = u64::try_from(piece.buffer.len()).unwrap_or(u64::MAX);
         let start = self.end.fetch_add(length, Ordering::Relaxed);
         self.file.write_all_at(&piece.buffer, start).map_err(IoFailure::on("write", &self.path))?;
-        puts.extend(piece.puts.drain(..).map(|mut put| {
+        for (mut put, hashes) in piece.puts.drain(..) {
             put.frame.offset_bytes += start;
-            put
-        }));
+            hashed.push(Hashed { offset_bytes: put.frame.offset_bytes, hashes });
+            puts.push(put);
+        }
         piece.buffer.clear();
         Ok(())
     }
@@ -115,9 +129,9 @@ impl Piece {
     }
 
     /// Adds a frame; its offset is set here.
-    pub(crate) fn add(&mut self, mut put: Put, bytes: &[u8]) {
+    pub(crate) fn add(&mut self, mut put: Put, bytes: &[u8], hashes: &[PageHash]) {
         put.frame.offset_bytes = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
         self.buffer.extend_from_slice(bytes);
-        self.puts.push(put);
+        self.puts.push((put, hashes.into()));
     }
 }

@@ -110,6 +110,26 @@ impl Dir {
             .map_err(IoFailure::on("rename to", to.join(new_name)))
     }
 
+    /// Whether `name` is the directory `child`, and not another one that took its place.
+    pub(crate) fn leads_to(&self, name: &str, child: &Self) -> Result<bool, IoFailure> {
+        let fail = || IoFailure::on("stat", self.join(name));
+        let found = fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail())?;
+        let open = fs::fstat(&child.fd).map_err(fail())?;
+        Ok((found.st_dev, found.st_ino) == (open.st_dev, open.st_ino))
+    }
+
+    /// Swaps `name` with `other_name` in `other`, in one step that a crash cannot divide.
+    pub(crate) fn exchange(
+        &self,
+        name: &str,
+        other: &Self,
+        other_name: &str,
+    ) -> Result<(), IoFailure> {
+        let flags = fs::RenameFlags::EXCHANGE;
+        fs::renameat_with(&self.fd, name, &other.fd, other_name, flags)
+            .map_err(IoFailure::on("exchange with a new one", other.join(other_name)))
+    }
+
     /// Removes the directory `name` with the files in it and reports their bytes.
     pub(crate) fn remove_child(&self, name: &str) -> Result<u64, IoFailure> {
         let child = self.child(name)?;

@@ -184,9 +184,36 @@ pub enum ReadError {
         /// Where.
         store: PathBuf,
     },
-    /// It is being removed.
-    #[error("open checkpoint {0}: it is being removed; choose another one")]
-    BeingRemoved(CheckpointId),
+    /// A parent cannot be opened.
+    #[error(
+        "open checkpoint {id}: its parent {parent}, which holds pages of it, cannot be used \
+         ({cause}); bring the parent back, or use another checkpoint"
+    )]
+    Parent {
+        /// Which one.
+        id: CheckpointId,
+        /// The parent, or a parent's parent.
+        parent: CheckpointId,
+        /// What is wrong with that.
+        cause: Box<Self>,
+    },
+    /// A parent is there but holds something else.
+    #[error(
+        "open checkpoint {id}: its parent {parent} does not hold the pages that it was made \
+         from; use another checkpoint"
+    )]
+    ParentDiffers {
+        /// Which one.
+        id: CheckpointId,
+        /// The parent, or a parent's parent.
+        parent: CheckpointId,
+    },
+    /// The hashes do not add up to the content that the manifest tells of.
+    #[error(
+        "verify checkpoint {0}: its pages are not those that its manifest tells of; the \
+         checkpoint is damaged, use another one"
+    )]
+    Content(CheckpointId),
     /// The line's key is gone.
     #[error(
         "open checkpoint {id}: the key of its line is not at {}; without it nothing in the \
@@ -303,6 +330,34 @@ pub enum WriteError {
         /// Its length.
         found: usize,
     },
+    /// The parent belongs to another instance.
+    #[error(
+        "begin a checkpoint of instance {instance}: {parent} is one of another instance and \
+         cannot be its parent; use --parent none"
+    )]
+    ForeignParent {
+        /// Whose line it is.
+        instance: String,
+        /// The checkpoint that was named.
+        parent: CheckpointId,
+    },
+    /// The parent, or a checkpoint that is to be made whole, cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A checkpoint that is to be made whole is used.
+    #[error("consolidate checkpoint {id}: {holder} uses it; end that first")]
+    InUse {
+        /// Which one.
+        id: CheckpointId,
+        /// Who, as far as the kernel tells.
+        holder: String,
+    },
+    /// What was written is not what was read.
+    #[error(
+        "consolidate checkpoint {0}: the new form does not hold the same; nothing was changed, \
+         this is a bug"
+    )]
+    NotTheSame(CheckpointId),
     /// No random numbers.
     #[error("draw random numbers: {0}")]
     Random(getrandom::Error),
@@ -332,6 +387,9 @@ pub enum RemoveError {
         /// Where.
         store: PathBuf,
     },
+    /// A checkpoint could not be made independent of its parents.
+    #[error(transparent)]
+    Consolidate(#[from] WriteError),
     /// Somebody uses it.
     #[error("remove checkpoint {id}: {holder} uses it; end that first")]
     InUse {

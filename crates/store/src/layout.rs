@@ -4,6 +4,8 @@
 pub(crate) const MANIFEST: &str = "manifest";
 /// The extent index of a checkpoint we write.
 pub(crate) const INDEX: &str = "index";
+/// The hashes of the pages of a checkpoint we write.
+pub(crate) const HASHES: &str = "hashes";
 /// The data file of a checkpoint we write.
 pub(crate) const PAGES: &str = "pages";
 

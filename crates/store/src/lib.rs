@@ -8,24 +8,28 @@
 
 mod batch;
 mod checkpoint;
+mod consolidate;
 mod data;
 mod dir;
 mod error;
+mod hashes;
+mod lane;
 mod layout;
 mod line;
 mod list;
 mod prune;
+mod read;
 mod resolve;
 mod store;
 mod verify;
 mod writer;
 
 pub use batch::{Batch, BatchReader};
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{CHAIN_DEPTH_MAX, Checkpoint};
 pub use error::{IoFailure, ReadError, RemoveError, ResolveError, StoreError, WriteError};
 pub use line::LineLock;
 pub use list::{Damaged, Listed, Listing};
-pub use prune::Pruned;
+pub use prune::{Keep, Pruned};
 pub use store::{Found, Store};
 pub use verify::Verified;
 pub use writer::{CheckpointWriter, Published, WriteOptions};

@@ -31,6 +31,13 @@ pub struct Listed {
     pub page_bytes: u64,
     /// Bytes it takes in the store, index and metadata included.
     pub stored_bytes: u64,
+    /// The checkpoint that holds pages of it.
+    pub parent: Option<CheckpointId>,
+    /// How many checkpoints stood behind it when it was made; fewer when one of them was
+    /// consolidated since.
+    pub depth: u16,
+    /// Bytes of pages that they hold.
+    pub referenced_bytes: u64,
     /// When its directory was last changed, nanoseconds since the epoch.
     pub modified_ns: i128,
 }
@@ -83,6 +90,9 @@ impl Store {
                     created_ns: header.created_ns,
                     page_bytes: header.page_bytes,
                     stored_bytes: header.stored_bytes,
+                    parent: header.parent,
+                    depth: header.depth,
+                    referenced_bytes: header.referenced_bytes,
                     modified_ns,
                 }),
                 Err(detail) => listing.damaged.push(Damaged { id, detail, modified_ns }),

@@ -1,6 +1,6 @@
 //! Removing checkpoints and what crashed writers left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use image::CheckpointId;
@@ -8,8 +8,18 @@ use process::InstanceId;
 use rustix::fs::FlockOperation;
 
 use crate::dir::Dir;
-use crate::error::{IoFailure, RemoveError};
-use crate::{Checkpoint, Store};
+use crate::error::{IoFailure, RemoveError, WriteError};
+use crate::{Listed, Store};
+
+/// Which checkpoints stay, and in which form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// How many of the newest of each line; without it none is removed.
+    pub newest: Option<usize>,
+    /// Make those that stay independent of those that go, and without `newest` the newest of
+    /// each line independent of all others.
+    pub consolidate: bool,
+}
 
 /// What `prune` did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,9 +28,13 @@ pub struct Pruned {
     pub removed: Vec<CheckpointId>,
     /// Checkpoints that somebody uses and that were therefore kept.
     pub in_use: Vec<CheckpointId>,
+    /// Checkpoints kept because they hold pages of one that stays.
+    pub needed: Vec<CheckpointId>,
+    /// Checkpoints that hold all their pages themselves now.
+    pub consolidated: Vec<CheckpointId>,
     /// Unpublished leftovers removed.
     pub leftovers: Vec<PathBuf>,
-    /// Bytes given back.
+    /// Bytes of what was removed, old forms of consolidated checkpoints included.
     pub freed_bytes: u64,
 }
 
@@ -30,44 +44,6 @@ impl Store {
     /// # Errors
     /// When it is not there, in use, a parent of another one, or cannot be removed.
     pub fn remove(&self, id: CheckpointId) -> Result<u64, RemoveError> {
-        if let Some((_, child)) = self.parents()?.into_iter().find(|(parent, _)| *parent == id) {
-            return Err(RemoveError::IsParent { id, child });
-        }
-        self.remove_unreferenced(id)
-    }
-
-    /// Removes unpublished leftovers of writers that are dead and, with `keep`, all but the
-    /// newest `keep` checkpoints of each instance. Checkpoints in use and parents of others
-    /// stay, damaged ones too: they may be all somebody has.
-    ///
-    /// # Errors
-    /// When something that should go cannot be removed.
-    pub fn prune(&self, keep: Option<usize>) -> Result<Pruned, RemoveError> {
-        let mut pruned = Pruned::default();
-        self.remove_leftovers(&mut pruned)?;
-        let Some(keep) = keep else { return Ok(pruned) };
-        let mut lines: BTreeMap<InstanceId, Vec<CheckpointId>> = BTreeMap::new();
-        for listed in self.list()? {
-            lines.entry(listed.instance).or_default().push(listed.id);
-        }
-        // Newest first, so that children go before their parents.
-        for id in lines.into_values().flat_map(|ids| ids.into_iter().skip(keep)) {
-            match self.remove(id) {
-                Ok(freed_bytes) => {
-                    pruned.removed.push(id);
-                    pruned.freed_bytes += freed_bytes;
-                }
-                Err(RemoveError::InUse { .. }) => pruned.in_use.push(id),
-                // A parent stays, and one that somebody else removed is gone.
-                Err(RemoveError::IsParent { .. } | RemoveError::Missing { .. }) => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(pruned)
-    }
-
-    /// Takes `id` out of sight in one step, then removes its files.
-    fn remove_unreferenced(&self, id: CheckpointId) -> Result<u64, RemoveError> {
         let dirs = &self.dirs;
         let name = id.to_string();
         let missing = |e: IoFailure| match e.is_missing() {
@@ -78,11 +54,94 @@ impl Store {
         if !dir.lock(FlockOperation::NonBlockingLockExclusive)? {
             return Err(RemoveError::InUse { id, holder: holders(&dir) });
         }
+        // Whoever builds on it pins it until his own is published. Nobody does now, so its
+        // children are all to be seen, and no more can come.
+        if let Some(child) = self.list()?.into_iter().rfind(|listed| listed.parent == Some(id)) {
+            return Err(RemoveError::IsParent { id, child: child.id });
+        }
+        if !dirs.checkpoints.leads_to(&name, &dir).map_err(missing)? {
+            // Consolidated meanwhile: another directory, which we have no lock on.
+            return Err(RemoveError::InUse { id, holder: "another process".to_owned() });
+        }
+        self.remove_locked(&name, missing)
+    }
+
+    /// Removes unpublished leftovers of writers that are dead and, as `keep` says, checkpoints.
+    /// Those in use stay, and those that hold pages of one that stays, damaged ones too: they
+    /// may be all somebody has.
+    ///
+    /// # Errors
+    /// When something that should go cannot be removed, or what should stay not be made
+    /// independent.
+    pub fn prune(&self, keep: Keep) -> Result<Pruned, RemoveError> {
+        let mut pruned = Pruned::default();
+        self.remove_leftovers(&mut pruned)?;
+        let mut lines: BTreeMap<InstanceId, Vec<Listed>> = BTreeMap::new();
+        for listed in self.list()? {
+            lines.entry(listed.instance.clone()).or_default().push(listed);
+        }
+        for line in lines.into_values() {
+            self.prune_line(&line, keep, &mut pruned)?;
+        }
+        Ok(pruned)
+    }
+
+    /// `line`: the checkpoints of an instance, newest first.
+    fn prune_line(
+        &self,
+        line: &[Listed],
+        keep: Keep,
+        pruned: &mut Pruned,
+    ) -> Result<(), RemoveError> {
+        let (stay, go) = line.split_at(keep.newest.unwrap_or(line.len()).min(line.len()));
+        if keep.consolidate {
+            let last = if keep.newest.is_none() { &stay[..stay.len().min(1)] } else { stay };
+            let goes = |listed: &&Listed| {
+                let in_here = |parent| keep.newest.is_none() || go.iter().any(|g| g.id == parent);
+                listed.parent.is_some_and(in_here)
+            };
+            for listed in last.iter().filter(goes) {
+                match self.consolidate(listed.id) {
+                    Ok(Some(_)) => {
+                        pruned.consolidated.push(listed.id);
+                        pruned.freed_bytes += listed.stored_bytes;
+                    }
+                    Ok(None) => {}
+                    Err(WriteError::InUse { id, .. }) => pruned.in_use.push(id),
+                    Err(e) => return Err(e.into()),
+                }
+            }
+        }
+        // Children are newer than their parents and go before them.
+        for Listed { id, .. } in go {
+            match self.remove(*id) {
+                Ok(freed_bytes) => {
+                    pruned.removed.push(*id);
+                    pruned.freed_bytes += freed_bytes;
+                }
+                Err(RemoveError::InUse { .. }) => pruned.in_use.push(*id),
+                Err(RemoveError::IsParent { .. }) => pruned.needed.push(*id),
+                // Somebody else removed it.
+                Err(RemoveError::Missing { .. }) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a checkpoint that is locked exclusively out of sight in one step, then removes its
+    /// files.
+    fn remove_locked(
+        &self,
+        name: &str,
+        missing: impl Fn(IoFailure) -> RemoveError,
+    ) -> Result<u64, RemoveError> {
+        let dirs = &self.dirs;
         // Another remover may be working on it; both go to the same name, one of them finds it.
         let _guard = dirs.temporary.guard(FlockOperation::LockExclusive)?;
-        dirs.checkpoints.rename(&name, &dirs.temporary, &name).map_err(missing)?;
+        dirs.checkpoints.rename(name, &dirs.temporary, name).map_err(missing)?;
         dirs.checkpoints.sync()?;
-        Ok(dirs.temporary.remove_child(&name)?)
+        Ok(dirs.temporary.remove_child(name)?)
     }
 
     /// Removes what lies under `tmp` without a living writer.
@@ -111,25 +170,11 @@ impl Store {
         }
         Ok(())
     }
-
-    /// Every parent that some checkpoint refers to, with that checkpoint. One that cannot be
-    /// read cannot be resumed either and refers to nothing.
-    fn parents(&self) -> Result<BTreeSet<(CheckpointId, CheckpointId)>, RemoveError> {
-        let mut parents = BTreeSet::new();
-        for listed in self.list()? {
-            match Checkpoint::open(self, listed.id) {
-                Ok(checkpoint) => parents
-                    .extend(checkpoint.manifest.files.parents.iter().map(|p| (*p, listed.id))),
-                Err(e) => tracing::warn!("{e}"),
-            }
-        }
-        Ok(parents)
-    }
 }
 
 /// Who holds a lock on `dir`, as far as `/proc/locks` (proc_locks(5)) tells: it names processes
 /// of our pid namespace only.
-fn holders(dir: &Dir) -> String {
+pub(crate) fn holders(dir: &Dir) -> String {
     let unknown = || "another process".to_owned();
     let Ok((inode, _)) = dir.inode_and_mtime_ns() else { return unknown() };
     let Ok(locks) = std::fs::read_to_string("/proc/locks") else { return unknown() };

@@ -5,7 +5,7 @@
 //! STORE/lines/INSTANCE/key      32 random bytes, the key of all hashes in this line
 //! STORE/lines/INSTANCE/lock     locked by whoever writes a checkpoint of the instance
 //! STORE/checkpoints/ID/         published; locked (shared) by whoever uses it
-//!     manifest index pages      see docs/FORMAT.md
+//!     manifest index hashes pages   see docs/FORMAT.md
 //! STORE/tmp/NAME/               being written or removed; locked by whoever writes it
 //! ```
 //! Directories are 0700, files 0600. Locks are flock(2): they end with their holder.
@@ -152,16 +152,21 @@ impl Store {
         line::lock(&self.dirs.lines, instance)
     }
 
-    /// Begins a checkpoint of the line behind `lock`, invisible until it is finished.
+    /// Begins a checkpoint of the line behind `lock`, invisible until it is finished. With a
+    /// parent, an earlier checkpoint of the same line in this store, pages that are the same
+    /// there are not stored again and others as the difference, where that is shorter. A parent
+    /// that has [`crate::CHAIN_DEPTH_MAX`] checkpoints behind it is not built on: the checkpoint
+    /// will hold all its pages itself, see [`CheckpointWriter::parent`].
     ///
     /// # Errors
-    /// When the store is full or cannot be written.
+    /// When the store is full or cannot be written, or the parent is of another line.
     pub fn begin(
         &self,
         lock: LineLock,
         options: WriteOptions,
+        parent: Option<Checkpoint>,
     ) -> Result<CheckpointWriter, WriteError> {
-        CheckpointWriter::begin(self, lock, options)
+        CheckpointWriter::begin(self, lock, options, parent)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::FileExt;
 
-use image::{Frame, FrameSource};
-use mem::PageSourceError;
+use image::Frame;
+use mem::{PageRange, PageSourceError};
 
 use crate::error::{IoFailure, ReadError};
+use crate::read::damaged;
 use crate::{BatchReader, Checkpoint};
 
 /// Stored bytes that are read in one go.
@@ -14,29 +15,48 @@ const BATCH_BYTES: u64 = 4 << 20;
 /// What a full verification read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// Frames checked.
+    /// Checkpoints checked: this one and all behind it.
+    pub checkpoints: u64,
+    /// Frames checked, those of the parents included.
     pub frames: u64,
-    /// Bytes of pages checked.
+    /// Bytes of pages in the checkpoint.
     pub page_bytes: u64,
-    /// Bytes of all files of the checkpoint.
+    /// Bytes of all files of the checkpoint and its parents.
     pub stored_bytes: u64,
 }
 
 impl Checkpoint {
-    /// Reads everything and checks everything: manifest and index were checked when the
-    /// checkpoint was opened; here every frame is decoded and compared with its hash, and the
-    /// bytes between frames must be the zeros that were written.
+    /// Reads everything and checks everything, the parents first: manifests and indexes were
+    /// checked when the checkpoint was opened; here every frame is decoded and compared with its
+    /// hashes, the hashes with what the manifest says of the content, and the bytes between
+    /// frames must be the zeros that were written.
     ///
     /// # Errors
     /// Naming the file and the place of the first damage.
     pub fn verify(&self) -> Result<Verified, ReadError> {
-        let mut verified = Verified { stored_bytes: self.stored_bytes(), ..Verified::default() };
+        let mut chain = vec![self];
+        while let Some(parent) = chain.last().and_then(|last| last.parent()) {
+            chain.push(parent);
+        }
+        let mut verified = Verified { page_bytes: self.page_bytes(), ..Verified::default() };
+        for checkpoint in chain.into_iter().rev() {
+            checkpoint.verify_alone(&mut verified).map_err(|cause| match checkpoint.id() {
+                id if id == self.id() => cause,
+                parent => ReadError::Parent { id: self.id(), parent, cause: Box::new(cause) },
+            })?;
+        }
+        Ok(verified)
+    }
+
+    /// Checks what this checkpoint stores itself.
+    fn verify_alone(&self, verified: &mut Verified) -> Result<(), ReadError> {
+        verified.checkpoints += 1;
+        verified.stored_bytes += self.stored_bytes();
         let mut reader = BatchReader::default();
         for batch in self.batches_in_load_order(BATCH_BYTES) {
-            self.read_batch(&batch, &mut reader, |frame, _| {
+            self.read_batch_checked(&batch, &mut reader, |hashes, frame, _| {
                 verified.frames += 1;
-                verified.page_bytes += frame.pages.bytes();
-                Ok(())
+                self.compare_hashes(frame, hashes)
             })
             .map_err(|cause: PageSourceError| {
                 let file = batch.frames.last().map_or(0, |frame| frame.file);
@@ -46,17 +66,50 @@ impl Checkpoint {
         for number in 0..self.data.len() {
             self.verify_padding(number)?;
         }
-        Ok(verified)
+        let path = self.dir.join(&self.manifest.files.hashes.name);
+        let computed = self.computed_content().map_err(|cause| ReadError::Frame { path, cause })?;
+        if computed != self.content() || self.counted() != self.claimed() {
+            return Err(ReadError::Content(self.id()));
+        }
+        Ok(())
+    }
+
+    /// The file of page hashes says the same as the pages.
+    fn compare_hashes(
+        &self,
+        frame: &Frame,
+        hashes: &[image::PageHash],
+    ) -> Result<(), PageSourceError> {
+        if frame.hash_count() == 0 {
+            return Ok(());
+        }
+        let one = PageRange { start: frame.pages.start, end: frame.pages.start.offset(1) };
+        let entry = self.index.entries(frame.memory, one).find(|entry| entry.frame == *frame);
+        let same = match entry {
+            Some(entry) => self.hashes.of(&entry)? == hashes,
+            None => false,
+        };
+        if same {
+            return Ok(());
+        }
+        Err(damaged(frame, "its pages and their hashes are not the same".to_owned()))
+    }
+
+    /// Bytes of pages, and of those that are the parent's, by the index and by the manifest.
+    fn counted(&self) -> (u64, u64) {
+        self.index.frames().fold((0, 0), |(pages, referenced), frame| {
+            (pages + frame.pages.bytes(), referenced + frame.referenced_bytes())
+        })
+    }
+
+    fn claimed(&self) -> (u64, u64) {
+        (self.manifest.page_bytes, self.manifest.referenced_bytes)
     }
 
     /// What no frame of a file has is zero: the filling behind a piece, and what was put and
     /// lost its place to a later round.
     fn verify_padding(&self, number: usize) -> Result<(), ReadError> {
-        let here = |frame: &Frame| {
-            frame.source == FrameSource::Here
-                && usize::from(frame.file) == number
-                && frame.stored_bytes > 0
-        };
+        let here = |frame: &Frame| usize::from(frame.file) == number && frame.stored_bytes > 0;
         let mut places: Vec<(u64, u64)> = self
             .index
             .frames()

@@ -1,21 +1,25 @@
 //! Writing a checkpoint.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::Write;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use codec::{FRAME_PAGES_MAX, Want};
-use image::{CheckpointId, Frame, FrameSource, IndexFile, Manifest, Put, Sealer, Summary};
-use mem::{MemoryId, PAGE_SIZE, PageRange, PageSink, PageSinkError};
-use plan::{Plan, Tier, Treatment};
+use codec::Want;
+use image::{
+    CheckpointId, ContentHash, Frame, IndexFile, Manifest, PageHash, ParentEntry, Put, Summary,
+};
+use mem::{MemoryId, PageRange, PageSink, PageSinkError};
+use plan::{Plan, Tier};
 use process::Instance;
 use rustix::fs::FlockOperation;
 
-use crate::data::{DataFile, Piece};
+use crate::data::{DataFile, Hashed};
 use crate::dir::Dir;
-use crate::error::{IoFailure, WriteError};
-use crate::{LineLock, Store, layout};
+use crate::error::{IoFailure, ReadError, WriteError};
+use crate::hashes::Content;
+use crate::lane::{Lane, Target};
+use crate::{CHAIN_DEPTH_MAX, Checkpoint, LineLock, Store, layout};
 
 /// How a checkpoint is to be written.
 #[derive(Clone, Copy, Debug)]
@@ -38,9 +42,13 @@ pub struct CheckpointWriter {
     lock: LineLock,
     options: WriteOptions,
     id: CheckpointId,
+    /// Its name under `tmp`.
+    name: String,
     /// The directory under `tmp`; a shared lock on it says that its writer lives.
     dir: Dir,
     data: DataFile,
+    /// What unchanged pages are in, pinned until the checkpoint that refers to it is published.
+    parent: Option<Checkpoint>,
     /// The state of threads that are not putting right now.
     lanes: Mutex<Vec<Lane>>,
     page_bytes: AtomicU64,
@@ -51,16 +59,6 @@ pub struct CheckpointWriter {
     published: bool,
 }
 
-/// What one thread needs to encode and write.
-#[derive(Debug)]
-struct Lane {
-    round: u32,
-    sealer: Sealer,
-    encoded: Piece,
-    raw: Piece,
-    puts: Vec<Put>,
-}
-
 /// A checkpoint that was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
@@ -68,6 +66,10 @@ pub struct Published {
     pub id: CheckpointId,
     /// Bytes of pages in it.
     pub page_bytes: u64,
+    /// The checkpoint that holds the pages which are not stored in it.
+    pub parent: Option<CheckpointId>,
+    /// Bytes of pages that its parents hold.
+    pub referenced_bytes: u64,
     /// Everything newly written for it: data, index and metadata.
     pub stored_bytes: u64,
     /// Bytes of pages in each tier, in the order critical, warm, cold.
@@ -76,22 +78,62 @@ pub struct Published {
     pub tier_stored_bytes: [u64; 3],
 }
 
+/// A checkpoint that is written and synced but not published.
+pub(crate) struct Written {
+    pub(crate) published: Published,
+    pub(crate) content: ContentHash,
+}
+
 impl CheckpointWriter {
     pub(crate) fn begin(
         store: &Store,
         lock: LineLock,
         options: WriteOptions,
+        parent: Option<Checkpoint>,
     ) -> Result<Self, WriteError> {
-        store.space_for(options.reserve_bytes)?;
-        let temporary = &store.dirs.temporary;
+        let foreign = |parent: &&Checkpoint| {
+            parent.key != *lock.key() || parent.instance().line.instance != *lock.instance()
+        };
+        if let Some(parent) = parent.as_ref().filter(foreign) {
+            let instance = lock.instance().to_string();
+            return Err(WriteError::ForeignParent { instance, parent: parent.id() });
+        }
+        let parent = parent.filter(|parent| parent.depth() < CHAIN_DEPTH_MAX);
         let mut id = [0; 8];
         getrandom::fill(&mut id).map_err(WriteError::Random)?;
         let id = CheckpointId(u64::from_le_bytes(id));
+        Self::begin_in(store, lock, options, parent, id, id.to_string())
+    }
+
+    /// Begins another form of checkpoint `id`, to take its place: see [`Self::replace`].
+    pub(crate) fn begin_as(
+        store: &Store,
+        lock: LineLock,
+        options: WriteOptions,
+        id: CheckpointId,
+    ) -> Result<Self, WriteError> {
+        Self::begin_in(store, lock, options, None, id, format!("{id}-whole"))
+    }
+
+    fn begin_in(
+        store: &Store,
+        lock: LineLock,
+        options: WriteOptions,
+        parent: Option<Checkpoint>,
+        id: CheckpointId,
+        name: String,
+    ) -> Result<Self, WriteError> {
+        store.space_for(options.reserve_bytes)?;
+        let temporary = &store.dirs.temporary;
         let dir = {
             // Whoever cleans up holds this exclusively, so that he cannot find the directory
             // before its lock is taken.
             let _guard = temporary.guard(FlockOperation::LockShared)?;
-            let dir = temporary.make(&id.to_string())?;
+            if temporary.child(&name).is_ok() {
+                // A rest of a writer of this line who died; we have the line's lock now.
+                temporary.remove_child(&name)?;
+            }
+            let dir = temporary.make(&name)?;
             dir.lock(FlockOperation::LockShared)?;
             dir
         };
@@ -109,8 +151,10 @@ impl CheckpointWriter {
                 lock,
                 options,
                 id,
+                name,
                 dir,
                 data,
+                parent,
                 lanes: Mutex::new(Vec::new()),
                 page_bytes: AtomicU64::new(0),
                 round: AtomicU32::new(0),
@@ -119,7 +163,7 @@ impl CheckpointWriter {
             }),
             Err(e) => {
                 // The first failure is what the caller wants to know; `prune` removes the rest.
-                let _ = temporary.remove_child(&id.to_string());
+                let _ = temporary.remove_child(&name);
                 Err(e.into())
             }
         }
@@ -128,6 +172,11 @@ impl CheckpointWriter {
     /// The id it will have.
     pub fn id(&self) -> CheckpointId {
         self.id
+    }
+
+    /// The checkpoint it builds on.
+    pub fn parent(&self) -> Option<CheckpointId> {
+        self.parent.as_ref().map(Checkpoint::id)
     }
 
     /// Bytes of pages taken so far, for a progress bar.
@@ -152,15 +201,35 @@ impl CheckpointWriter {
         bytes: &[u8],
         want: Want,
     ) -> Result<(), PageSinkError> {
-        let mut lane = lock(&self.lanes).pop().unwrap_or_else(|| Lane {
-            round: 0,
-            sealer: Sealer::new(self.lock.key()),
-            encoded: Piece::new(),
-            raw: Piece::new(),
-            puts: Vec::new(),
-        });
+        self.with_lane(memory, pages, |lane| {
+            let (data, parent) = (&self.data, self.parent.as_ref());
+            lane.put(&Target { data, parent, memory, want }, pages, bytes)
+        })
+    }
+
+    /// Takes a frame as it is stored elsewhere: `stored` becomes pages with these `hashes`.
+    pub(crate) fn put_stored(
+        &self,
+        frame: Frame,
+        stored: &[u8],
+        hashes: &[PageHash],
+    ) -> Result<(), PageSinkError> {
+        self.with_lane(frame.memory, frame.pages, |lane| {
+            lane.add(&self.data, frame, stored, hashes)
+        })
+    }
+
+    /// Lends a lane for `work` on `pages` of `memory`, and counts them.
+    fn with_lane(
+        &self,
+        memory: MemoryId,
+        pages: PageRange,
+        work: impl FnOnce(&mut Lane) -> std::io::Result<()>,
+    ) -> Result<(), PageSinkError> {
+        let lane = lock(&self.lanes).pop();
+        let mut lane = lane.unwrap_or_else(|| Lane::new(self.lock.key()));
         lane.round = self.round.load(Ordering::Relaxed);
-        let put = lane.put(&self.data, memory, pages, bytes, want);
+        let put = work(&mut lane);
         lock(&self.lanes).push(lane);
         put.map_err(|cause| {
             lock(&self.failed).get_or_insert_with(|| cause.to_string());
@@ -187,41 +256,62 @@ impl CheckpointWriter {
         plan: &Plan,
         summary: &Summary,
     ) -> Result<Published, WriteError> {
-        let (left, lost) = image::latest(self.flush()?, plan);
+        let written = self.write(instance, plan, summary)?;
+        self.publish()?;
+        Ok(written.published)
+    }
+
+    /// Writes everything, synced, but does not publish it.
+    pub(crate) fn write(
+        &self,
+        instance: &Instance,
+        plan: &Plan,
+        summary: &Summary,
+    ) -> Result<Written, WriteError> {
+        let (puts, hashed) = self.flush()?;
+        let (left, lost) = image::latest(puts, plan);
         self.data.erase(&lost)?;
         let frames = image::arrange(left, plan)?;
         let data_bytes = self.data.finish()?;
+        let (hashes, content) = self.hashes(&frames, &hashed)?;
+        drop(hashed);
+        let hashes = image::encode_hashes(self.id, &hashes);
+        self.write_file(layout::HASHES, &hashes)?;
         let index = image::encode_index(self.id, &frames)?;
         self.write_file(layout::INDEX, &index)?;
-        let page_bytes = frames.iter().map(|frame| frame.pages.bytes()).sum();
+        let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let file =
+            |name: &str, length_bytes| image::DataFile { name: name.to_owned(), length_bytes };
+        let parent = self.parent.as_ref();
         let manifest = Manifest {
             id: self.id,
-            page_bytes,
+            page_bytes: frames.iter().map(|frame| frame.pages.bytes()).sum(),
+            depth: parent.map_or(0, |parent| parent.depth() + 1),
+            referenced_bytes: frames.iter().map(Frame::referenced_bytes).sum(),
             instance: instance.clone(),
             plan: plan.clone(),
             summary: summary.clone(),
             files: image::Files {
                 index: IndexFile::new(layout::INDEX, &index, self.lock.key()),
-                data: vec![image::DataFile {
-                    name: layout::PAGES.to_owned(),
-                    length_bytes: data_bytes,
-                }],
-                parents: Vec::new(),
+                data: vec![file(layout::PAGES, data_bytes)],
+                hashes: file(layout::HASHES, length(&hashes)),
+                parent: parent.map(|p| ParentEntry { id: p.id(), content: p.content() }),
+                content,
             },
         };
         let bytes = manifest.encode(self.lock.key())?;
         self.write_file(layout::MANIFEST, &bytes)?;
         self.dir.sync()?;
-        self.publish()?;
-        let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let mut published = Published {
             id: self.id,
-            page_bytes,
-            stored_bytes: data_bytes + length(&index) + length(&bytes),
+            page_bytes: manifest.page_bytes,
+            parent: self.parent(),
+            referenced_bytes: manifest.referenced_bytes,
+            stored_bytes: data_bytes + length(&hashes) + length(&index) + length(&bytes),
             tier_page_bytes: [0; 3],
             tier_stored_bytes: [0; 3],
         };
-        let mut before = None;
+        let mut counted = std::collections::HashSet::new();
         for frame in &frames {
             let tier = match frame.tier {
                 Tier::Critical => 0,
@@ -230,12 +320,35 @@ impl CheckpointWriter {
             };
             published.tier_page_bytes[tier] += frame.pages.bytes();
             // A frame that was split counts once.
-            let place = Some((frame.file, frame.offset_bytes));
-            if std::mem::replace(&mut before, place) != place {
+            if counted.insert(frame.offset_bytes) {
                 published.tier_stored_bytes[tier] += u64::from(frame.stored_bytes);
             }
         }
-        Ok(published)
+        Ok(Written { published, content })
+    }
+
+    /// The page hashes in the order of `frames`, and the content that they make.
+    fn hashes(
+        &self,
+        frames: &[Frame],
+        hashed: &[Hashed],
+    ) -> Result<(Vec<PageHash>, ContentHash), WriteError> {
+        let mut all = Vec::with_capacity(hashed.iter().map(|h| h.hashes.len()).sum());
+        let mut content = Content::new(self.lock.key(), self.parent.as_ref());
+        for frame in frames {
+            let own = match frame.hash_count() {
+                0 => &[][..],
+                _ => hashed
+                    .binary_search_by_key(&frame.offset_bytes, |hashed| hashed.offset_bytes)
+                    .map_or(&[][..], |at| &hashed[at].hashes),
+            };
+            all.extend_from_slice(own);
+            content.add(frame, own).map_err(|cause| {
+                let path = self.dir.join(layout::HASHES);
+                WriteError::Read(ReadError::Frame { path, cause })
+            })?;
+        }
+        Ok((all, content.finish()))
     }
 
     /// Removes what was written. Dropping the writer does the same but cannot tell of errors.
@@ -245,22 +358,24 @@ impl CheckpointWriter {
     pub fn abandon(mut self) -> Result<(), WriteError> {
         // Whatever happens, this was the attempt; dropping does not try again.
         self.published = true;
-        self.store.dirs.temporary.remove_child(&self.id.to_string())?;
+        self.store.dirs.temporary.remove_child(&self.name)?;
         Ok(())
     }
 
-    /// Writes what the lanes still hold and returns all that was put.
-    fn flush(&self) -> Result<Vec<Put>, WriteError> {
+    /// Writes what the lanes still hold and returns all that was put, and the hashes of the pages
+    /// sorted by place in the file.
+    fn flush(&self) -> Result<(Vec<Put>, Vec<Hashed>), WriteError> {
         if let Some(failure) = lock(&self.failed).take() {
             return Err(WriteError::EarlierPut(failure));
         }
-        let mut puts = Vec::new();
+        let (mut puts, mut hashed) = (Vec::new(), Vec::new());
         for mut lane in lock(&self.lanes).drain(..) {
-            self.data.append(&mut lane.encoded, &mut lane.puts)?;
-            self.data.append(&mut lane.raw, &mut lane.puts)?;
+            lane.flush(&self.data)?;
             puts.append(&mut lane.puts);
+            hashed.append(&mut lane.hashed);
         }
-        Ok(puts)
+        hashed.sort_unstable_by_key(|hashed: &Hashed| hashed.offset_bytes);
+        Ok((puts, hashed))
     }
 
     fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), IoFailure> {
@@ -272,14 +387,29 @@ impl CheckpointWriter {
     /// The one step that makes the checkpoint visible, and what makes the step survive a crash.
     fn publish(&mut self) -> Result<(), IoFailure> {
         let dirs = &self.store.dirs;
-        let name = self.id.to_string();
-        dirs.temporary.rename(&name, &dirs.checkpoints, &name)?;
+        let id = self.id.to_string();
+        dirs.temporary.rename(&self.name, &dirs.checkpoints, &id)?;
         if let Err(e) = dirs.checkpoints.sync().and_then(|()| dirs.temporary.sync()) {
             // The step may not survive a crash, so it must not have been: dropping removes it.
-            dirs.checkpoints.rename(&name, &dirs.temporary, &name)?;
+            dirs.checkpoints.rename(&id, &dirs.temporary, &self.name)?;
             return Err(e);
         }
         self.published = true;
+        Ok(())
+    }
+}
+
+impl CheckpointWriter {
+    /// Puts what was written in the place of the checkpoint with the same id, whose old form is
+    /// removed. The caller holds that exclusively.
+    pub(crate) fn replace(mut self) -> Result<(), IoFailure> {
+        let dirs = &self.store.dirs;
+        dirs.temporary.exchange(&self.name, &dirs.checkpoints, &self.id.to_string())?;
+        // From here on both forms are right, whichever survives a crash.
+        self.published = true;
+        dirs.checkpoints.sync()?;
+        dirs.temporary.sync()?;
+        dirs.temporary.remove_child(&self.name)?;
         Ok(())
     }
 }
@@ -295,7 +425,7 @@ impl Drop for CheckpointWriter {
         if self.published {
             return;
         }
-        if let Err(e) = self.store.dirs.temporary.remove_child(&self.id.to_string()) {
+        if let Err(e) = self.store.dirs.temporary.remove_child(&self.name) {
             tracing::warn!("unfinished checkpoint is left behind until the next prune: {e}");
         }
     }
@@ -304,70 +434,6 @@ impl Drop for CheckpointWriter {
 impl fmt::Debug for CheckpointWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CheckpointWriter").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl Lane {
-    fn put(
-        &mut self,
-        data: &DataFile,
-        memory: MemoryId,
-        pages: PageRange,
-        bytes: &[u8],
-        want: Want,
-    ) -> io::Result<()> {
-        if u64::try_from(bytes.len()).ok() != Some(pages.bytes()) {
-            let detail = format!("{} bytes were given for {} pages", bytes.len(), pages.count().0);
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, detail));
-        }
-        let mut rest = bytes;
-        for chunk in pages.aligned_chunks(FRAME_PAGES_MAX) {
-            let length = usize::try_from(chunk.count().0 * PAGE_SIZE).map_err(io::Error::other)?;
-            let (these, others) = rest.split_at(length);
-            rest = others;
-            self.put_frame(data, memory, chunk, these, want)?;
-        }
-        Ok(())
-    }
-
-    fn put_frame(
-        &mut self,
-        data: &DataFile,
-        memory: MemoryId,
-        pages: PageRange,
-        bytes: &[u8],
-        want: Want,
-    ) -> io::Result<()> {
-        let sealed = self.sealer.seal(bytes, want).map_err(io::Error::other)?;
-        let frame = Frame {
-            memory,
-            pages,
-            held: pages,
-            // The plan says at the end.
-            tier: Tier::Critical,
-            load_order: 0,
-            treatment: sealed.treatment,
-            source: FrameSource::Here,
-            file: 0,
-            offset_bytes: 0,
-            stored_bytes: u32::try_from(sealed.bytes.len()).map_err(io::Error::other)?,
-            hash: sealed.hash,
-            stored_crc32c: sealed.stored_crc32c,
-        };
-        let piece = match sealed.treatment {
-            Treatment::Zero => {
-                self.puts.push(Put { round: self.round, frame });
-                return Ok(());
-            }
-            Treatment::Raw => &mut self.raw,
-            _ => &mut self.encoded,
-        };
-        if piece.is_full_for(sealed.bytes.len()) {
-            let written = data.append(piece, &mut self.puts);
-            written.map_err(|e| io::Error::new(e.cause.kind(), e.to_string()))?;
-        }
-        piece.add(Put { round: self.round, frame }, sealed.bytes);
-        Ok(())
     }
 }
 

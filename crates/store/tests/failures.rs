@@ -147,7 +147,7 @@ fn killed_writers_leave_nothing_visible() {
             store.checkpoint(listed.id).unwrap().verify().unwrap();
         }
         published += listing.checkpoints.len();
-        let pruned = store.prune(Some(0)).unwrap();
+        let pruned = store.prune(common::newest(0)).unwrap();
         assert_eq!(pruned.in_use, []);
         left += pruned.leftovers.len();
         assert_eq!(files(&store.root().join("tmp")), []);

@@ -38,9 +38,14 @@ fn read(checkpoint: &Path, more: &[&Path]) -> (Value, Vec<u8>) {
     (serde_json::from_slice(&output.stdout).unwrap(), std::fs::read(&pages).unwrap())
 }
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../image/tests/golden/v1")
+/// The golden checkpoint, and its key.
+fn golden(id: &str) -> (PathBuf, PathBuf) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../image/tests/golden/v1");
+    (folder.join(id), folder.join("key"))
 }
+
+const GOLDEN: &str = "0123456789abcdef";
+const GOLDEN_CHILD: &str = "fedcba9876543210";
 
 #[test]
 fn it_reads_what_we_write() {
@@ -103,9 +108,10 @@ fn it_reads_what_we_write() {
 
 #[test]
 fn it_reads_the_golden_checkpoint() {
-    let (read, bytes) = read(&golden(), &[Path::new("--key"), &golden().join("key")]);
+    let (path, key) = golden(GOLDEN);
+    let (read, bytes) = read(&path, &[Path::new("--key"), &key]);
     assert_eq!(bytes.len(), 11 * 4096);
-    assert_eq!(read["id"], "0123456789abcdef");
+    assert_eq!(read["id"], GOLDEN);
     assert_eq!(read["summary"]["figures"][0], json!({"name": "pause_us", "value": 12_345}));
     let instance = &read["instance"];
     assert_eq!(instance["descriptions"][10]["outside"], "706970653a5b313233345d");
@@ -114,6 +120,43 @@ fn it_reads_the_golden_checkpoint() {
     assert_eq!(instance["namespaces"][0]["entries"][7]["kind"], "NAMESPACE_KIND_TIME_FOR_CHILDREN");
     assert_eq!(instance["sockets"][3]["remote"], "");
     assert_eq!(instance["sockets"][4]["remote"], Value::Null);
+}
+
+#[test]
+fn it_reads_the_golden_child() {
+    let (path, key) = golden(GOLDEN_CHILD);
+    let (child, bytes) = read(&path, &[Path::new("--key"), &key]);
+    let (_, parent) = read(&golden(GOLDEN).0, &[Path::new("--key"), &key]);
+    assert_eq!((&child["parent"], &child["depth"]), (&json!(GOLDEN), &json!(1)));
+    let treatments: Vec<&str> = child["frames"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|frame| frame["treatment"].as_str().unwrap())
+        .collect();
+    assert_eq!(treatments, ["delta", "parent", "zero", "raw"]);
+    // Eight bytes of the second page and the last page but one are others.
+    let changed: Vec<usize> =
+        (0..11).filter(|n| bytes[n * 4096..][..4096] != parent[n * 4096..][..4096]).collect();
+    assert_eq!(changed, [1, 9]);
+    assert_eq!(bytes[4096 + 100..4096 + 108], [9; 8]);
+}
+
+#[test]
+fn it_reads_chains() {
+    let (_dir, store) = new_store();
+    let mut history = common::History::new(7);
+    let mut parent = None;
+    for round in 0..4 {
+        let want = [Want::Raw, Want::Lz4, Want::Zstd(1), Want::Zstd(-3)][round];
+        let id = history.publish(&store, want, parent).id;
+        let path = store.root().join("checkpoints").join(id.to_string());
+        let (shown, bytes) = read(&path, &[]);
+        assert_eq!(shown["depth"], round);
+        assert!(bytes == history.all_bytes(), "round {round}");
+        parent = Some(store.checkpoint(id).unwrap());
+        history.churn(6);
+    }
 }
 
 #[test]
@@ -180,10 +223,12 @@ fn it_reads_the_metadata() {
 #[test]
 fn it_refuses_what_is_damaged() {
     let dir = tempfile::tempdir().unwrap();
-    let key = golden().join("key");
-    for (name, at) in [("manifest", 45), ("manifest", 3000), ("index", 100), ("pages", 8000)] {
-        for file in ["manifest", "index", "pages"] {
-            let mut bytes = std::fs::read(golden().join(file)).unwrap();
+    let (golden, key) = golden(GOLDEN);
+    let cases =
+        [("manifest", 45), ("manifest", 3000), ("index", 100), ("hashes", 70), ("pages", 8000)];
+    for (name, at) in cases {
+        for file in ["manifest", "index", "hashes", "pages"] {
+            let mut bytes = std::fs::read(golden.join(file)).unwrap();
             if file == name {
                 bytes[at] ^= 4;
             }

@@ -17,7 +17,9 @@ fn every_page(checkpoint: &Checkpoint) -> BTreeMap<(MemoryId, u64), Vec<u8>> {
     for batch in checkpoint.batches_in_load_order(100_000) {
         checkpoint
             .read_batch(&batch, &mut reader, |frame, bytes| {
-                for (number, page) in (frame.pages.start.0..).zip(bytes.chunks(4096)) {
+                let held = frame.held.places().zip(bytes.chunks(4096));
+                for (place, page) in held.filter(|(place, _)| frame.own().has(*place)) {
+                    let number = frame.chunk().0 + u64::try_from(place).unwrap();
                     assert!(found.insert((frame.memory, number), page.to_vec()).is_none());
                 }
                 Ok::<(), PageSourceError>(())

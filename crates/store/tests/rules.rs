@@ -168,10 +168,10 @@ fn space_is_checked_and_reserved() {
     assert!(matches!(refused, WriteError::Space { .. }), "{refused}");
     let lock = store.lock_line(&id(1)).unwrap();
     let options = WriteOptions { want: Want::Raw, reserve_bytes: 1 << 60 };
-    assert!(store.begin(lock, options).is_err());
+    assert!(store.begin(lock, options, None).is_err());
     let lock = store.lock_line(&id(1)).unwrap();
     let options = WriteOptions { want: Want::Raw, reserve_bytes: 64 << 20 };
-    let writer = store.begin(lock, options).unwrap();
+    let writer = store.begin(lock, options, None).unwrap();
     let path = store.root().join("tmp").join(writer.id().to_string()).join("pages");
     let reserved = fs::metadata(&path).unwrap();
     assert_eq!(reserved.size(), 0);
@@ -253,7 +253,7 @@ fn checkpoints_in_use_stay() {
     let used = Store::open(store.root()).unwrap().checkpoint(old).unwrap();
     let refused = store.remove(old).unwrap_err().to_string();
     assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
-    let pruned = store.prune(Some(0)).unwrap();
+    let pruned = store.prune(common::newest(0)).unwrap();
     assert_eq!((pruned.removed, pruned.in_use), (vec![new], vec![old]));
     used.verify().unwrap();
     drop(used);
@@ -271,7 +271,7 @@ fn prune_keeps_the_newest_of_each_line() {
         .to_vec();
     let writer = begin(&store, 3, Want::Lz4);
     put_sample(&writer);
-    let pruned = store.prune(Some(1)).unwrap();
+    let pruned = store.prune(common::newest(1)).unwrap();
     let mut expected = vec![made[1], made[0], made[3]];
     let mut removed = pruned.removed.clone();
     expected.sort();
@@ -280,7 +280,7 @@ fn prune_keeps_the_newest_of_each_line() {
     assert!(pruned.freed_bytes > 0);
     // A living writer is left alone, a bare prune removes no checkpoint.
     assert_eq!(pruned.leftovers, Vec::<std::path::PathBuf>::new());
-    assert_eq!(store.prune(None).unwrap().removed, []);
+    assert_eq!(store.prune(rekindle_store::Keep::default()).unwrap().removed, []);
     writer.finish(&instance(3), &plan(), &summary(1)).unwrap();
     assert_eq!(store.list().unwrap().len(), 3);
 }

@@ -252,11 +252,67 @@ fn a_line_is_listed_and_pruned() {
         for id in &ids {
             assert!(list.json.to_string().contains(id.as_str()), "{id} not in {list}");
         }
+        // Each builds on the one before, so none can go before the newest stands alone.
         let pruned = rekindle.run(&["prune", "--keep", "1"]);
+        assert_eq!(pruned.code, Some(0), "{pruned}");
+        assert_eq!(pruned.json["needed"].as_array().map(Vec::len), Some(2), "{pruned}");
+        let pruned = rekindle.run(&["prune", "--keep", "1", "--consolidate"]);
         assert_eq!(pruned.code, Some(0), "{pruned}");
         let list = rekindle.run(&["list"]).json.to_string();
         assert!(list.contains(&ids[2]) && !list.contains(&ids[0]), "{list}");
         rekindle.run(&["verify", "latest"]).expect_ok();
+        server.program.kill();
+    });
+}
+
+/// Later checkpoints store what changed, and the program comes back from all of them together;
+/// without the first one it does not, and says why.
+#[test]
+fn increments_come_back() {
+    sandbox::run(LIMIT, |place| {
+        let Some(server) = Server::start(place, "redis", None) else { return };
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let pid = server.program.pid();
+        server.fill();
+        let first = rekindle.checkpoint(pid, &["--tcp", "close"]);
+        assert!(first.json["parent"].is_null() && first.number("referenced_bytes") == 0, "{first}");
+        let mut client = server.client();
+        (1..=20).for_each(|n| server.one(&mut client, n * 11));
+        let second = rekindle.checkpoint(pid, &["--tcp", "close"]);
+        assert_eq!(second.text("parent"), first.text("id"), "{second}");
+        assert!(second.number("stored_bytes") * 20 <= first.number("stored_bytes"), "{second}");
+        let resident = second.number("resident_bytes");
+        assert!(second.number("referenced_bytes") * 10 >= resident * 9, "{second}");
+        (21..=40).for_each(|n| server.one(&mut client, n * 11));
+        drop(client);
+        let stopped = rekindle.stop(pid, &["--tcp", "close"]);
+        server.program.wait_gone();
+        let inspected = rekindle.run(&["inspect", stopped.text("id")]);
+        assert_eq!(inspected.number("depth"), 2, "{inspected}");
+
+        let path = |report: &str| place.store().join("checkpoints").join(report);
+        let (parent, away) = (path(first.text("id")), place.path("away"));
+        std::fs::rename(&parent, &away).unwrap();
+        for verb in ["resume", "verify"] {
+            let mut words = vec![verb, stopped.text("id")];
+            words.extend((verb == "resume").then_some("--detach"));
+            let refused = rekindle.run(&words);
+            let _ = refused.expect_failure(&[4], "refused", &[first.text("id"), "parent"]);
+        }
+        std::fs::rename(&away, &parent).unwrap();
+        let pages = parent.join("pages");
+        let bytes = std::fs::read(&pages).unwrap();
+        let mut altered = bytes.clone();
+        let middle = altered.len() / 2;
+        altered[middle] ^= 1;
+        std::fs::write(&pages, altered).unwrap();
+        let refused = rekindle.run(&["verify", stopped.text("id")]);
+        let _ = refused.expect_failure(&[5], "refused", &[first.text("id"), "parent"]);
+        std::fs::write(&pages, bytes).unwrap();
+
+        let resumed = rekindle.resume(stopped.text("id"), &[]);
+        assert_eq!(resumed.pid("pid_inside"), pid, "{resumed}");
+        server.compare_all(server.address);
         server.program.kill();
     });
 }

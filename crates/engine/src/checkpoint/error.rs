@@ -1,13 +1,14 @@
 //! How `checkpoint` and `check` fail.
 
 use std::io;
+use std::path::PathBuf;
 
 use capture::{CopyError, LookError, PrecopyError, StateError};
 use process::{Blocker, StateKind};
-use store::{StoreError, WriteError};
+use store::{ReadError, ResolveError, StoreError, WriteError};
 use target::FreezeError;
 
-use crate::classes::{store_class, write_class};
+use crate::classes::{read_class, resolve_class, store_class, write_class};
 use crate::failure::{ExitClass, VerbError};
 use crate::phase::Stopped;
 use crate::registry::RegistryError;
@@ -22,11 +23,24 @@ pub enum CheckpointError {
     /// There is nothing to work on.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// Increments are not there yet.
+    /// The checkpoint to build on is not to be found.
+    #[error("find the parent: {0}")]
+    Reference(#[from] ResolveError),
+    /// It cannot be read.
+    #[error("build on another checkpoint: {0}, or --parent none")]
+    Parent(#[from] ReadError),
+    /// It is in another store.
     #[error(
-        "build on checkpoint {0}: this version writes full checkpoints only; use --parent none"
+        "build on checkpoint {reference}: it is not in {}; use --parent none, or the store that \
+         it is in",
+        store.display()
     )]
-    NoIncrements(String),
+    ParentElsewhere {
+        /// What was named.
+        reference: String,
+        /// Where the new one goes.
+        store: PathBuf,
+    },
     /// Another verb is at work on the instance.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -114,7 +128,9 @@ impl VerbError for CheckpointError {
     fn class(&self) -> ExitClass {
         match self {
             Self::Target(error) => target_class(error),
-            Self::NoIncrements(_) => ExitClass::Usage,
+            Self::Reference(error) => resolve_class(error),
+            Self::Parent(error) => read_class(error),
+            Self::ParentElsewhere { .. } => ExitClass::Usage,
             Self::Registry(_) => ExitClass::Blocked,
             Self::Blocked { blockers: list, .. }
                 if list.iter().all(|b| b.kind == StateKind::Permission) =>
@@ -143,12 +159,16 @@ impl VerbError for CheckpointError {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Target(_)
-            | Self::NoIncrements(_)
+            | Self::Reference(_)
+            | Self::Parent(_)
+            | Self::ParentElsewhere { .. }
             | Self::Registry(_)
             | Self::Look(_)
             | Self::Blocked { .. }
             | Self::Store(_) => Outcome::Refused,
-            Self::Write(WriteError::Locked { .. } | WriteError::Store(_)) => Outcome::Refused,
+            Self::Write(
+                WriteError::Locked { .. } | WriteError::ForeignParent { .. } | WriteError::Store(_),
+            ) => Outcome::Refused,
             Self::NotEnded { .. } => Outcome::Running,
             _ => Outcome::RolledBack,
         }

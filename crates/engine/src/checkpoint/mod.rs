@@ -36,7 +36,7 @@ pub struct CheckpointRequest {
     pub target: String,
     /// End the instance once the checkpoint is published.
     pub stop: bool,
-    /// The checkpoint to build on; only `none` is known to this version.
+    /// The checkpoint to build on: a reference, `latest` for the instance's newest, or `none`.
     pub parent: String,
     /// Longest the instance may stand still.
     pub max_pause: Option<Duration>,
@@ -66,9 +66,6 @@ pub fn checkpoint(
     registry: &Registry,
     observer: &dyn Observer,
 ) -> Result<CheckpointReport, CheckpointError> {
-    if request.parent != "none" {
-        return Err(CheckpointError::NoIncrements(request.parent.clone()));
-    }
     let mut phases = Phases::new(observer, settings.timeout);
     let found = find(&request.target, registry)?;
     let _lock = registry.lock(&found.line.instance, "checkpoint")?;

@@ -247,7 +247,9 @@ impl Run<'_> {
         let lock = store.lock_line(&self.found.line.instance)?;
         // The worst case: nothing shrinks. Half as much again would refuse checkpoints that fit.
         store.space_for(self.survey.resident_bytes())?;
-        Ok(store.begin(lock, WriteOptions { want: WANT, reserve_bytes: 0 })?)
+        let wanted = &self.request.parent;
+        let parent = crate::parent::parent(&store, lock.instance(), wanted, self.observer)?;
+        Ok(store.begin(lock, WriteOptions { want: WANT, reserve_bytes: 0 }, parent)?)
     }
 
     /// Staging memory for what the freeze will copy, several times over when that is little, if
@@ -317,7 +319,8 @@ impl Run<'_> {
     fn publish(&self, complete: Complete, stops: Vec<Stop>) -> Result<Done, CheckpointError> {
         let Complete { writer, captured, copied } = complete;
         let plan = Plan::everything(copied.pages.memories(), Treatment::Zstd);
-        let published = writer.finish(&captured.instance, &plan, &self.summary(&captured))?;
+        let summary = Summary { parent: writer.parent(), ..self.summary(&captured) };
+        let published = writer.finish(&captured.instance, &plan, &summary)?;
         Ok(Done {
             published,
             resident_bytes: plan.extents.iter().map(|e| e.pages.bytes()).sum(),

@@ -1,7 +1,7 @@
 //! Index records behind checksums that fit.
 #![no_main]
 
-use image::{CheckpointId, DataFile, Files, Index, IndexFile, LineKey, encode_index};
+use image::{CheckpointId, DataFile, Files, Index, IndexFile, LineKey, ParentEntry, encode_index};
 use libfuzzer_sys::fuzz_target;
 use mem::{MemoryId, PageIndex, PageRange};
 
@@ -20,13 +20,18 @@ fuzz_target!(|bytes: &[u8]| {
     let files = Files {
         index: IndexFile::new("index", &index, &key),
         data: vec![DataFile { name: "pages".to_owned(), length_bytes: u64::MAX }],
-        parents: vec![CheckpointId(1)],
+        parent: Some(ParentEntry::default()),
+        ..Files::default()
     };
     let Ok(index) = Index::decode(index, id, &files, &key) else { return };
     let frames: Vec<_> = index.frames().collect();
     assert_eq!(frames.len(), index.len());
     for frame in &frames {
         assert_eq!(index.find(frame.memory, frame.pages.start), Some(*frame));
+        let entry = index.entries(frame.memory, frame.pages).next().unwrap();
+        assert_eq!(entry.frame, *frame);
+        assert!(entry.hashes_before + frame.hash_count() <= index.hash_count());
+        assert_eq!(frame.runs(true).chain(frame.runs(false)).map(|r| r.count().0).sum::<u64>(), frame.pages.count().0);
         assert!(index.pages(frame.memory).contains(frame.pages.start));
     }
     let _ = index.find(MemoryId::Private(u32::MAX), PageIndex(u64::MAX - 1));

@@ -698,8 +698,19 @@ pub struct Files {
     pub index: ::core::option::Option<FileEntry>,
     #[prost(message, repeated, tag = "2")]
     pub data: ::prost::alloc::vec::Vec<FileEntry>,
-    #[prost(string, repeated, tag = "3")]
-    pub parents: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "3")]
+    pub hashes: ::core::option::Option<FileEntry>,
+    #[prost(message, optional, tag = "4")]
+    pub parent: ::core::option::Option<ParentEntry>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub content: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ParentEntry {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub content: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FileEntry {

@@ -6,12 +6,12 @@ mod golden;
 mod instance;
 
 use codec::{FRAME_PAGES_MAX, Want};
-use mem::{MemoryId, PageRange};
+use mem::{MemoryId, PageIndex, PageRange};
 use plan::{Extent, Plan, Tier, Treatment};
 use process::{Change, ChangeKind, Instance};
 use rekindle_image::{
-    CheckpointId, DataFile, Files, Frame, FrameSource, IndexFile, LineKey, Manifest, Sealer,
-    Summary, arrange, encode_index,
+    CheckpointId, ContentHash, ContentHasher, DataFile, Files, Frame, IndexFile, LineKey, Manifest,
+    PageHash, PageMask, ParentEntry, Sealer, Summary, arrange, encode_hashes, encode_index,
 };
 
 pub(crate) use draw::{Draw, draw};
@@ -24,10 +24,27 @@ pub(crate) fn key() -> LineKey {
 
 /// A checkpoint as the bytes of its files.
 #[derive(Clone, Debug)]
-pub(crate) struct Files3 {
+pub(crate) struct Files4 {
     pub(crate) manifest: Vec<u8>,
     pub(crate) index: Vec<u8>,
+    pub(crate) hashes: Vec<u8>,
     pub(crate) pages: Vec<u8>,
+}
+
+/// A frame to be, with its pages: those stored in it, and the base of a delta.
+pub(crate) struct Part {
+    pub(crate) frame: Frame,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) base: Option<Vec<u8>>,
+    pub(crate) want: Want,
+}
+
+impl Part {
+    /// Pages that are all stored.
+    pub(crate) fn whole(memory: MemoryId, pages: PageRange, bytes: &[u8], want: Want) -> Self {
+        let frame = Frame::without_bytes(memory, pages, Treatment::Zero);
+        Self { frame, bytes: bytes.to_vec(), base: None, want }
+    }
 }
 
 /// Writes a checkpoint of `runs` of pages with the treatments wanted.
@@ -35,32 +52,14 @@ pub(crate) fn write(
     instance: Instance,
     summary: Summary,
     runs: &[(MemoryId, PageRange, Vec<u8>, Want)],
-) -> Files3 {
-    let mut sealer = Sealer::new(&key());
-    let mut pages = Vec::new();
-    let mut frames = Vec::new();
+) -> Files4 {
+    let mut parts = Vec::new();
     for (memory, range, bytes, want) in runs {
         let mut rest = &bytes[..];
         for chunk in range.aligned_chunks(FRAME_PAGES_MAX) {
             let (these, others) = rest.split_at(usize::try_from(chunk.bytes()).unwrap());
             rest = others;
-            let sealed = sealer.seal(these, *want).unwrap();
-            let is_zero = sealed.treatment == Treatment::Zero;
-            frames.push(Frame {
-                memory: *memory,
-                pages: chunk,
-                held: chunk,
-                tier: Tier::Critical,
-                treatment: sealed.treatment,
-                source: FrameSource::Here,
-                file: 0,
-                offset_bytes: if is_zero { 0 } else { u64::try_from(pages.len()).unwrap() },
-                stored_bytes: u32::try_from(sealed.bytes.len()).unwrap(),
-                load_order: 0,
-                hash: sealed.hash,
-                stored_crc32c: sealed.stored_crc32c,
-            });
-            pages.extend_from_slice(sealed.bytes);
+            parts.push(Part::whole(*memory, chunk, these, *want));
         }
     }
     let extents = (0..).zip(runs).map(|(load_order, (memory, pages, _, want))| Extent {
@@ -76,25 +75,73 @@ pub(crate) fn write(
         reason: "no heat yet".into(),
     });
     let plan = Plan { extents: extents.collect() };
-    let frames = arrange(frames, &plan).unwrap();
-    let id = CheckpointId(0x0123_4567_89ab_cdef);
-    let index = encode_index(id, &frames).unwrap();
     let manifest = Manifest {
-        id,
-        page_bytes: frames.iter().map(|frame| frame.pages.bytes()).sum(),
+        id: CheckpointId(0x0123_4567_89ab_cdef),
         instance,
         plan,
         summary,
-        files: Files {
-            index: IndexFile::new("index", &index, &key()),
-            data: vec![DataFile {
-                name: "pages".to_owned(),
-                length_bytes: u64::try_from(pages.len()).unwrap(),
-            }],
-            parents: Vec::new(),
-        },
+        ..Manifest::default()
     };
-    Files3 { manifest: manifest.encode(&key()).unwrap(), index, pages }
+    write_parts(manifest, parts, ContentHash([7; 32]))
+}
+
+/// Writes a checkpoint of `parts`; `manifest` has all that does not follow from these.
+pub(crate) fn write_parts(
+    mut manifest: Manifest,
+    parts: Vec<Part>,
+    content: ContentHash,
+) -> Files4 {
+    let mut sealer = Sealer::new(&key());
+    let (mut pages, mut frames, mut hashed) = (Vec::new(), Vec::new(), Vec::new());
+    for Part { mut frame, bytes, base, want } in parts {
+        if frame.treatment != Treatment::Parent {
+            let mut hashes = Vec::new();
+            sealer.hash(&bytes, &mut hashes);
+            let sealed = sealer.seal(&bytes, &hashes, base.as_deref(), want).unwrap();
+            frame.treatment = sealed.treatment;
+            frame.delta_depth = u8::from(sealed.treatment == Treatment::Delta);
+            if sealed.treatment != Treatment::Zero {
+                frame.offset_bytes = u64::try_from(pages.len()).unwrap();
+                hashed.push(((frame.memory, frame.pages.start), hashes));
+            }
+            frame.stored_bytes = u32::try_from(sealed.bytes.len()).unwrap();
+            (frame.hash, frame.stored_crc32c) = (sealed.hash, sealed.stored_crc32c);
+            pages.extend_from_slice(sealed.bytes);
+        }
+        frames.push(frame);
+    }
+    hashed.sort_by_key(|(place, _)| *place);
+    let hashes: Vec<PageHash> = hashed.into_iter().flat_map(|(_, hashes)| hashes).collect();
+    let frames = arrange(frames, &manifest.plan).unwrap();
+    let index = encode_index(manifest.id, &frames).unwrap();
+    let hashes = encode_hashes(manifest.id, &hashes);
+    let file = |name: &str, bytes: &[u8]| DataFile {
+        name: name.to_owned(),
+        length_bytes: u64::try_from(bytes.len()).unwrap(),
+    };
+    manifest.page_bytes = frames.iter().map(|frame| frame.pages.bytes()).sum();
+    manifest.referenced_bytes = frames.iter().map(Frame::referenced_bytes).sum();
+    manifest.files = Files {
+        index: IndexFile::new("index", &index, &key()),
+        data: vec![file("pages", &pages)],
+        hashes: file("hashes", &hashes),
+        content,
+        ..manifest.files
+    };
+    Files4 { manifest: manifest.encode(&key()).unwrap(), index, hashes, pages }
+}
+
+/// The content hash of these pages, which are in order.
+pub(crate) fn content(runs: &[(MemoryId, PageRange, &[u8])]) -> ContentHash {
+    let mut hasher = ContentHasher::new(&key());
+    for (memory, range, bytes) in runs {
+        let mut hashes = Vec::new();
+        Sealer::new(&key()).hash(bytes, &mut hashes);
+        for (page, hash) in (range.start.0..range.end.0).zip(hashes) {
+            hasher.add(*memory, PageIndex(page), hash);
+        }
+    }
+    hasher.finish()
 }
 
 /// Bytes that no codec shrinks, the same for the same seed.
@@ -109,17 +156,16 @@ pub(crate) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     words.flatten().take(bytes).collect()
 }
 
-/// A small checkpoint with every treatment there is a coder for.
-pub(crate) fn small(instance: Instance) -> Files3 {
-    let text: Vec<u8> =
-        std::iter::repeat_n(&b"the quick brown fox "[..], 1000).flatten().copied().collect();
-    let runs = [
-        (MemoryId::Private(0), PageRange::new(0x401, 0x403), noise(1, 8192), Want::Raw),
-        (MemoryId::Private(0), PageRange::new(0x40e, 0x412), text[..16384].to_vec(), Want::Lz4),
-        (MemoryId::Private(0), PageRange::new(0x7f_fff0, 0x7f_fff2), vec![0; 8192], Want::Lz4),
-        (MemoryId::Shared(0), PageRange::new(0, 3), text[..12288].to_vec(), Want::Zstd(3)),
-    ];
-    let summary = Summary {
+/// The same text again and again.
+pub(crate) fn text(bytes: usize) -> Vec<u8> {
+    std::iter::repeat_n(&b"the quick brown fox "[..], 1000).flatten().copied().take(bytes).collect()
+}
+
+const PRIVATE: MemoryId = MemoryId::Private(0);
+const SHARED: MemoryId = MemoryId::Shared(0);
+
+fn small_summary() -> Summary {
+    Summary {
         created_ns: 1_700_000_000_000_000_001,
         tool_version: "0.1.0".to_owned(),
         parent: None,
@@ -127,8 +173,99 @@ pub(crate) fn small(instance: Instance) -> Files3 {
         command: vec![b"sleep".to_vec(), b"1000".to_vec()],
         changes: vec![Change { kind: ChangeKind::Session, what: "another session".to_owned() }],
         figures: [("pause_us".to_owned(), 12_345), ("resident_bytes".to_owned(), 45_056)].into(),
+    }
+}
+
+/// What the small checkpoint holds.
+fn small_content() -> ContentHash {
+    content(&[
+        (PRIVATE, PageRange::new(0x401, 0x403), &noise(1, 8192)),
+        (PRIVATE, PageRange::new(0x40e, 0x412), &text(16384)),
+        (PRIVATE, PageRange::new(0x7f_fff0, 0x7f_fff2), &[0; 8192]),
+        (SHARED, PageRange::new(0, 3), &text(12288)),
+    ])
+}
+
+/// A small checkpoint with every treatment that needs no parent.
+pub(crate) fn small(instance: Instance) -> Files4 {
+    let runs = [
+        (PRIVATE, PageRange::new(0x401, 0x403), noise(1, 8192), Want::Raw),
+        (PRIVATE, PageRange::new(0x40e, 0x412), text(16384), Want::Lz4),
+        (PRIVATE, PageRange::new(0x7f_fff0, 0x7f_fff2), vec![0; 8192], Want::Lz4),
+        (SHARED, PageRange::new(0, 3), text(12288), Want::Zstd(3)),
+    ];
+    let mut files = write(instance, small_summary(), &runs);
+    let mut manifest = Manifest::decode(&files.manifest, &key()).unwrap();
+    manifest.files.content = small_content();
+    files.manifest = manifest.encode(&key()).unwrap();
+    files
+}
+
+/// A child of the small checkpoint: a delta, pages changed beside pages that were not, a run of
+/// the parent's, and zeros.
+pub(crate) fn small_child(instance: Instance) -> Files4 {
+    let mut changed = noise(1, 8192);
+    changed[4096 + 100..4096 + 108].fill(9);
+    let other = noise(2, 4096);
+    let patch = |mut part: Part, mask, base| {
+        part.frame.held = PageMask(mask);
+        part.base = base;
+        part
     };
-    write(instance, summary, &runs)
+    let whole = |memory, start, end, bytes: &[u8], want| {
+        Part::whole(memory, PageRange::new(start, end), bytes, want)
+    };
+    let run = Frame::without_bytes(PRIVATE, PageRange::new(0x40e, 0x412), Treatment::Parent);
+    let run = Part { frame: run, bytes: Vec::new(), base: None, want: Want::Raw };
+    let parts = vec![
+        patch(
+            whole(PRIVATE, 0x401, 0x403, &changed[4096..], Want::Zstd(1)),
+            0b100,
+            Some(noise(1, 8192)[4096..].to_vec()),
+        ),
+        run,
+        whole(PRIVATE, 0x7f_fff0, 0x7f_fff2, &[0; 8192], Want::Raw),
+        patch(whole(SHARED, 0, 3, &other, Want::Zstd(1)), 0b010, None),
+    ];
+    let extent = |memory, start, end, load_order| Extent {
+        memory,
+        pages: PageRange::new(start, end),
+        tier: Tier::Critical,
+        treatment: Treatment::Zstd,
+        load_order,
+        reason: "no heat yet".into(),
+    };
+    let extents = vec![
+        extent(PRIVATE, 0x401, 0x403, 0),
+        extent(PRIVATE, 0x40e, 0x412, 1),
+        extent(PRIVATE, 0x7f_fff0, 0x7f_fff2, 2),
+        extent(SHARED, 0, 3, 3),
+    ];
+    let id = CheckpointId(0x0123_4567_89ab_cdef);
+    let manifest = Manifest {
+        id: CheckpointId(0xfedc_ba98_7654_3210),
+        depth: 1,
+        instance,
+        plan: Plan { extents },
+        summary: Summary {
+            parent: Some(id),
+            created_ns: 1_700_000_000_000_000_002,
+            ..small_summary()
+        },
+        files: Files {
+            parent: Some(ParentEntry { id, content: small_content() }),
+            ..Files::default()
+        },
+        ..Manifest::default()
+    };
+    let shared = [&text(4096)[..], &other, &text(12288)[8192..]].concat();
+    let content = content(&[
+        (PRIVATE, PageRange::new(0x401, 0x403), &changed),
+        (PRIVATE, PageRange::new(0x40e, 0x412), &text(16384)),
+        (PRIVATE, PageRange::new(0x7f_fff0, 0x7f_fff2), &[0; 8192]),
+        (SHARED, PageRange::new(0, 3), &shared),
+    ]);
+    write_parts(manifest, parts, content)
 }
 
 pub(crate) fn arbitrary_plan(draw: &mut Draw) -> Plan {
@@ -173,13 +310,18 @@ pub(crate) fn arbitrary_summary(draw: &mut Draw) -> Summary {
 
 pub(crate) fn arbitrary_files(draw: &mut Draw) -> Files {
     let name = |draw: &mut Draw| draw.one_of(&["pages", "pages-1", "a.b_c", "Z9"]).to_owned();
+    let file = |draw: &mut Draw| DataFile { name: name(draw), length_bytes: draw.u64() >> 8 };
+    let content = |draw: &mut Draw| ContentHash(std::array::from_fn(|_| draw.u8()));
     Files {
         index: IndexFile {
             name: name(draw),
             length_bytes: draw.u64() >> 8,
             hash: std::array::from_fn(|_| draw.u8()),
         },
-        data: draw.list(4, |draw| DataFile { name: name(draw), length_bytes: draw.u64() >> 8 }),
-        parents: draw.list(3, |draw| CheckpointId(draw.u64())),
+        data: draw.list(4, file),
+        hashes: file(draw),
+        parent: draw
+            .maybe(|draw| ParentEntry { id: CheckpointId(draw.u64()), content: content(draw) }),
+        content: content(draw),
     }
 }

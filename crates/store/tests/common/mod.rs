@@ -1,6 +1,7 @@
 //! A small checkpoint for the tests of the store.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use codec::Want;
@@ -8,7 +9,7 @@ use image::Summary;
 use mem::{MemoryId, PAGE_SIZE, PageRange, PageSet};
 use plan::{Plan, Treatment};
 use process::{Instance, InstanceId, LineIdentity};
-use rekindle_store::{CheckpointWriter, Published, Store, WriteOptions};
+use rekindle_store::{Checkpoint, CheckpointWriter, Keep, Published, Store, WriteOptions};
 
 pub(crate) const PRIVATE: MemoryId = MemoryId::Private(0);
 pub(crate) const SHARED: MemoryId = MemoryId::Shared(0);
@@ -61,8 +62,22 @@ pub(crate) fn sample() -> Vec<(MemoryId, PageSet)> {
 }
 
 pub(crate) fn begin(store: &Store, number: u8, want: Want) -> CheckpointWriter {
+    begin_on(store, number, want, None)
+}
+
+pub(crate) fn begin_on(
+    store: &Store,
+    number: u8,
+    want: Want,
+    parent: Option<Checkpoint>,
+) -> CheckpointWriter {
     let lock = store.lock_line(&id(number)).unwrap();
-    store.begin(lock, WriteOptions { want, reserve_bytes: 0 }).unwrap()
+    store.begin(lock, WriteOptions { want, reserve_bytes: 0 }, parent).unwrap()
+}
+
+/// All but the newest `count` of each line are to go.
+pub(crate) fn newest(count: usize) -> Keep {
+    Keep { newest: Some(count), consolidate: false }
 }
 
 /// Puts the sample from two threads.
@@ -142,4 +157,190 @@ pub(crate) fn publish_in_rounds(store: &Store, number: u8, want: Want) -> Publis
         }
     }
     writer.finish(&instance(number), &plan(), &summary(7)).unwrap()
+}
+
+/// An instance whose pages come, change and go: the model that chains are compared with.
+#[derive(Clone, Debug)]
+pub(crate) struct History {
+    state: u64,
+    time: u64,
+    pub(crate) pages: BTreeMap<(MemoryId, u64), Vec<u8>>,
+}
+
+impl History {
+    /// Some runs of pages of two memories, by a seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut history = Self { state: seed | 1, time: 0, pages: BTreeMap::new() };
+        history.add_run(PRIVATE, 5, 40);
+        history.add_run(PRIVATE, 100, 30);
+        history.add_run(SHARED, 0, 21);
+        history
+    }
+
+    fn draw(&mut self, below: u64) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        (self.state >> 20) % below
+    }
+
+    fn add_run(&mut self, memory: MemoryId, start: u64, count: u64) {
+        for number in start..start + count {
+            let page = self.fresh();
+            self.pages.insert((memory, number), page);
+        }
+    }
+
+    /// A page of zeros, noise, or text.
+    fn fresh(&mut self) -> Vec<u8> {
+        match self.draw(4) {
+            0 => vec![0; 4096],
+            1 => (0..512).flat_map(|_| (self.draw(u64::MAX)).to_le_bytes()).collect(),
+            kind => {
+                let word = self.draw(u64::MAX).to_le_bytes();
+                let mut page: Vec<u8> = word.into_iter().cycle().take(4096).collect();
+                let at = usize::try_from(self.draw(4000)).unwrap();
+                page[at] ^= u8::try_from(kind).unwrap();
+                page
+            }
+        }
+    }
+
+    /// Changes, removes and adds pages, `steps` times.
+    pub(crate) fn churn(&mut self, steps: u64) {
+        for _ in 0..steps {
+            let places: Vec<_> = self.pages.keys().copied().collect();
+            let place = places[usize::try_from(self.draw(places.len() as u64)).unwrap()];
+            match self.draw(8) {
+                // A few bytes, the common case.
+                0..=3 => {
+                    let (at, value) = (self.draw(4090), self.draw(256));
+                    let page = self.pages.get_mut(&place).unwrap();
+                    page[usize::try_from(at).unwrap()..][..4].fill(u8::try_from(value).unwrap());
+                }
+                4 => {
+                    let page = self.fresh();
+                    self.pages.insert(place, page);
+                }
+                5 => {
+                    self.pages.insert(place, vec![0; 4096]);
+                }
+                6 if places.len() > 40 => {
+                    self.pages.remove(&place);
+                }
+                // A page where there was none, and one that is like another one.
+                _ => {
+                    let page = self.pages[&place].clone();
+                    let number = self.draw(180);
+                    self.pages.insert((place.0, number), page);
+                }
+            }
+        }
+    }
+
+    /// The runs of pages, and their bytes.
+    pub(crate) fn runs(&self) -> Vec<(MemoryId, PageSet)> {
+        let mut sets: BTreeMap<MemoryId, PageSet> = BTreeMap::new();
+        for (memory, number) in self.pages.keys() {
+            sets.entry(*memory).or_default().insert(PageRange::new(*number, number + 1));
+        }
+        sets.into_iter().collect()
+    }
+
+    /// All pages, one after the other.
+    pub(crate) fn all_bytes(&self) -> Vec<u8> {
+        self.pages.values().flatten().copied().collect()
+    }
+
+    /// Puts everything as a program that runs meanwhile makes it: what there was a few changes
+    /// ago, then in rounds what was changed since.
+    pub(crate) fn put(&mut self, writer: &CheckpointWriter) {
+        use mem::PageSink;
+        let now = self.pages.clone();
+        let mut known = BTreeMap::new();
+        for round in 0..self.draw(3) {
+            self.churn(3 + round);
+            self.put_changed(writer, &mut known);
+            writer.next_round();
+        }
+        self.pages = now;
+        if known.is_empty() {
+            return self.put_all(writer);
+        }
+        for ((memory, number), page) in &self.pages {
+            if known.get(&(*memory, *number)) != Some(page) {
+                writer.put(*memory, PageRange::new(*number, number + 1), page).unwrap();
+            }
+        }
+    }
+
+    fn put_changed(
+        &mut self,
+        writer: &CheckpointWriter,
+        known: &mut BTreeMap<(MemoryId, u64), Vec<u8>>,
+    ) {
+        use mem::PageSink;
+        if known.is_empty() {
+            self.put_all(writer);
+        } else {
+            for ((memory, number), page) in &self.pages {
+                if known.get(&(*memory, *number)) != Some(page) {
+                    writer.put(*memory, PageRange::new(*number, number + 1), page).unwrap();
+                }
+            }
+        }
+        known.extend(self.pages.clone());
+    }
+
+    /// Puts everything, in ranges as they come.
+    fn put_all(&mut self, writer: &CheckpointWriter) {
+        use mem::PageSink;
+        for (memory, set) in self.runs() {
+            for run in set.runs() {
+                let step = 1 + self.draw(40);
+                for part in run.aligned_chunks(step) {
+                    let bytes: Vec<u8> = (part.start.0..part.end.0)
+                        .flat_map(|number| self.pages[&(memory, number)].clone())
+                        .collect();
+                    writer.put(memory, part, &bytes).unwrap();
+                }
+            }
+        }
+    }
+
+    /// A checkpoint of what there is now, of instance 1.
+    pub(crate) fn publish(
+        &mut self,
+        store: &Store,
+        want: Want,
+        parent: Option<Checkpoint>,
+    ) -> Published {
+        self.time += 1;
+        let writer = begin_on(store, 1, want, parent);
+        self.put(&writer);
+        let plan = Plan::everything(&self.runs(), Treatment::Zstd);
+        writer.finish(&instance(1), &plan, &summary(self.time)).unwrap()
+    }
+
+    /// Every page of `checkpoint` is as it was, read in ranges and page by page, and no other is
+    /// there.
+    pub(crate) fn compare(&self, checkpoint: &Checkpoint) {
+        use mem::PageSource;
+        assert_eq!(checkpoint.memories(), self.runs().iter().map(|r| r.0).collect::<Vec<_>>());
+        for (memory, set) in self.runs() {
+            assert_eq!(checkpoint.pages(memory).unwrap(), set);
+            for run in set.runs() {
+                let mut bytes = vec![1; usize::try_from(run.bytes()).unwrap()];
+                checkpoint.read(memory, *run, &mut bytes).unwrap();
+                for (number, page) in (run.start.0..run.end.0).zip(bytes.chunks(4096)) {
+                    let expected = &self.pages[&(memory, number)];
+                    assert!(page == expected, "{memory} page {number}");
+                    let mut one = vec![2; 4096];
+                    let range = PageRange::new(number, number + 1);
+                    checkpoint.read(memory, range, &mut one).unwrap();
+                    assert!(one == *expected, "{memory} page {number} alone");
+                }
+            }
+        }
+    }
 }

@@ -1,0 +1,104 @@
+//! Making a checkpoint independent of its parents: the same pages under the same id, all stored
+//! in it.
+//!
+//! The new form is written and synced under `tmp`, then it changes places with the old one in one
+//! step. A crash leaves one or the other under the id, and a rest under `tmp` that `prune` finds.
+//! Children of the checkpoint go on: they know it by what its pages hold.
+
+use codec::Want;
+use image::{CheckpointId, Frame};
+use mem::{PageRange, PageSourceError};
+use plan::Treatment;
+use rustix::fs::FlockOperation;
+
+use crate::error::WriteError;
+use crate::prune::holders;
+use crate::{Checkpoint, CheckpointWriter, Store, WriteOptions};
+
+/// Pages that were changed are encoded once more: as small as a few seconds for each GB allow,
+/// since nobody waits.
+const WANT: Want = Want::Zstd(3);
+
+/// Pages that are read in one go.
+const READ_PAGES: u64 = 256;
+
+impl Store {
+    /// Stores all pages of checkpoint `id` in it. Returns the bytes it has then, or `None` when
+    /// it has no parent to begin with.
+    ///
+    /// # Errors
+    /// When it or a parent cannot be read, somebody uses it, a checkpoint of its instance is
+    /// being written, or the store cannot be written.
+    pub fn consolidate(&self, id: CheckpointId) -> Result<Option<u64>, WriteError> {
+        let old = self.checkpoint(id)?;
+        if old.parent().is_none() {
+            return Ok(None);
+        }
+        let lock = self.lock_line(&old.instance().line.instance)?;
+        self.space_for(old.page_bytes())?;
+        let options = WriteOptions { want: WANT, reserve_bytes: 0 };
+        let writer = CheckpointWriter::begin_as(self, lock, options, id)?;
+        put_all(&old, &writer)?;
+        let written = writer.write(old.instance(), old.plan(), old.summary())?;
+        if written.content != old.content() {
+            return Err(WriteError::NotTheSame(id));
+        }
+        // Whoever reads the old form, or builds on it, has to end first: his pin is on the old
+        // directory, and would not keep the new one from being removed.
+        if !old.dir.lock(FlockOperation::NonBlockingLockExclusive)? {
+            return Err(WriteError::InUse { id, holder: holders(&old.dir) });
+        }
+        writer.replace()?;
+        Ok(Some(written.published.stored_bytes))
+    }
+}
+
+/// Puts all pages of `old`: frames that hold just their own pages as they are, the rest anew.
+fn put_all(old: &Checkpoint, writer: &CheckpointWriter) -> Result<(), WriteError> {
+    let fail = |e: &dyn std::fmt::Display| WriteError::EarlierPut(e.to_string());
+    let mut frames: Vec<Frame> = old.index.frames().collect();
+    frames.sort_by_key(|frame| (frame.load_order, frame.memory, frame.pages.start));
+    let mut pages = Vec::new();
+    for frame in frames {
+        // One that holds more than its own pages would be stored once for each of its parts.
+        if !frame.needs_parent() && frame.own() == frame.held {
+            let (stored, hashes) = old.stored_frame(&frame).map_err(|e| fail(&e))?;
+            writer.put_stored(frame, &stored, &hashes).map_err(|e| fail(&e))?;
+            continue;
+        }
+        for part in frame.pages.aligned_chunks(READ_PAGES) {
+            old.read_whole_pages(frame.memory, part, &mut pages).map_err(|e| fail(&e))?;
+            writer.put_as(frame.memory, part, &pages, WANT).map_err(|e| fail(&e))?;
+        }
+    }
+    Ok(())
+}
+
+impl Checkpoint {
+    /// A frame of this checkpoint as it is stored, checked, and the hashes of its pages.
+    fn stored_frame(
+        &self,
+        frame: &Frame,
+    ) -> Result<(Vec<u8>, Vec<image::PageHash>), PageSourceError> {
+        if frame.treatment == Treatment::Zero {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let mut stored = Vec::new();
+        self.read_stored(frame, &mut stored)?;
+        let (_, hashes) = self
+            .readers
+            .with(|reader| self.open_stored(frame, &stored, reader).map(|(_, h)| ((), h)))?;
+        Ok((stored, hashes))
+    }
+
+    /// Reads `pages` of `memory` into `bytes`.
+    fn read_whole_pages(
+        &self,
+        memory: mem::MemoryId,
+        pages: PageRange,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), PageSourceError> {
+        bytes.resize(crate::read::bytes_of(pages), 0);
+        mem::PageSource::read(self, memory, pages, bytes)
+    }
+}

@@ -1,0 +1,247 @@
+//! What one thread does with the pages that are put: compare, encode, gather, write.
+
+use std::io;
+
+use codec::{FRAME_PAGES_MAX, Want};
+use image::{Frame, LineKey, PageHash, PageMask, Put, Sealer};
+use mem::{MemoryId, PAGE_SIZE, PageRange};
+use plan::Treatment;
+
+use crate::Checkpoint;
+use crate::data::{DataFile, Hashed, Piece};
+use crate::hashes::{ChunkHashes, chunk_of};
+
+/// Deltas behind each other at most: reading such a page decodes that many frames and the one
+/// they end at. A page that changes every time is stored whole every eighth time.
+const DELTA_DEPTH_MAX: u8 = 8;
+
+/// What one thread needs to encode and write.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    sealer: Sealer,
+    encoded: Piece,
+    raw: Piece,
+    /// The round of copying that goes on.
+    pub(crate) round: u32,
+    /// Written frames and those without bytes.
+    pub(crate) puts: Vec<Put>,
+    /// The hashes of the pages that the written ones hold.
+    pub(crate) hashed: Vec<Hashed>,
+    buffers: Buffers,
+}
+
+/// Buffers that are used again and again.
+#[derive(Debug, Default)]
+struct Buffers {
+    hashes: Vec<PageHash>,
+    changed: Vec<u8>,
+    changed_hashes: Vec<PageHash>,
+    chunk: Vec<u8>,
+    base: Vec<u8>,
+}
+
+/// Where pages go and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) data: &'a DataFile,
+    pub(crate) parent: Option<&'a Checkpoint>,
+    pub(crate) memory: MemoryId,
+    pub(crate) want: Want,
+}
+
+impl Lane {
+    pub(crate) fn new(key: &LineKey) -> Self {
+        Self {
+            sealer: Sealer::new(key),
+            encoded: Piece::new(),
+            raw: Piece::new(),
+            round: 0,
+            puts: Vec::new(),
+            hashed: Vec::new(),
+            buffers: Buffers::default(),
+        }
+    }
+
+    /// Takes `pages` with these `bytes`.
+    pub(crate) fn put(
+        &mut self,
+        target: &Target<'_>,
+        pages: PageRange,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        if u64::try_from(bytes.len()).ok() != Some(pages.bytes()) {
+            let detail = format!("{} bytes were given for {} pages", bytes.len(), pages.count().0);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, detail));
+        }
+        let mut rest = bytes;
+        for part in pages.aligned_chunks(FRAME_PAGES_MAX) {
+            let length = usize::try_from(part.count().0 * PAGE_SIZE).map_err(io::Error::other)?;
+            let (these, others) = rest.split_at(length);
+            rest = others;
+            // The buffers are lent out, so that the encoder can be used beside them.
+            let mut buffers = std::mem::take(&mut self.buffers);
+            let done = self.put_frame(target, part, these, &mut buffers);
+            self.buffers = buffers;
+            done?;
+        }
+        Ok(())
+    }
+
+    /// Takes pages of one chunk: those that are as in the parent are referred to, the others
+    /// make one frame.
+    fn put_frame(
+        &mut self,
+        target: &Target<'_>,
+        pages: PageRange,
+        bytes: &[u8],
+        buffers: &mut Buffers,
+    ) -> io::Result<()> {
+        buffers.hashes.clear();
+        self.sealer.hash(bytes, &mut buffers.hashes);
+        let (memory, chunk) = (target.memory, chunk_of(pages.start).start);
+        let all = PageMask::of(pages, chunk);
+        let Some(parent) = target.parent else {
+            return self.seal(target, pages, all, (bytes, &buffers.hashes), None);
+        };
+        let known = parent.chunk_hashes(memory, chunk, all).map_err(io::Error::other)?;
+        let changed = changed_pages(&buffers.hashes, &known, all);
+        if changed.is_empty() {
+            let frame = Frame::without_bytes(memory, pages, Treatment::Parent);
+            self.puts.push(Put { round: self.round, frame });
+            return Ok(());
+        }
+        buffers.changed.clear();
+        buffers.changed_hashes.clear();
+        let page_bytes = usize::try_from(PAGE_SIZE).map_err(io::Error::other)?;
+        let each = all.places().zip(bytes.chunks_exact(page_bytes)).zip(&buffers.hashes);
+        for ((_, page), hash) in each.filter(|((place, _), _)| changed.has(*place)) {
+            buffers.changed.extend_from_slice(page);
+            buffers.changed_hashes.push(*hash);
+        }
+        let bases = changed.and(known.present);
+        let mut base = None;
+        if let Some(depth) = base_depth(&known, bases).filter(|depth| *depth < DELTA_DEPTH_MAX) {
+            let Buffers { chunk: scratch, base: bytes, .. } = buffers;
+            let read = parent.pages_of(memory, chunk, bases, scratch, bytes);
+            read.map_err(io::Error::other)?;
+            base = Some((&buffers.base[..], depth + 1));
+        }
+        self.seal(target, pages, changed, (&buffers.changed, &buffers.changed_hashes), base)
+    }
+
+    /// Encodes the pages in `held`, whose bytes and hashes are given, as a frame of `pages`.
+    fn seal(
+        &mut self,
+        target: &Target<'_>,
+        pages: PageRange,
+        held: PageMask,
+        (bytes, hashes): (&[u8], &[PageHash]),
+        base: Option<(&[u8], u8)>,
+    ) -> io::Result<()> {
+        let sealed = self.sealer.seal(bytes, hashes, base.map(|(base, _)| base), target.want);
+        let sealed = sealed.map_err(io::Error::other)?;
+        let stored_bytes = u32::try_from(sealed.bytes.len()).map_err(io::Error::other)?;
+        let depth = base.map_or(0, |(_, depth)| depth);
+        let frame = Frame {
+            held,
+            treatment: sealed.treatment,
+            delta_depth: if sealed.treatment == Treatment::Delta { depth } else { 0 },
+            stored_bytes,
+            hash: sealed.hash,
+            stored_crc32c: sealed.stored_crc32c,
+            ..Frame::without_bytes(target.memory, pages, sealed.treatment)
+        };
+        let round = self.round;
+        let piece = match sealed.treatment {
+            Treatment::Zero => {
+                let parts = zeros_and_others(&frame).into_iter();
+                self.puts.extend(parts.map(|frame| Put { round, frame }));
+                return Ok(());
+            }
+            Treatment::Raw => &mut self.raw,
+            _ => &mut self.encoded,
+        };
+        make_room(piece, sealed.bytes.len(), target.data, &mut self.puts, &mut self.hashed)?;
+        piece.add(Put { round, frame }, sealed.bytes, hashes);
+        Ok(())
+    }
+
+    /// Takes a frame that is encoded already.
+    pub(crate) fn add(
+        &mut self,
+        data: &DataFile,
+        frame: Frame,
+        stored: &[u8],
+        hashes: &[PageHash],
+    ) -> io::Result<()> {
+        let put = Put { round: self.round, frame };
+        let piece = match frame.treatment {
+            Treatment::Zero => {
+                self.puts.push(put);
+                return Ok(());
+            }
+            Treatment::Raw => &mut self.raw,
+            _ => &mut self.encoded,
+        };
+        make_room(piece, stored.len(), data, &mut self.puts, &mut self.hashed)?;
+        piece.add(put, stored, hashes);
+        Ok(())
+    }
+
+    /// Writes what is gathered.
+    pub(crate) fn flush(&mut self, data: &DataFile) -> Result<(), crate::IoFailure> {
+        data.append(&mut self.encoded, &mut self.puts, &mut self.hashed)?;
+        data.append(&mut self.raw, &mut self.puts, &mut self.hashed)
+    }
+}
+
+/// Writes a piece that has no room for `bytes` more.
+fn make_room(
+    piece: &mut Piece,
+    bytes: usize,
+    data: &DataFile,
+    puts: &mut Vec<Put>,
+    hashed: &mut Vec<Hashed>,
+) -> io::Result<()> {
+    if !piece.is_full_for(bytes) {
+        return Ok(());
+    }
+    let written = data.append(piece, puts, hashed);
+    written.map_err(|e| io::Error::new(e.cause.kind(), e.to_string()))
+}
+
+/// Which pages of `all` the parent does not have as they are; `hashes` are theirs.
+fn changed_pages(hashes: &[PageHash], known: &ChunkHashes, all: PageMask) -> PageMask {
+    let mut changed = PageMask::default();
+    for (place, hash) in all.places().zip(hashes) {
+        if !known.present.has(place) || known.hashes[place] != *hash {
+            changed.insert(place);
+        }
+    }
+    changed
+}
+
+/// How many deltas stand behind the deepest of `bases`; `None` when there are no bases, or
+/// nothing but zeros, which are no help.
+fn base_depth(known: &ChunkHashes, bases: PageMask) -> Option<u8> {
+    bases.places().find(|place| !known.hashes[*place].is_zero())?;
+    bases.places().map(|place| known.delta_depths[place]).max()
+}
+
+/// A frame that holds nothing but zeros, as frames that may be: a zero frame has no other pages.
+fn zeros_and_others(frame: &Frame) -> Vec<Frame> {
+    let chunk = frame.chunk();
+    let own = frame.own();
+    let mut parts: Vec<Frame> = Vec::new();
+    for place in PageMask::of(frame.pages, chunk).places() {
+        let page = chunk_of(chunk).start.offset(u64::try_from(place).unwrap_or(0));
+        let treatment = if own.has(place) { Treatment::Zero } else { Treatment::Parent };
+        let first = match parts.last() {
+            Some(last) if last.treatment == treatment => parts.pop().map(|p| p.pages.start),
+            _ => None,
+        };
+        let pages = PageRange { start: first.unwrap_or(page), end: page.offset(1) };
+        parts.push(Frame::without_bytes(frame.memory, pages, treatment));
+    }
+    parts
+}

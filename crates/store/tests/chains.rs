@@ -1,0 +1,367 @@
+//! Checkpoints on checkpoints: every page of every one is as it was, whatever is removed or
+//! consolidated meanwhile, and a parent that is gone or another one is noticed.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use codec::Want;
+use common::{History, begin_on, files, instance, new_store, summary};
+use image::CheckpointId;
+use mem::{PageRange, PageSink};
+use plan::{Plan, Treatment};
+use proptest::prelude::*;
+use rekindle_store::{CHAIN_DEPTH_MAX, Keep, ReadError, RemoveError, Store, WriteError};
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// So many changes, then a checkpoint on the newest (or the one before), with this encoding.
+    Checkpoint {
+        steps: u64,
+        want: u8,
+        back: usize,
+    },
+    Prune {
+        newest: Option<usize>,
+        consolidate: bool,
+    },
+    Consolidate {
+        back: usize,
+    },
+    Remove {
+        back: usize,
+    },
+    /// A writer that dies.
+    Abandoned,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0..30u64, 0..4u8, 0..3usize)
+            .prop_map(|(steps, want, back)| Step::Checkpoint { steps, want, back: back / 2 }),
+        1 => (proptest::option::of(1..6usize), any::<bool>())
+            .prop_map(|(newest, consolidate)| Step::Prune { newest, consolidate }),
+        1 => (0..5usize).prop_map(|back| Step::Consolidate { back }),
+        1 => (0..8usize).prop_map(|back| Step::Remove { back }),
+        1 => Just(Step::Abandoned),
+    ]
+}
+
+/// What the store should hold, oldest first.
+struct Model {
+    store: Store,
+    now: History,
+    made: Vec<(CheckpointId, History)>,
+}
+
+impl Model {
+    fn back(&self, back: usize) -> Option<CheckpointId> {
+        self.made.len().checked_sub(1 + back).map(|at| self.made[at].0)
+    }
+
+    fn run(&mut self, step: &Step) {
+        match step {
+            Step::Checkpoint { steps, want, back } => {
+                self.now.churn(*steps);
+                let want =
+                    [Want::Raw, Want::Lz4, Want::Zstd(1), Want::Zstd(-3)][usize::from(*want)];
+                let parent = self.back(*back).map(|id| self.store.checkpoint(id).unwrap());
+                let depth = parent.as_ref().map(rekindle_store::Checkpoint::depth);
+                let made = self.now.publish(&self.store, want, parent);
+                let on = depth.is_some_and(|depth| depth < CHAIN_DEPTH_MAX);
+                assert_eq!(made.parent.is_some(), on, "{depth:?}");
+                self.made.push((made.id, self.now.clone()));
+            }
+            Step::Prune { newest, consolidate } => {
+                let keep = Keep { newest: *newest, consolidate: *consolidate };
+                let pruned = self.store.prune(keep).unwrap();
+                let stay = newest.unwrap_or(usize::MAX);
+                let gone = self.made.len().saturating_sub(stay);
+                if *consolidate {
+                    assert_eq!(pruned.removed.len(), gone, "{pruned:?}");
+                    assert_eq!(pruned.needed, []);
+                }
+                assert_eq!(pruned.removed.len() + pruned.needed.len(), gone);
+                self.made.retain(|(id, _)| !pruned.removed.contains(id));
+            }
+            Step::Consolidate { back } => {
+                let Some(id) = self.back(*back) else { return };
+                let had = self.store.checkpoint(id).unwrap().parent().is_some();
+                assert_eq!(self.store.consolidate(id).unwrap().is_some(), had);
+                assert_eq!(self.store.checkpoint(id).unwrap().depth(), 0);
+            }
+            Step::Remove { back } => {
+                let Some(id) = self.back(*back) else { return };
+                let is_parent = self.store.list().unwrap().iter().any(|c| c.parent == Some(id));
+                match self.store.remove(id) {
+                    Ok(_) => {
+                        assert!(!is_parent);
+                        self.made.retain(|(made, _)| *made != id);
+                    }
+                    Err(RemoveError::IsParent { .. }) => assert!(is_parent),
+                    Err(e) => panic!("{e}"),
+                }
+            }
+            Step::Abandoned => {
+                let parent = self.back(0).map(|id| self.store.checkpoint(id).unwrap());
+                let writer = begin_on(&self.store, 1, Want::Lz4, parent);
+                self.now.put(&writer);
+                drop(writer);
+            }
+        }
+    }
+
+    fn compare(&self) {
+        for (id, then) in &self.made {
+            let checkpoint = self.store.checkpoint(*id).unwrap();
+            then.compare(&checkpoint);
+            let verified = checkpoint.verify().unwrap();
+            assert_eq!(verified.checkpoints, u64::from(checkpoint.depth()) + 1);
+            assert_eq!(checkpoint.content(), whole_content(&self.store, then));
+        }
+        assert_eq!(files(&self.store.root().join("tmp")), []);
+    }
+}
+
+/// The content hash of the same pages in a checkpoint without a parent.
+fn whole_content(store: &Store, history: &History) -> image::ContentHash {
+    let key = store.lock_line(&common::id(1)).unwrap().key().clone();
+    let mut hasher = image::ContentHasher::new(&key);
+    for ((memory, number), page) in &history.pages {
+        let mut hashes = Vec::new();
+        image::PageHasher::new(&key).hash(page, &mut hashes);
+        hasher.add(*memory, mem::PageIndex(*number), hashes[0]);
+    }
+    hasher.finish()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_page_of_every_checkpoint_is_as_it_was(
+        seed in any::<u64>(),
+        steps in proptest::collection::vec(step(), 1..30),
+    ) {
+        let (_dir, store) = new_store();
+        let mut model = Model { store, now: History::new(seed), made: Vec::new() };
+        for step in &steps {
+            model.run(step);
+        }
+        model.compare();
+    }
+}
+
+/// Longer than the longest chain, each on the one before: it begins anew at the cap.
+#[test]
+fn chains_end_at_the_cap() {
+    let (_dir, store) = new_store();
+    let mut model = Model { store, now: History::new(3), made: Vec::new() };
+    for _ in 0..20 {
+        model.run(&Step::Checkpoint { steps: 12, want: 2, back: 0 });
+    }
+    let depths: Vec<u16> =
+        model.made.iter().map(|(id, _)| model.store.checkpoint(*id).unwrap().depth()).collect();
+    let expected: Vec<u16> = (0..=CHAIN_DEPTH_MAX).chain(0..3).collect();
+    assert_eq!(depths, expected);
+    model.compare();
+}
+
+/// A page that changes every time is a delta seven or eight times, then stored whole: reading it
+/// never takes more steps than that.
+#[test]
+fn deltas_end_before_the_chain_does() {
+    let (_dir, store) = new_store();
+    let mut now = History::new(5);
+    let page = now.pages.values_mut().find(|page| page.iter().any(|b| *b != 0)).unwrap();
+    page[..8].fill(1);
+    let place = *now.pages.iter().find(|(_, page)| page[..8] == [1; 8]).unwrap().0;
+    let mut parent = None;
+    let mut depths = Vec::new();
+    for round in 0..14 {
+        now.pages.get_mut(&place).unwrap()[9] = round;
+        let id = now.publish(&store, Want::Zstd(1), parent).id;
+        let checkpoint = store.checkpoint(id).unwrap();
+        now.compare(&checkpoint);
+        let frames = checkpoint.frames_in_load_order();
+        depths.push(frames.iter().map(|frame| frame.delta_depth).max().unwrap_or(0));
+        parent = Some(checkpoint);
+    }
+    assert_eq!(depths, [0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 2, 3, 4]);
+}
+
+/// 1% of the pages, far apart, each with other bytes: not 15% of the chunks.
+#[test]
+fn scattered_changes_cost_what_they_are() {
+    let (_dir, store) = new_store();
+    let pages = 16_000_u64;
+    let noise = |number: u64, round: u64| -> Vec<u8> {
+        let mut state = (number << 8 | round).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        std::iter::repeat_with(move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        })
+        .flatten()
+        .take(4096)
+        .collect()
+    };
+    let publish = |round: u64, parent| {
+        let writer = begin_on(&store, 1, Want::Zstd(1), parent);
+        for start in (0..pages).step_by(256) {
+            let range = PageRange::new(start, (start + 256).min(pages));
+            let bytes: Vec<u8> = (range.start.0..range.end.0)
+                .flat_map(|n| noise(n, if n % 100 == 37 { round } else { 0 }))
+                .collect();
+            writer.put(common::PRIVATE, range, &bytes).unwrap();
+        }
+        let set = [PageRange::new(0, pages)].into_iter().collect();
+        let plan = Plan::everything(&[(common::PRIVATE, set)], Treatment::Zstd);
+        writer.finish(&instance(1), &plan, &summary(round)).unwrap()
+    };
+    let first = publish(0, None);
+    let second = publish(1, Some(store.checkpoint(first.id).unwrap()));
+    assert!(second.stored_bytes * 100 <= first.stored_bytes * 2, "{first:?} {second:?}");
+    assert_eq!(second.referenced_bytes, (pages - 160) * 4096);
+    assert_eq!(second.page_bytes, first.page_bytes);
+    // Nothing changed at all: hardly anything is stored.
+    let third = publish(1, Some(store.checkpoint(second.id).unwrap()));
+    assert!(third.stored_bytes < 4096, "{third:?}");
+    assert_eq!(third.referenced_bytes, third.page_bytes);
+    store.checkpoint(third.id).unwrap().verify().unwrap();
+}
+
+/// A chain of three, each with changes of its own.
+fn chain(store: &Store) -> Vec<CheckpointId> {
+    let mut now = History::new(9);
+    let mut made: Vec<CheckpointId> = Vec::new();
+    for _ in 0..3 {
+        let parent = made.last().map(|id| store.checkpoint(*id).unwrap());
+        made.push(now.publish(store, Want::Zstd(1), parent).id);
+        now.churn(20);
+    }
+    made
+}
+
+#[test]
+fn a_parent_that_is_gone_is_named() {
+    let (_dir, store) = new_store();
+    let made = chain(&store);
+    let path = |id: CheckpointId| store.root().join("checkpoints").join(id.to_string());
+    fs::rename(path(made[0]), store.root().join("away")).unwrap();
+    let refused = store.checkpoint(made[2]).unwrap_err();
+    let text = refused.to_string();
+    assert!(matches!(refused, ReadError::Parent { parent, .. } if parent == made[0]), "{text}");
+    assert!(text.contains(&made[0].to_string()) && text.contains("does not hold it"), "{text}");
+    fs::rename(store.root().join("away"), path(made[0])).unwrap();
+    store.checkpoint(made[2]).unwrap().verify().unwrap();
+    // One in the place of another.
+    let mut other = History::new(10);
+    let foreign = other.publish(&store, Want::Lz4, None).id;
+    fs::rename(path(made[0]), store.root().join("away")).unwrap();
+    fs::rename(path(foreign), path(made[0])).unwrap();
+    let refused = store.checkpoint(made[2]).unwrap_err().to_string();
+    assert!(refused.contains("is that of checkpoint"), "{refused}");
+}
+
+#[test]
+fn every_altered_byte_of_a_chain_is_found_by_verify() {
+    let (_dir, store) = new_store();
+    let made = chain(&store);
+    let verify = || store.checkpoint(made[2]).and_then(|checkpoint| checkpoint.verify());
+    assert_eq!(verify().unwrap().checkpoints, 3);
+    for (path, bytes) in files(&store.root().join("checkpoints")) {
+        let is_newest = path.to_string_lossy().contains(&made[2].to_string());
+        for at in (0..bytes.len()).step_by(if path.ends_with("pages") { 151 } else { 37 }) {
+            let mut altered = bytes.clone();
+            altered[at] ^= 0x10;
+            fs::write(&path, &altered).unwrap();
+            let refused = verify().expect_err(&format!("{path:?} byte {at}")).to_string();
+            assert!(is_newest || refused.contains("parent"), "{path:?} byte {at}: {refused}");
+        }
+        fs::write(&path, &bytes).unwrap();
+    }
+    verify().unwrap();
+}
+
+#[test]
+fn parents_stay_as_long_as_they_are_needed() {
+    let (_dir, store) = new_store();
+    let made = chain(&store);
+    for id in &made[..2] {
+        assert!(matches!(store.remove(*id), Err(RemoveError::IsParent { .. })));
+    }
+    let pruned = store.prune(common::newest(1)).unwrap();
+    assert_eq!((pruned.removed, pruned.needed), (vec![], vec![made[1], made[0]]));
+    // Somebody reads the newest: it is left as it is, and so are its parents.
+    let used = store.checkpoint(made[2]).unwrap();
+    let keep = Keep { newest: Some(1), consolidate: true };
+    let pruned = store.prune(keep).unwrap();
+    assert_eq!((pruned.removed, pruned.consolidated), (vec![], vec![]));
+    assert!(pruned.in_use.contains(&made[2]), "{:?}", pruned.in_use);
+    let refused = store.consolidate(made[2]).unwrap_err();
+    assert!(matches!(refused, WriteError::InUse { .. }), "{refused}");
+    used.verify().unwrap();
+    drop(used);
+    let pruned = store.prune(keep).unwrap();
+    assert_eq!(
+        (&pruned.removed[..], &pruned.consolidated[..]),
+        (&[made[1], made[0]][..], &[made[2]][..])
+    );
+    store.checkpoint(made[2]).unwrap().verify().unwrap();
+    assert_eq!(store.consolidate(made[2]).unwrap(), None);
+}
+
+/// Nobody can take a parent away between the moment somebody begins to build on it and the
+/// publishing.
+#[test]
+fn a_parent_is_pinned_while_it_is_built_on() {
+    let (_dir, store) = new_store();
+    let mut now = History::new(2);
+    let first = now.publish(&store, Want::Lz4, None).id;
+    let writer = begin_on(&store, 1, Want::Lz4, Some(store.checkpoint(first).unwrap()));
+    assert!(matches!(store.remove(first), Err(RemoveError::InUse { .. })));
+    now.put(&writer);
+    let plan = Plan::everything(&now.runs(), Treatment::Zstd);
+    writer.finish(&instance(1), &plan, &summary(2)).unwrap();
+    assert!(matches!(store.remove(first), Err(RemoveError::IsParent { .. })));
+}
+
+#[test]
+fn parents_of_other_instances_are_refused() {
+    let (_dir, store) = new_store();
+    let other = common::publish(&store, 2, 1, Want::Lz4).id;
+    let lock = store.lock_line(&common::id(1)).unwrap();
+    let options = rekindle_store::WriteOptions { want: Want::Lz4, reserve_bytes: 0 };
+    let refused = store.begin(lock, options, Some(store.checkpoint(other).unwrap())).unwrap_err();
+    assert!(matches!(refused, WriteError::ForeignParent { .. }), "{refused}");
+}
+
+/// Both forms under the name that the step before the last of a consolidation leaves: the old one
+/// is a leftover, the children go on.
+#[test]
+fn a_crash_in_a_consolidation_leaves_one_form_whole() {
+    let (_dir, store) = new_store();
+    let made = chain(&store);
+    let old: BTreeMap<_, _> = files(&store.root().join("checkpoints")).into_iter().collect();
+    store.consolidate(made[1]).unwrap().unwrap();
+    // As if its maker had died before it removed the old form.
+    let rest = store.root().join("tmp").join(format!("{}-whole", made[1]));
+    fs::create_dir(&rest).unwrap();
+    for (path, bytes) in &old {
+        if path.to_string_lossy().contains(&made[1].to_string()) {
+            fs::write(rest.join(path.file_name().unwrap()), bytes).unwrap();
+        }
+    }
+    store.checkpoint(made[2]).unwrap().verify().unwrap();
+    // A rest is in nobody's way, and goes with the next prune.
+    let mut now = History::new(9);
+    now.publish(&store, Want::Lz4, Some(store.checkpoint(made[2]).unwrap()));
+    store.consolidate(made[2]).unwrap().unwrap();
+    let pruned = store.prune(Keep::default()).unwrap();
+    assert_eq!(pruned.leftovers, [rest]);
+    store.checkpoint(made[2]).unwrap().verify().unwrap();
+}
