@@ -21,15 +21,16 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
-            "mem", "process", "plan", "codec", "image", "store", "sys", "target", "capture",
-            "resume",
+            "mem", "process", "heat", "plan", "codec", "image", "report", "store", "sys", "target",
+            "capture", "resume",
         ],
     ),
-    ("cli", &["engine", "sample-kv"]),
+    ("cli", &["engine", "report", "sample-kv"]),
 ];
 
 /// Rooms that do no IO: they may not name the kernel, the file system, the clock or threads.
-pub(crate) const PURE: &[&str] = &["mem", "process", "heat", "plan", "partition", "codec", "image"];
+pub(crate) const PURE: &[&str] =
+    &["mem", "process", "heat", "plan", "partition", "codec", "image", "report"];
 
 /// Rooms in which `unsafe` may stand.
 pub(crate) const UNSAFE: &[&str] = &["sys", "inject"];

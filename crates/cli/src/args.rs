@@ -12,6 +12,7 @@ Examples:
   rekindle checkpoint 4711 --stop       take a checkpoint and end the program
   rekindle resume latest                bring it back, here, as if it had been started here
   rekindle resume latest --detach       bring it back in the background
+  rekindle heatmap X.heat               what a profile found out, in the terminal
   rekindle demo                         see all of it on a sample service
 
 TARGET is a pid or an instance id. REF is a checkpoint id, a unique prefix of one, `latest`,
@@ -61,6 +62,10 @@ pub(crate) enum Format {
     Text,
     /// One JSON object.
     Json,
+    /// One HTML file that needs nothing else (only `heatmap`).
+    Html,
+    /// Comma-separated values (only `heatmap`).
+    Csv,
 }
 
 /// Whether to draw progress.
@@ -111,6 +116,15 @@ pub(crate) enum Verb {
     /// Bring a program back from a checkpoint (restore). In the foreground it is the program:
     /// its stdio and its exit status.
     Resume(Resume),
+    /// Show what is known of a program's memory: how often it is used, from which code, as what.
+    Heatmap {
+        /// A `.heat` file, a pid or an instance id, or a checkpoint.
+        #[arg(value_name = "TARGET|X.heat|REF")]
+        subject: String,
+        /// File that gets it, instead of stdout.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Show what a checkpoint holds.
     Inspect {
         /// Which checkpoint.

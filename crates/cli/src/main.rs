@@ -5,6 +5,7 @@
 mod args;
 mod demo;
 mod draw;
+mod heatmap;
 mod progress;
 mod verbs;
 

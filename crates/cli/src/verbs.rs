@@ -1,6 +1,6 @@
 //! One function for each verb: options in, engine call, report out, exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -48,7 +48,7 @@ impl Context {
     /// Prints a report in the asked form.
     fn print<T: Serialize>(&self, report: &T, text: impl FnOnce(&T) -> String) -> ExitCode {
         match self.format {
-            Format::Text => print!("{}", text(report)),
+            Format::Text | Format::Html | Format::Csv => print!("{}", text(report)),
             Format::Json => match serde_json::to_string(report) {
                 Ok(json) => println!("{json}"),
                 Err(error) => {
@@ -97,6 +97,12 @@ fn exit(class: ExitClass) -> ExitCode {
 /// Runs the verb of `cli`.
 pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
     let context = Context::new(&cli.common, started);
+    if matches!(context.format, Format::Html | Format::Csv)
+        && !matches!(cli.verb, Verb::Heatmap { .. })
+    {
+        eprintln!("rekindle: failed to choose a form: only `heatmap` has html and csv");
+        return exit(ExitClass::Usage);
+    }
     match cli.verb {
         Verb::Check { target, stop, descriptors } => {
             check(&context, target.as_deref(), stop, &descriptors)
@@ -117,6 +123,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
             }
         }
         Verb::Resume(options) => resume(&context, &options),
+        Verb::Heatmap { subject, output } => heatmap(&context, &subject, output.as_deref()),
         Verb::Inspect { reference, part } => {
             let part = part.map(|p| match p {
                 Part::Maps => engine::Part::Maps,
@@ -166,6 +173,27 @@ fn with_store(mut context: Context, directory: Option<PathBuf>) -> Context {
         context.settings.store = directory;
     }
     context
+}
+
+fn heatmap(context: &Context, subject: &str, output: Option<&Path>) -> ExitCode {
+    let map = match engine::heatmap(&context.settings, &context.registry, subject) {
+        Ok(map) => map,
+        Err(error) => return context.fail(&error),
+    };
+    let text = crate::heatmap::render(&map, context.format, output);
+    match output {
+        Some(path) => match engine::write_output(path, text.as_bytes()) {
+            Ok(()) => exit(ExitClass::Done),
+            Err(error) => context.fail(&error),
+        },
+        None => match crate::heatmap::print(&text) {
+            Ok(()) => exit(ExitClass::Done),
+            Err(error) => {
+                eprintln!("rekindle: failed to write the map: {error}");
+                exit(ExitClass::Unexpected)
+            }
+        },
+    }
 }
 
 fn externals(descriptors: &Descriptors) -> Result<Vec<(i32, engine::ExternalPolicy)>, ExitCode> {
@@ -279,7 +307,7 @@ fn files_policy(descriptors: &Descriptors) -> FilesPolicy {
     }
 }
 
-fn write_report(path: &std::path::Path, report: &impl Serialize) -> std::io::Result<()> {
+fn write_report(path: &Path, report: &impl Serialize) -> std::io::Result<()> {
     std::fs::write(path, serde_json::to_vec(report)?)
 }
 

@@ -12,6 +12,7 @@ mod classes;
 pub mod events;
 mod external;
 mod failure;
+mod heat_map;
 mod host;
 mod host_check;
 mod parent;
@@ -30,6 +31,9 @@ pub use check::{CheckReport, KindRow, TargetRow, check};
 pub use checkpoint::{CheckpointError, CheckpointRequest, checkpoint};
 pub use external::{ExternalError, parse_external};
 pub use failure::{ExitClass, VerbError};
+pub use heat_map::{
+    HeatMapError, Learned, find_heat, heatmap, learn, read_heat_file, realtime_ns, write_output,
+};
 pub use host_check::HostRow;
 pub use resume::{ResumeRequest, ResumeVerbError, Revived, resume};
 pub use run::{RunError, run};

@@ -1,4 +1,4 @@
-//! Names for memory that outlive a run: `docs/decisions/0006-heat-keys.md` says why these.
+//! Names for memory that outlive a run: `docs/decisions/0012-heat-keys.md` says why these.
 
 /// Which file a mapping shows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
