@@ -7,7 +7,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("process", &["mem"]),
     ("heat", &["mem"]),
     ("plan", &["mem"]),
-    ("partition", &["mem", "plan"]),
+    ("partition", &["mem", "heat", "plan"]),
     ("codec", &["plan"]),
     ("image", &["mem", "process", "plan", "codec"]),
     ("store", &["mem", "process", "plan", "codec", "image"]),
@@ -21,7 +21,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
-            "mem", "process", "heat", "plan", "codec", "image", "report", "store", "sys", "target",
+            "mem", "process", "heat", "plan", "partition", "codec", "image", "report", "store", "sys", "target",
             "capture", "resume",
         ],
     ),

@@ -125,6 +125,8 @@ pub(crate) enum Verb {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Show how memory would be divided into critical, warm and cold, without doing anything.
+    Plan(Plan),
     /// Show what a checkpoint holds.
     Inspect {
         /// Which checkpoint.
@@ -192,6 +194,27 @@ pub(crate) enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+}
+
+/// `plan`.
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// A `.heat` file, a pid or an instance id, or a checkpoint.
+    #[arg(value_name = "TARGET|X.heat|REF")]
+    pub(crate) subject: String,
+    /// How to divide: `adaptive` by expected cost, `threshold` by access counts alone; to compare
+    /// with: `lru`, `address-order`, `last-faults`.
+    #[arg(long, value_name = "NAME", default_value = "adaptive")]
+    pub(crate) policy: String,
+    /// With `threshold`: accessed in more intervals than this is warm.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) threshold_warm: u32,
+    /// With `threshold`: accessed in more intervals than this is critical.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) threshold_critical: u32,
+    /// File that gets the plan.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// `resume`.

@@ -6,6 +6,7 @@ mod args;
 mod demo;
 mod draw;
 mod heatmap;
+mod plan;
 mod progress;
 mod verbs;
 

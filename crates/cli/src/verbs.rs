@@ -124,6 +124,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
         }
         Verb::Resume(options) => resume(&context, &options),
         Verb::Heatmap { subject, output } => heatmap(&context, &subject, output.as_deref()),
+        Verb::Plan(arguments) => plan(&context, arguments),
         Verb::Inspect { reference, part } => {
             let part = part.map(|p| match p {
                 Part::Maps => engine::Part::Maps,
@@ -193,6 +194,17 @@ fn heatmap(context: &Context, subject: &str, output: Option<&Path>) -> ExitCode 
                 exit(ExitClass::Unexpected)
             }
         },
+    }
+}
+
+fn plan(context: &Context, arguments: crate::args::Plan) -> ExitCode {
+    let crate::args::Plan { subject, policy, threshold_warm, threshold_critical, output } =
+        arguments;
+    let thresholds = engine::Thresholds { warm: threshold_warm, critical: threshold_critical };
+    let request = engine::PlanRequest { subject, policy, thresholds, output };
+    match engine::plan(&context.settings, &context.registry, &request) {
+        Ok(report) => context.print(&report, crate::plan::draw),
+        Err(error) => context.fail(&error),
     }
 }
 

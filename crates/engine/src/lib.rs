@@ -17,6 +17,7 @@ mod host;
 mod host_check;
 mod parent;
 pub mod phase;
+mod plan_verb;
 pub mod registry;
 pub mod report;
 mod resume;
@@ -26,6 +27,7 @@ mod shelf;
 mod staging;
 mod target_name;
 
+pub use ::plan::Thresholds;
 pub use ::resume::{Exit, ExternalPolicy, FilesPolicy, Options as ResumeOptions, PidPolicy};
 pub use check::{CheckReport, KindRow, TargetRow, check};
 pub use checkpoint::{CheckpointError, CheckpointRequest, checkpoint};
@@ -35,6 +37,7 @@ pub use heat_map::{
     HeatMapError, Learned, find_heat, heatmap, learn, read_heat_file, realtime_ns, write_output,
 };
 pub use host_check::HostRow;
+pub use plan_verb::{ExpensiveRow, PlanReport, PlanRequest, PlanVerbError, TierRow, plan};
 pub use resume::{ResumeRequest, ResumeVerbError, Revived, resume};
 pub use run::{RunError, run};
 pub use settings::{Settings, default_store};

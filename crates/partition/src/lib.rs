@@ -13,6 +13,8 @@ mod builder;
 mod costs;
 mod cursor;
 mod fault_log;
+mod from_heat;
+mod from_mapping;
 mod heat_view;
 mod inventory;
 mod odds;
@@ -27,6 +29,7 @@ pub use adaptive::Adaptive;
 pub use baseline::{AddressOrder, LastFaults, Lru, Sizes};
 pub use costs::{CodecCosts, HostCosts};
 pub use fault_log::{FAULT_LOG_SCHEMA, Fault, FaultLog, FaultLogError};
+pub use from_heat::HeatPages;
 pub use heat_view::{HeatRuns, HeatView, NoHeat, PageHeat};
 pub use inventory::{
     Inventory, InventoryError, Kind, Numbers, ParentState, Provenance, Region, Stretch,
