@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use heat::{Heat, HeatError};
-use image::{Frame, FrameSource};
+use image::Frame;
 use mem::{AddrRange, Mapping, MemoryId, PageSet, Sharing};
 use partition::{
     Budget, HeatPages, HeatView, HostCosts, Input, Inventory, InventoryError, Kind, NoHeat,
@@ -333,7 +333,7 @@ fn of_checkpoint(checkpoint: &Checkpoint) -> Result<Subject, PlanVerbError> {
     frames.sort_unstable_by_key(|frame| (frame.memory, frame.pages.start));
     for frame in frames {
         sets.entry(frame.memory).or_default().insert(frame.pages);
-        if frame.treatment == Treatment::Zero && frame.source == FrameSource::Here {
+        if frame.treatment == Treatment::Zero {
             let Frame { memory, pages, .. } = frame;
             provenance.push(Stretch { memory, pages, value: Provenance::Zero });
         }
