@@ -12,6 +12,9 @@ const PIECE_PAGES: u64 = 16;
 /// Pages read by one system call: 1 MiB, where its own cost no longer shows.
 const READ_PAGES: u64 = 256;
 const PAGE_BYTES: usize = 4096;
+/// Pages read by one system call from a program that runs: the kernel holds the lock of its
+/// memory map for as long as the call copies, and the program waits.
+const GENTLE_READ_PAGES: u64 = 16;
 
 /// What there is to copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,7 +119,8 @@ fn copy_pages(
     stop: &(dyn Fn(u64) -> Option<String> + Sync),
     gently: Option<(i32, &LeftOut)>,
 ) -> Result<Copied, CopyError> {
-    let reads = reads(list);
+    let nice = gently.map(|(nice, _)| nice);
+    let reads = reads(list, gently.map_or(READ_PAGES, |_| GENTLE_READ_PAGES));
     let work = Work {
         source,
         sink,
@@ -127,9 +131,9 @@ fn copy_pages(
         failure: Mutex::new(None),
         stop,
         left_out: gently.map(|(_, left_out)| left_out),
+        nice,
     };
     let workers = workers.clamp(1, work.reads.len().max(1));
-    let nice = gently.map(|(nice, _)| nice);
     std::thread::scope(|scope| {
         // At a priority of their own all threads are new ones: this one could not go back.
         let others = workers - usize::from(nice.is_none());
@@ -137,8 +141,6 @@ fn copy_pages(
             .map(|_| {
                 let thread = std::thread::Builder::new().name("copy".to_owned());
                 thread.spawn_scoped(scope, || {
-                    // Without the privilege the work is done at the ordinary priority.
-                    let _ = nice.map(sys::priority::set_thread_nice);
                     work.run();
                 })
             })
@@ -157,11 +159,11 @@ fn copy_pages(
 }
 
 /// The runs cut into reads whose ends lie on multiples of the read size.
-fn reads(list: &PageList) -> Vec<(MemoryId, PageRange)> {
+fn reads(list: &PageList, read_pages: u64) -> Vec<(MemoryId, PageRange)> {
     list.memories
         .iter()
         .flat_map(|(id, set)| set.runs().iter().map(move |run| (*id, *run)))
-        .flat_map(|(id, run)| run.aligned_chunks(READ_PAGES).map(move |chunk| (id, chunk)))
+        .flat_map(|(id, run)| run.aligned_chunks(read_pages).map(move |chunk| (id, chunk)))
         .collect()
 }
 
@@ -176,6 +178,8 @@ struct Work<'a> {
     stop: &'a (dyn Fn(u64) -> Option<String> + Sync),
     /// Where to note what cannot be read; `None`: that is an error.
     left_out: Option<&'a LeftOut>,
+    /// What the priority is lowered to between reads.
+    nice: Option<i32>,
 }
 
 impl Work<'_> {
@@ -197,7 +201,10 @@ impl Work<'_> {
             }
             let length = usize::try_from(pages.bytes()).map_err(std::io::Error::other)?;
             buffer.resize(length, 0);
-            match (self.source.read(*memory, *pages, &mut buffer), self.left_out) {
+            // Whoever is made to wait while it holds a lock of the program makes the program wait:
+            // reading is done at the ordinary priority, everything else at the low one.
+            let read = self.at_ordinary_priority(|| self.source.read(*memory, *pages, &mut buffer));
+            match (read, self.left_out) {
                 (Ok(()), _) => self.hand_over(*memory, *pages, &buffer)?,
                 (Err(cause), None) => return Err(cause.into()),
                 (Err(_), Some(left_out)) => {
@@ -207,6 +214,16 @@ impl Work<'_> {
             self.bytes.fetch_add(pages.bytes(), Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    fn at_ordinary_priority<T>(&self, work: impl FnOnce() -> T) -> T {
+        // Without the privilege to go up again it stays low after the first read.
+        let raised = self.nice.is_some() && sys::priority::set_thread_nice(0).is_ok();
+        let result = work();
+        if raised && let Some(nice) = self.nice {
+            let _ = sys::priority::set_thread_nice(nice);
+        }
+        result
     }
 
     fn page_by_page(
