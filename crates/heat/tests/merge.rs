@@ -203,3 +203,45 @@ fn heat_follows_a_program_to_other_addresses() {
     assert_eq!(order.len(), 1);
     assert_eq!(order[0].0.start, first + 2);
 }
+
+/// Counts, uses, windows and layouts of windows that ended long before the newest are dropped, in
+/// whichever order they come; what is younger than 52 days never is.
+#[test]
+fn what_is_too_old_is_forgotten() {
+    use common::{DAY, Event};
+    use rekindle_heat::{AccessKind, Source};
+    let window = |id, page, days: u64, slide| {
+        let seen = Event::Seen {
+            region: 4,
+            page,
+            kind: AccessKind::Write,
+            at_ms: 10,
+            code: Some(16 * id),
+            class: 4,
+            source: Source::Fault,
+        };
+        let start_ns = THEN + days * DAY;
+        let events = vec![seen];
+        heat(&Plan { id, start_ns, length_ms: 100, slide, ordered: true, events })
+    };
+    let old = window(1, 2, 0, 0);
+    for (days, kept) in [(1, 2), (51, 2), (106, 1), (400, 1)] {
+        let new = window(2, 3, days, 0x40);
+        for merged in [old.merged(&new), new.merged(&old)] {
+            let mut used = 0;
+            for key in merged.keys() {
+                merged.for_each_use(key, 0..1 << 52, |_, uses| used += uses.len());
+            }
+            let rows = everything(&merged, &Reading::at(merged.newest_ns()));
+            let found = [
+                rows.len(),
+                used,
+                merged.codes().len(),
+                merged.windows().count(),
+                merged.layouts().len(),
+                merged.keys().count(),
+            ];
+            assert_eq!(found, [kept; 6], "{days} days");
+        }
+    }
+}

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::map::{HeatMap, Mapping, Run, verdict};
+use crate::map::{HeatMap, Mapping, Run};
+use crate::sites::verdict;
 use crate::text::{find, samples};
 
 /// The version of the JSON's shape.

@@ -13,6 +13,7 @@ mod names;
 mod pack;
 mod plan_view;
 mod ranges;
+mod sites;
 mod text;
 
 pub use data::{HEATMAP_SCHEMA, heatmap_csv, heatmap_json};

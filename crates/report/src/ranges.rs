@@ -3,7 +3,8 @@
 use heat::Operand;
 
 use crate::level::Level;
-use crate::map::{HeatMap, HotRange, as_f64, verdict};
+use crate::map::{HeatMap, HotRange, as_f64};
+use crate::sites::verdict;
 
 /// Ranges kept.
 const RANGES_MAX: usize = 1000;

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::data::address;
-use crate::map::{HeatMap, verdict};
+use crate::map::HeatMap;
 use crate::pack::{base64, cells, linear_starts, times};
+use crate::sites::verdict;
 use crate::text::{TextStyle, heatmap_text, samples, utc};
 
 /// Code sites in the file; the JSON has all of them.

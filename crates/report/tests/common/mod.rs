@@ -122,7 +122,9 @@ pub(crate) fn heat(big: u64) -> Heat {
         }
     }
     // Activations: doubles and vectors in waves.
-    for page in (0..big).filter(|page| page % 4096 < 700 || mix(*page) % 1000 < 8) {
+    // Large programs are scattered page by page, which is the worst for everything.
+    let scattered = if big > 1 << 20 { 150 } else { 8 };
+    for page in (0..big).filter(|page| page % 4096 < 700 || mix(*page) % 1000 < scattered) {
         let at = page / (big / 16).max(1) * 6 + page / 700 % 4;
         let (code, class) = if page.is_multiple_of(3) {
             (0x3f00, OperandClass::F64)
