@@ -143,6 +143,11 @@ pub(crate) enum Verb {
         #[arg(long)]
         for_this_host: bool,
     },
+    /// How far resumed programs are loaded, and what of ours stays with them.
+    Status {
+        /// A pid or an instance id; without one every resumed program.
+        target: Option<String>,
+    },
     /// List the checkpoints of the store.
     List,
     /// Remove checkpoints; without `--keep` only what crashed writers left behind.
@@ -187,6 +192,16 @@ pub(crate) enum Verb {
         #[arg(short = 'd', long = "restore-detached")]
         detach: bool,
     },
+    /// The process that stays with a resumed program; started by `resume`.
+    #[command(hide = true)]
+    Agent {
+        /// Goes on from the ledger open under this number.
+        #[arg(long, value_name = "FD")]
+        ledger: Option<i32>,
+        /// Goes on from what this process holds open.
+        #[arg(long, value_name = "PID", conflicts_with = "ledger")]
+        from: Option<i32>,
+    },
     /// The service that `demo` works on.
     #[command(hide = true, name = "sample-kv")]
     SampleKv {
@@ -225,9 +240,15 @@ pub(crate) struct Resume {
     /// Return as soon as the program runs; it gets a session of its own.
     #[arg(long)]
     pub(crate) detach: bool,
-    /// Load everything before the first instruction (what this version always does).
-    #[arg(long)]
+    /// Load everything before the first instruction (the default).
+    #[arg(long, conflicts_with_all = ["lazy", "on_demand"])]
     pub(crate) eager: bool,
+    /// Run at once; memory follows on demand and in the background.
+    #[arg(long)]
+    pub(crate) lazy: bool,
+    /// As `--lazy`, but load nothing that the program does not ask for.
+    #[arg(long)]
+    pub(crate) on_demand: bool,
     /// Command that succeeds once the program answers; run until it does.
     #[arg(long, value_name = "CMD")]
     pub(crate) probe: Option<String>,
@@ -251,6 +272,8 @@ impl Resume {
             reference: "latest".to_owned(),
             detach,
             eager: false,
+            lazy: false,
+            on_demand: false,
             probe: None,
             probe_timeout: Duration::from_secs(5),
             as_copy: false,

@@ -253,6 +253,7 @@ fn resume(context: &Context, place: &Path) -> anyhow::Result<ResumeReport> {
         options: ResumeOptions { detach: true, ..ResumeOptions::default() },
         probe: None,
         probe_timeout: Duration::from_secs(5),
+        load: engine::Load::default(),
     };
     let bar = Bar::new(context.progress, context.verbose);
     let revived = engine::resume(&settings(context, place), &request, &context.registry, &bar)

@@ -255,6 +255,23 @@ pub(crate) fn inspect(report: &InspectReport) -> String {
     text
 }
 
+/// `status`.
+pub(crate) fn status(report: &engine::StatusReport) -> String {
+    let mut text = String::new();
+    for row in &report.instances {
+        let (whole, tenth) = (row.resident_share / 10, row.resident_share % 10);
+        let faults = row.faults.map(|n| format!(", {n} faults")).unwrap_or_default();
+        text += &format!(
+            "{}  pid {}  {}  {whole}.{tenth}% there{faults}\n",
+            row.instance, row.pid, row.state
+        );
+    }
+    if text.is_empty() {
+        text.push_str("no resumed program runs\n");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

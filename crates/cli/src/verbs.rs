@@ -145,6 +145,11 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
                 Err(error) => context.fail(&error),
             }
         }
+        Verb::Status { target } => match engine::status(&context.registry, target.as_deref()) {
+            Ok(report) => context.print(&report, draw::status),
+            Err(error) => context.fail(&error),
+        },
+        Verb::Agent { ledger, from } => agent(ledger, from),
         Verb::Demo { mb } => crate::demo::run(&context, mb),
         Verb::Dump { target, directory, leave_running, tcp_close } => {
             let context = with_store(context, directory);
@@ -282,6 +287,11 @@ fn resume(context: &Context, arguments: &Resume) -> ExitCode {
         },
         probe: arguments.probe.clone(),
         probe_timeout: arguments.probe_timeout,
+        load: match (arguments.lazy, arguments.on_demand) {
+            (_, true) => engine::Load::OnDemand,
+            (true, false) => engine::Load::Lazy,
+            (false, false) => engine::Load::Eager,
+        },
     };
     let bar = context.bar();
     let result = engine::resume(&context.settings, &request, &context.registry, &bar);
@@ -308,6 +318,22 @@ fn resume(context: &Context, arguments: &Resume) -> ExitCode {
         Err(error) => {
             eprintln!("rekindle: failed to wait for the program: {error}");
             ExitCode::from(125)
+        }
+    }
+}
+
+/// Stays with a resumed program.
+fn agent(ledger: Option<i32>, from: Option<i32>) -> ExitCode {
+    let start = match (ledger, from) {
+        (Some(number), _) => engine::AgentStart::Ledger(number),
+        (None, Some(pid)) => engine::AgentStart::Holder(pid),
+        (None, None) => engine::AgentStart::Fresh,
+    };
+    match engine::run_agent(&start) {
+        Ok(()) => exit(ExitClass::Done),
+        Err(error) => {
+            eprintln!("rekindle: failed to {error}");
+            exit(ExitClass::Unexpected)
         }
     }
 }

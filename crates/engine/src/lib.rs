@@ -5,6 +5,7 @@
 //! Read next: [`phase`], then one verb.
 #![forbid(unsafe_code)]
 
+mod agent;
 mod check;
 mod checkpoint;
 
@@ -29,6 +30,7 @@ mod target_name;
 
 pub use ::plan::Thresholds;
 pub use ::resume::{Exit, ExternalPolicy, FilesPolicy, Options as ResumeOptions, PidPolicy};
+pub use agent::{AgentError, AgentStart, StatusError, StatusReport, StatusRow, run_agent, status};
 pub use check::{CheckReport, KindRow, TargetRow, check};
 pub use checkpoint::{CheckpointError, CheckpointRequest, checkpoint};
 pub use external::{ExternalError, parse_external};
@@ -38,7 +40,7 @@ pub use heat_map::{
 };
 pub use host_check::HostRow;
 pub use plan_verb::{ExpensiveRow, PlanReport, PlanRequest, PlanVerbError, TierRow, plan};
-pub use resume::{ResumeRequest, ResumeVerbError, Revived, resume};
+pub use resume::{Load, ResumeRequest, ResumeVerbError, Revived, resume};
 pub use run::{RunError, run};
 pub use settings::{Settings, default_store};
 pub use shelf::{

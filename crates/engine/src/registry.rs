@@ -114,6 +114,16 @@ impl Registry {
         Ok(InstanceLock { file })
     }
 
+    /// Where it lies.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of an instance.
+    pub fn folder(&self, instance: &str) -> PathBuf {
+        self.root.join(instance)
+    }
+
     /// What was resumed and may still run, unreadable entries left out.
     pub fn runs(&self) -> Vec<RunState> {
         let Ok(entries) = fs::read_dir(&self.root) else { return Vec::new() };

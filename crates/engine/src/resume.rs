@@ -5,10 +5,12 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use ::resume::{Exit, Mismatch, MismatchKind, Options, Request, ResumeError, Resumed};
+use ::resume::{Exit, Lazy, Mismatch, MismatchKind, Options, Request, ResumeError, Resumed};
 use process::LineIdentity;
 use store::{Checkpoint, ReadError, ResolveError, Store, StoreError};
 
+use crate::agent::AgentLink;
+use crate::agent::Brief;
 use crate::classes::{read_class, resolve_class, store_class};
 use crate::events::Observer;
 use crate::failure::{ExitClass, VerbError};
@@ -44,6 +46,21 @@ pub struct ResumeRequest {
     pub probe: Option<String>,
     /// How long the probe may fail.
     pub probe_timeout: Duration,
+    /// What is loaded before the first instruction.
+    pub load: Load,
+}
+
+/// When memory is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Load {
+    /// All of it before the first instruction.
+    #[default]
+    Eager,
+    /// What is needed first before the first instruction, the rest on demand and in the
+    /// background.
+    Lazy,
+    /// As `Lazy`, but nothing that was not asked for.
+    OnDemand,
 }
 
 /// A program that runs again.
@@ -83,6 +100,9 @@ pub enum ResumeVerbError {
     /// The host does not fit, or the process could not be built.
     #[error(transparent)]
     Build(#[from] ResumeError),
+    /// No agent could be started.
+    #[error("start the agent that serves the program's memory: {0}; --eager needs none")]
+    Agent(io::Error),
     /// Given up.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -115,7 +135,7 @@ impl VerbError for ResumeVerbError {
             Self::Build(ResumeError::Cancelled(_)) | Self::Stopped(Stopped::TimedOut { .. }) => {
                 ExitClass::TimedOut
             }
-            Self::Build(_) | Self::Stopped(_) => ExitClass::RolledBack,
+            Self::Build(_) | Self::Stopped(_) | Self::Agent(_) => ExitClass::RolledBack,
             Self::Probe { .. } => ExitClass::Partial,
         }
     }
@@ -127,7 +147,7 @@ impl VerbError for ResumeVerbError {
             | Self::Resolve(_)
             | Self::Read(_)
             | Self::Registry(_) => Outcome::Refused,
-            Self::Build(_) | Self::Stopped(_) => Outcome::RolledBack,
+            Self::Build(_) | Self::Stopped(_) | Self::Agent(_) => Outcome::RolledBack,
             Self::Probe { .. } => Outcome::Resumed,
         }
     }
@@ -224,8 +244,10 @@ pub fn resume(
         return Ok(None);
     }
     let inner = Inner::default();
-    let resumed = phases
-        .run(BUILD, |watch| bring_up(&checkpoint, &options, registry, observer, watch, &inner))?;
+    let resumed = phases.run(BUILD, |watch| {
+        let how = (&options, request.load);
+        bring_up(settings, &checkpoint, how, registry, observer, watch, &inner)
+    })?;
     drop(lock);
     let first_instruction_us = micros(settings.started.elapsed());
     let mut report = report(&checkpoint, &resumed, &phases, &inner);
@@ -251,17 +273,35 @@ fn open(
 
 /// Builds the process and lets it go.
 fn bring_up(
+    settings: &Settings,
     checkpoint: &Checkpoint,
-    options: &Options,
+    (options, load): (&Options, Load),
     registry: &Registry,
     observer: &dyn Observer,
     watch: &Watch,
     inner: &Inner,
 ) -> Result<Resumed, ResumeVerbError> {
+    let agent = match load {
+        Load::Eager => None,
+        Load::Lazy | Load::OnDemand => {
+            let brief = Brief {
+                store: settings.store.clone(),
+                checkpoint: checkpoint.id().to_string(),
+                instance: checkpoint.instance().line.instance.to_string(),
+                registry: registry.root().to_owned(),
+                fill: load == Load::Lazy,
+                session: None,
+            };
+            Some(AgentLink::spawn(brief).map_err(ResumeVerbError::Agent)?)
+        }
+    };
+    let first = mem::PageSet::new();
+    let lazy = agent.as_ref().map(|agent| Lazy { loader: agent, first: &first });
     let request = Request {
         instance: checkpoint.instance(),
         source: checkpoint,
         order: Some(checkpoint.plan()),
+        lazy,
         options,
     };
     let bridge = Bridge { observer, watch: *watch, inner, stopped: Mutex::new(None) };

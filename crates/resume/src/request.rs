@@ -19,6 +19,8 @@ pub struct Request<'a> {
     pub source: &'a dyn PageSource,
     /// In which order they are loaded; `None` is the source's own.
     pub order: Option<&'a plan::Plan>,
+    /// Resume before everything is loaded; `None` loads it all first.
+    pub lazy: Option<crate::Lazy<'a>>,
     /// What the user chose.
     pub options: &'a Options,
 }

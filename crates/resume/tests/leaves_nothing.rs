@@ -54,8 +54,13 @@ impl Observer for Impatient {
 fn a_cancelled_build() {
     let image = Original::start(SCRIPT).stop();
     let options = Options { workers: 2, ..Options::default() };
-    let request =
-        Request { instance: &image.instance, source: &image.pages, order: None, options: &options };
+    let request = Request {
+        instance: &image.instance,
+        source: &image.pages,
+        order: None,
+        lazy: None,
+        options: &options,
+    };
     let error = build(request, &Impatient).unwrap_err();
     assert!(matches!(error, ResumeError::Cancelled(_)), "{error}");
     assert!(!is_alive(image.instance.groups[0].pid));
@@ -69,8 +74,13 @@ fn a_missing_page() {
     let mut instance = image.instance.clone();
     instance.spaces[0].mappings.retain(|m| m.name != b"[heap]");
     let options = Options::default();
-    let request =
-        Request { instance: &instance, source: &image.pages, order: None, options: &options };
+    let request = Request {
+        instance: &instance,
+        source: &image.pages,
+        order: None,
+        lazy: None,
+        options: &options,
+    };
     assert!(build(request, &rekindle_resume::Silent).is_err());
     assert!(!is_alive(instance.groups[0].pid));
 }

@@ -20,6 +20,7 @@ pub mod ptrace;
 pub mod remote;
 pub mod sched;
 pub mod seccomp;
+pub mod shared;
 pub mod sock_diag;
 pub mod socket;
 pub mod supervise;

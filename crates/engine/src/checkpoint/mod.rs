@@ -23,7 +23,7 @@ use crate::report::CheckpointReport;
 use crate::settings::Settings;
 use crate::target_name::find;
 pub use error::CheckpointError;
-use phases::LOOK;
+use phases::{LOAD, LOOK};
 use report::report;
 use take::Run;
 
@@ -69,6 +69,12 @@ pub fn checkpoint(
     let mut phases = Phases::new(observer, settings.timeout);
     let found = find(&request.target, registry)?;
     let _lock = registry.lock(&found.line.instance, "checkpoint")?;
+    // A dry run changes nothing: memory that is still missing shows as a blocker then.
+    if !settings.dry_run {
+        phases.run(LOAD, |watch| {
+            crate::agent::complete(registry, found.line.instance.as_str(), || watch.check())
+        })?;
+    }
     let survey =
         phases.run(LOOK, |watch| look(&found.process, request, settings.wait, watch, observer))?;
     if settings.dry_run {

@@ -71,3 +71,9 @@ pub(super) const END: Phase = Phase {
     limit: Duration::from_secs(60),
     undo: "none: the checkpoint is published, the instance is ended",
 };
+/// Pages that an earlier resume has not loaded yet.
+pub(super) const LOAD: Phase = Phase {
+    name: "load",
+    limit: Duration::from_secs(3600),
+    undo: "nothing to undo: the program has more of its pages than before",
+};

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use mem::{MemoryId, PageRange, PageSet, PageSource};
 use plan::Plan;
 use sys::remote::ProcMem;
+use sys::userfault::{Install, Userfault};
 
 use crate::{Observer, Phase, ResumeError};
 
@@ -26,11 +27,16 @@ pub(super) struct Targets {
     pub(super) space: u32,
     /// The shared objects, by number.
     pub(super) objects: Vec<Option<File>>,
+    /// Where pages are missing, and what puts them in.
+    pub(super) missing: Option<(PageSet, Userfault)>,
 }
 
 impl Targets {
     fn write(&self, memory: MemoryId, pages: PageRange, bytes: &[u8]) -> io::Result<()> {
         match memory {
+            MemoryId::Private(space) if space == self.space && self.is_missing(pages) => {
+                self.put(pages, bytes)
+            }
             MemoryId::Private(space) if space == self.space => {
                 self.memory.write_all(pages.start.addr(), bytes)
             }
@@ -44,6 +50,23 @@ impl Targets {
     }
 }
 
+impl Targets {
+    /// Whether the pages are missing ones; a mapping is registered whole, so all are or none.
+    fn is_missing(&self, pages: PageRange) -> bool {
+        self.missing.as_ref().is_some_and(|(set, _)| set.contains(pages.start))
+    }
+
+    fn put(&self, pages: PageRange, bytes: &[u8]) -> io::Result<()> {
+        let Some((_, userfault)) = &self.missing else { return Ok(()) };
+        let how = Install { write_protect: true, no_wake: false };
+        let put = userfault.copy(pages.start.addr(), bytes, how).map_err(io::Error::other)?;
+        match put.obstacle {
+            None => Ok(()),
+            Some(why) => Err(io::Error::other(format!("the new process's memory is {why:?}"))),
+        }
+    }
+}
+
 /// One run of pages to load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
@@ -53,6 +76,17 @@ pub(super) struct Piece {
 
 /// Cuts `sets` into pieces, in the order of `order` where it names pages, then ascending.
 pub(super) fn pieces(sets: &[(MemoryId, PageSet)], order: Option<&Plan>) -> Vec<Piece> {
+    let each = load_order(sets, order, PIECE_PAGES).into_iter();
+    each.map(|(memory, pages)| Piece { memory, pages }).collect()
+}
+
+/// Runs of at most `pages_max` pages of `sets`, in the order of `order` where it names pages, then
+/// ascending.
+pub(crate) fn load_order(
+    sets: &[(MemoryId, PageSet)],
+    order: Option<&Plan>,
+    pages_max: u64,
+) -> Vec<(MemoryId, PageRange)> {
     let mut left: Vec<(MemoryId, PageSet)> = sets.to_vec();
     let mut pieces = Vec::new();
     let mut extents: Vec<_> = order.iter().flat_map(|plan| &plan.extents).collect();
@@ -62,20 +96,20 @@ pub(super) fn pieces(sets: &[(MemoryId, PageSet)], order: Option<&Plan>) -> Vec<
             let runs: Vec<_> = set.within(extent.pages).collect();
             for run in runs {
                 set.remove(run);
-                push(&mut pieces, extent.memory, run);
+                push(&mut pieces, extent.memory, run, pages_max);
             }
         }
     }
     for (memory, set) in left {
         for run in set.runs() {
-            push(&mut pieces, memory, *run);
+            push(&mut pieces, memory, *run, pages_max);
         }
     }
     pieces
 }
 
-fn push(pieces: &mut Vec<Piece>, memory: MemoryId, run: PageRange) {
-    pieces.extend(run.aligned_chunks(PIECE_PAGES).map(|pages| Piece { memory, pages }));
+fn push(pieces: &mut Vec<(MemoryId, PageRange)>, memory: MemoryId, run: PageRange, pages_max: u64) {
+    pieces.extend(run.aligned_chunks(pages_max).map(|pages| (memory, pages)));
 }
 
 /// Loads every piece with `workers` threads, in order as far as several threads can; gives the

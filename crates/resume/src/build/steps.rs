@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io;
 
 use inject::Arg;
-use mem::{MemoryId, PageSet};
+use mem::{AddrRange, MemoryId, PageSet};
 use process::{AddressSpace, Change, Credentials, Instance, SharedObjectKind, TaskGroup, Thread};
 use sys::pin::Pinned;
 use sys::proc::ProcDir;
 use sys::ptrace::Regs;
 use sys::remote::ProcMem;
+use sys::userfault::{Features, Kind, Modes, Userfault};
 
 use super::credentials::{self, Steps};
 use super::descriptions::{self, Files};
@@ -23,7 +24,7 @@ use super::{changes, finish, group, mappings, placement, threads, verify};
 use crate::caller::Caller;
 use crate::paths::ours_as_path;
 use crate::phases::Phases;
-use crate::{Observer, Phase, Request, ResumeError};
+use crate::{LazySession, Observer, Phase, Request, ResumeError, lazy};
 
 /// Everything that stays the same while building.
 pub(crate) struct Plan<'a> {
@@ -225,12 +226,70 @@ impl Half {
             let file = file.map_err(|e| failed("reach a shared object", e))?;
             objects.push(file.map(File::from));
         }
-        let targets = Targets { memory, space: plan.group.space.0, objects };
-        let pieces = memory::pieces(&plan.sets, plan.request.order);
+        let space = plan.group.space.0;
+        let opened = self.open_session(plan)?;
+        let (missing, ranges) = match opened {
+            Some((userfault, ranges)) => {
+                (Some((ranges.iter().map(|r| r.pages()).collect(), userfault)), ranges)
+            }
+            None => (None, Vec::new()),
+        };
+        let (sets, first) = before_start(plan, &ranges);
+        let targets = Targets { memory, space, objects, missing };
+        let pieces = memory::pieces(&sets, plan.request.order);
         let workers = plan.caller.workers(plan.request.options.workers);
         let source = plan.request.source;
         self.loaded_bytes = memory::load(source, &targets, &pieces, workers, observer)?;
+        if let (Some((_, userfault)), Some(lazy)) = (targets.missing, plan.request.lazy) {
+            let session = LazySession {
+                userfault,
+                memory: MemoryId::Private(space),
+                ranges: ranges.iter().map(|r| r.pages()).collect(),
+                loaded_pages: first,
+                pid: self.pid(),
+            };
+            let taken = lazy.loader.take_over(session);
+            taken.map_err(|e| failed("hand the missing pages over to the fault server", e))?;
+        }
         Ok(())
+    }
+
+    /// Opens a userfaultfd in the new process and registers what may be loaded later; `None` when
+    /// there is nothing of that kind.
+    fn open_session(
+        &mut self,
+        plan: &Plan<'_>,
+    ) -> Result<Option<(Userfault, Vec<AddrRange>)>, ResumeError> {
+        if plan.request.lazy.is_none() {
+            return Ok(None);
+        }
+        let ranges = lazy::ranges(&plan.space.mappings, &plan.private());
+        if ranges.is_empty() {
+            return Ok(None);
+        }
+        let failed = |step: &str, cause| ResumeError::Step {
+            phase: Phase::Memory,
+            step: step.to_owned(),
+            cause,
+        };
+        let step = "open a userfaultfd";
+        let mut script = self.leader(Phase::Memory)?;
+        let opened = script.call(step, libc::SYS_userfaultfd, &[Kind::Full.flags().into()]);
+        let answers = script.run()?;
+        let number = answers.get(opened).map_err(|e| failed(step, io::Error::other(e)))?;
+        let pidfd = self.made.pidfd().ok_or_else(|| no_thread(Phase::Memory))?;
+        let number_inside = i32::try_from(number).unwrap_or(-1);
+        let taken = pidfd.descriptor(number_inside).map_err(|e| failed("take it over", e))?;
+        let mut script = self.leader(Phase::Memory)?;
+        script.call("close our userfaultfd", libc::SYS_close, &[number.into()]);
+        script.run()?;
+        let userfault = Userfault::from_fd(taken);
+        let other = |e| failed("register memory with a userfaultfd", io::Error::other(e));
+        userfault.handshake(Features::SERVE).map_err(other)?;
+        for range in &ranges {
+            userfault.register(*range, Modes::MissingAndWriteProtect).map_err(other)?;
+        }
+        Ok(Some((userfault, ranges)))
     }
 
     fn fill_in(&mut self, plan: &Plan<'_>, slots: &Slots) -> Result<(), ResumeError> {
@@ -303,6 +362,28 @@ impl Half {
         let different = verify::compare(&dir, plan.files(slots), plan.wanted, &self.room)?;
         if different.is_empty() { Ok(()) } else { Err(ResumeError::Differs(different)) }
     }
+}
+
+/// What is loaded before the start, and how many pages of it lie in `ranges`, whose other pages
+/// come later.
+fn before_start(plan: &Plan<'_>, ranges: &[AddrRange]) -> (Vec<(MemoryId, PageSet)>, u64) {
+    let own = MemoryId::Private(plan.group.space.0);
+    let mut sets = plan.sets.clone();
+    let mut first_pages = 0;
+    let Some(lazy) = plan.request.lazy else { return (sets, 0) };
+    for (_, set) in sets.iter_mut().filter(|(memory, _)| *memory == own) {
+        for range in ranges {
+            let content: Vec<_> = set.within(range.pages()).collect();
+            set.remove(range.pages());
+            for run in content {
+                for first in lazy.first.within(run) {
+                    first_pages += first.count().0;
+                    set.insert(first);
+                }
+            }
+        }
+    }
+    (sets, first_pages)
 }
 
 fn take_credentials(

@@ -110,8 +110,13 @@ impl Drop for Original {
 
 impl Image {
     pub(crate) fn build<'a>(&'a self, options: &'a Options) -> Result<Built<'a>, ResumeError> {
-        let request =
-            Request { instance: &self.instance, source: &self.pages, order: None, options };
+        let request = Request {
+            instance: &self.instance,
+            source: &self.pages,
+            order: None,
+            lazy: None,
+            options,
+        };
         build(request, &Silent)
     }
 

@@ -11,6 +11,7 @@ mod init_child;
 mod parked;
 mod raw;
 mod reserved;
+mod sibling;
 mod stack;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use std::os::fd::{AsFd, AsRawFd};
 pub use init::{ClockOffsets, Init, InitError, InitSettings};
 pub use parked::{Parked, park};
 pub use reserved::Reserved;
+pub use sibling::{Forked, fork_sharing_files};
 
 use crate::task::{Pid, PidFd};
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::AtomicU64;
 
 use mem::{AddrRange, VirtAddr};
 
@@ -123,5 +124,23 @@ pub(super) fn read(fd: BorrowedFd<'_>, slots: &mut [Message]) -> io::Result<usiz
             }
         };
         return Ok(bytes / MESSAGE_BYTES);
+    }
+}
+
+pub(super) fn read_shared(fd: BorrowedFd<'_>, slot: &[AtomicU64; 4]) -> io::Result<bool> {
+    loop {
+        // SAFETY: the kernel writes at most the 32 bytes of the slot, which are atomics and so
+        // may change under a shared reference.
+        let got =
+            unsafe { libc::read(fd.as_raw_fd(), slot.as_ptr().cast_mut().cast(), MESSAGE_BYTES) };
+        if got >= 0 {
+            return Ok(got > 0);
+        }
+        let error = io::Error::last_os_error();
+        match error.kind() {
+            io::ErrorKind::Interrupted => {}
+            io::ErrorKind::WouldBlock => return Ok(false),
+            _ => return Err(error),
+        }
     }
 }

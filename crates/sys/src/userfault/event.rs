@@ -85,6 +85,15 @@ impl Message {
         }
     }
 
+    /// The message that these words hold.
+    pub fn from_words(words: [u64; 4]) -> Self {
+        let mut bytes = [0; MESSAGE_BYTES];
+        for (at, word) in bytes.chunks_exact_mut(8).zip(words) {
+            at.copy_from_slice(&word.to_ne_bytes());
+        }
+        Self(bytes)
+    }
+
     fn word(&self, at: usize) -> u64 {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&self.0[at..at + 8]);

@@ -20,6 +20,7 @@ mod features;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
 
 use mem::AddrRange;
 
@@ -280,6 +281,36 @@ impl Userfault {
     /// What read(2) says.
     pub fn read(&self, slots: &mut [Message]) -> Result<usize, UserfaultError> {
         calls::read(self.0.as_fd(), slots).map_err(UserfaultError::Read)
+    }
+
+    /// As [`read`](Self::read), one message straight into shared memory, so that it is not lost if
+    /// we are killed the moment it is consumed. `slot` has to be zeros: a slot whose first word
+    /// is not zero holds a message. Says whether there was one.
+    ///
+    /// # Errors
+    /// What read(2) says.
+    pub fn read_shared(&self, slot: &[AtomicU64; 4]) -> Result<bool, UserfaultError> {
+        calls::read_shared(self.0.as_fd(), slot).map_err(UserfaultError::Read)
+    }
+
+    /// Takes over the userfaultfd that has `number` in our table, as a [`Event::Fork`] or a record
+    /// of our own names it. Whoever calls this owns it: nobody else may.
+    ///
+    /// # Errors
+    /// `EBADF` when that number is no userfaultfd.
+    pub fn adopt(number: i32) -> io::Result<Self> {
+        let shown = std::fs::read_link(format!("/proc/self/fd/{number}"))?;
+        if shown.as_os_str() != "anon_inode:[userfaultfd]" {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        // SAFETY: the number is an open userfaultfd; that nobody else owns it is the caller's
+        // promise, and a broken one costs pages of another process, not memory of ours.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(number) }))
+    }
+
+    /// Its number in our table.
+    pub fn number(&self) -> i32 {
+        self.0.as_raw_fd()
     }
 
     /// Waits up to `timeout_ms` (-1: for ever) for a message; says whether there is one.

@@ -1,0 +1,211 @@
+//! Asking an agent, and its answers.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
+
+use ::resume::serve::Ledger;
+use serde::{Deserialize, Serialize};
+
+use super::brief::{Brief, Session};
+use super::keeper::socket_path;
+use crate::failure::{ExitClass, VerbError};
+use crate::registry::Registry;
+use crate::report::Outcome;
+
+/// How long either side waits for the other.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// What an agent says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AgentAnswer {
+    pub(crate) pid: i32,
+    pub(crate) serving: bool,
+    pub(crate) in_trouble: bool,
+    pub(crate) pages_total: u64,
+    pub(crate) pages_present: u64,
+    pub(crate) faults: u64,
+    pub(crate) servers: u64,
+    pub(crate) complete_us: Option<u64>,
+    pub(crate) keeper: u64,
+    pub(crate) server: u64,
+    pub(crate) holder: u64,
+}
+
+/// Opens the control socket in the instance's folder.
+pub(super) fn listen(brief: &Brief) -> io::Result<UnixListener> {
+    let path = socket_path(brief);
+    std::fs::create_dir_all(brief.folder())?;
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    UnixListener::bind(path)
+}
+
+/// Answers one caller. One that does not speak is not waited for long.
+pub(super) fn answer(listener: &UnixListener, ledger: &Ledger, session: &Session) {
+    let told = listener.accept().and_then(|(stream, _)| {
+        stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+        stream.set_write_timeout(Some(Duration::from_millis(500)))?;
+        let mut question = String::new();
+        BufReader::new(&stream).read_line(&mut question)?;
+        if question.trim() == "fill" {
+            ledger.ask_to_fill();
+        }
+        let status = ledger.status();
+        let [keeper, server, holder] = status.pids;
+        let answer = AgentAnswer {
+            pid: session.pid,
+            serving: status.serving,
+            in_trouble: status.in_trouble,
+            pages_total: status.pages_total,
+            pages_present: status.pages_present,
+            faults: status.faults,
+            servers: status.servers,
+            complete_us: status.complete_after.map(crate::report::micros),
+            keeper,
+            server,
+            holder,
+        };
+        writeln!(&stream, "{}", serde_json::to_string(&answer)?)
+    });
+    if let Err(error) = told {
+        tracing::debug!(%error, "a caller was not answered");
+    }
+}
+
+/// Asks the agent of `instance`; `None` when there is none.
+pub(crate) fn ask(registry: &Registry, instance: &str, question: &str) -> Option<AgentAnswer> {
+    let path = registry.folder(instance).join("sock");
+    let stream = UnixStream::connect(path).ok()?;
+    stream.set_read_timeout(Some(LIMIT)).ok()?;
+    writeln!(&stream, "{question}").ok()?;
+    let mut answer = String::new();
+    BufReader::new(&stream).read_line(&mut answer).ok()?;
+    serde_json::from_str(&answer).ok()
+}
+
+/// Has everything loaded that an instance misses, and waits for it: what is missing is in no page
+/// table, so nobody else could read it. `check` says when to give up.
+pub(crate) fn complete<E>(
+    registry: &Registry,
+    instance: &str,
+    check: impl Fn() -> Result<(), E>,
+) -> Result<(), E> {
+    // Not needed, or every process of ours was killed: then there is nothing to wait for.
+    if super::revive_if_needed(registry, instance).is_err() {
+        return Ok(());
+    }
+    while ask(registry, instance, "fill").is_some_and(|answer| answer.complete_us.is_none()) {
+        check()?;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // The agent closes the userfaultfd and goes; its socket goes last.
+    while registry.folder(instance).join("agent").exists() {
+        check()?;
+        if super::revive_if_needed(registry, instance).is_err() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// One instance in `status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct StatusRow {
+    /// The instance.
+    pub instance: String,
+    /// Its pid.
+    pub pid: i32,
+    /// The checkpoint it was resumed from.
+    pub checkpoint: String,
+    /// `complete`, `loading`, or `blocked`: threads wait for pages nobody serves or that cannot
+    /// be had.
+    pub state: &'static str,
+    /// Share of its pages that is there, in thousandths.
+    pub resident_share: u64,
+    /// Faults answered.
+    pub faults: Option<u64>,
+    /// Fault servers there have been: more than one when one was killed.
+    pub servers: Option<u64>,
+    /// How long it took until everything was there, in microseconds.
+    pub complete_us: Option<u64>,
+    /// Processes of ours that stay with it: keeper, fault server, holder.
+    pub processes: Vec<u64>,
+}
+
+/// What `status` shows.
+#[derive(Clone, Debug, Serialize)]
+pub struct StatusReport {
+    /// `rekindle.status/1`.
+    pub schema: &'static str,
+    /// Resumed instances that run.
+    pub instances: Vec<StatusRow>,
+}
+
+/// Why `status` failed.
+#[derive(Debug, thiserror::Error)]
+#[error("find a resumed instance {target}: none of that pid or id runs")]
+pub struct StatusError {
+    target: String,
+}
+
+impl VerbError for StatusError {
+    fn class(&self) -> ExitClass {
+        ExitClass::Usage
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome::Refused
+    }
+}
+
+/// Looks at every resumed instance, or at `target`. One whose agents were killed gets another.
+///
+/// # Errors
+/// When `target` is none of them.
+pub fn status(registry: &Registry, target: Option<&str>) -> Result<StatusReport, StatusError> {
+    let boot = crate::host::boot_id().unwrap_or_default();
+    let alive = registry.runs().into_iter().filter(|run| {
+        run.boot_id == boot && crate::host::start_time_ticks(run.pid) == Some(run.start_time_ticks)
+    });
+    let wanted = |run: &crate::registry::RunState| {
+        target.is_none_or(|t| t == run.instance || t == run.pid.to_string())
+    };
+    let instances: Vec<StatusRow> = alive.filter(wanted).map(|run| row(registry, run)).collect();
+    match target {
+        Some(target) if instances.is_empty() => Err(StatusError { target: target.to_owned() }),
+        _ => Ok(StatusReport { schema: "rekindle.status/1", instances }),
+    }
+}
+
+fn row(registry: &Registry, run: crate::registry::RunState) -> StatusRow {
+    let revived = super::revive_if_needed(registry, &run.instance);
+    let answer = ask(registry, &run.instance, "status");
+    let orphaned = matches!(revived, Err(ref error) if error.kind() != io::ErrorKind::NotFound);
+    let state = match &answer {
+        None if orphaned => "blocked",
+        None => "complete",
+        Some(answer) if answer.complete_us.is_some() => "complete",
+        Some(answer) if answer.in_trouble || !answer.serving => "blocked",
+        Some(_) => "loading",
+    };
+    let answered = answer.clone().unwrap_or_default();
+    let share = match answered.pages_total {
+        0 => 1000,
+        total => answered.pages_present.saturating_mul(1000) / total,
+    };
+    StatusRow {
+        instance: run.instance,
+        pid: run.pid,
+        checkpoint: run.checkpoint,
+        state,
+        resident_share: if state == "complete" { 1000 } else { share },
+        faults: answer.as_ref().map(|a| a.faults),
+        servers: answer.as_ref().map(|a| a.servers),
+        complete_us: answered.complete_us,
+        processes: answer.map(|a| vec![a.keeper, a.server, a.holder]).unwrap_or_default(),
+    }
+}

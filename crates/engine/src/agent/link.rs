@@ -1,0 +1,143 @@
+//! The side of `resume`: starts the agent and hands the session over.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+
+use ::resume::{LazyLoader, LazySession};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+use super::brief::{Brief, Session};
+
+/// The longest message: a brief with its ranges.
+const MESSAGE_BYTES: usize = 60 * 1024;
+/// How long an agent may take to answer faults: it reads the checkpoint's index.
+const READY_WITHIN: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+/// What the server says once faults are answered.
+pub(super) const READY: &[u8] = b"ready";
+
+/// An agent that was started and waits for its session. Without one it ends when this is dropped;
+/// with one it stays with the program.
+#[derive(Debug)]
+pub(crate) struct AgentLink {
+    socket: OwnedFd,
+    brief: Brief,
+    child: RefCell<Child>,
+}
+
+impl AgentLink {
+    /// Starts an agent with `brief`. It opens the checkpoint while the process is being built.
+    pub(crate) fn spawn(brief: Brief) -> io::Result<Self> {
+        let (ours, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        std::fs::create_dir_all(brief.folder())?;
+        let mut child = command(&brief)?.stdin(Stdio::from(theirs)).spawn()?;
+        let link = match send(ours.as_fd(), &brief.to_text()?, None) {
+            Ok(()) => Self { socket: ours, brief, child: RefCell::new(child) },
+            Err(error) => {
+                // It hears the end of the connection and ends by itself.
+                drop(ours);
+                let _ = child.wait();
+                return Err(error);
+            }
+        };
+        Ok(link)
+    }
+}
+
+impl LazyLoader for AgentLink {
+    fn take_over(&self, session: LazySession) -> io::Result<()> {
+        let each = session.ranges.iter().map(|range| (range.start.0, range.end.0));
+        let mem::MemoryId::Private(space) = session.memory else {
+            return Err(io::Error::other("only private memory is served"));
+        };
+        let start_time_ticks = crate::host::start_time_ticks(session.pid);
+        let served = Session {
+            pid: session.pid,
+            start_time_ticks: start_time_ticks.unwrap_or_default(),
+            space,
+            ranges: each.collect(),
+            loaded_pages: session.loaded_pages,
+        };
+        let brief = Brief { session: Some(served), ..self.brief.clone() };
+        send(self.socket.as_fd(), &brief.to_text()?, Some(session.userfault.as_fd()))?;
+        // Ours goes now: the agent has its own.
+        drop(session);
+        // Whoever of the agent's processes is left has the other end: the end of the connection
+        // cannot be counted on.
+        let slot = &mut [PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN)];
+        if poll(slot, Some(&READY_WITHIN))? == 0 {
+            return Err(io::Error::from(io::ErrorKind::TimedOut));
+        }
+        let (answer, _) = receive(self.socket.as_fd())?;
+        if answer == READY {
+            return Ok(());
+        }
+        let status = self.child.borrow_mut().wait()?;
+        let log = self.brief.folder().join("agent.log");
+        let why = format!("the agent ended before it was ready ({status}); see {}", log.display());
+        Err(io::Error::other(why))
+    }
+}
+
+/// The command that executes an agent.
+pub(super) fn command(brief: &Brief) -> io::Result<Command> {
+    let path = brief.folder().join("agent.log");
+    let mut log = std::fs::File::options().create(true).append(true).open(path)?;
+    writeln!(log, "agent of instance {}, checkpoint {}", brief.instance, brief.checkpoint)?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("agent").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(log));
+    Ok(command)
+}
+
+/// Sends one message, with a descriptor.
+pub(super) fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptor: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    if bytes.len() > MESSAGE_BYTES {
+        return Err(io::Error::other("the program's memory has too many mappings for one message"));
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let rights = descriptor.map(|fd| [fd]);
+    if let Some(rights) = &rights {
+        control.push(SendAncillaryMessage::ScmRights(rights));
+    }
+    let data = [IoSlice::new(bytes)];
+    rustix::net::sendmsg(socket, &data, &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives one message; an empty one is the end of the connection.
+pub(super) fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let mut bytes = vec![0; MESSAGE_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut data = [IoSliceMut::new(&mut bytes)];
+    let got = loop {
+        match rustix::net::recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    let mut descriptor = None;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut rights) = message {
+            descriptor = rights.next();
+        }
+    }
+    bytes.truncate(got.bytes);
+    Ok((bytes, descriptor))
+}

@@ -1,0 +1,183 @@
+//! Taking over from agents that were killed.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ::resume::serve::Ledger;
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+use sys::task::{Pid, PidFd};
+
+use super::brief::Brief;
+use super::{keeper, link};
+use crate::registry::Registry;
+
+/// How long a new agent may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// What the ledger's descriptor leads to.
+const LEDGER_LINK: &str = "/memfd:rekindle-ledger (deleted)";
+const USERFAULT_LINK: &str = "anon_inode:[userfaultfd]";
+
+/// What is written down of an agent, for whoever finds it dead.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    keeper: u32,
+    holder: i32,
+    holder_start_ticks: u64,
+    brief: Brief,
+}
+
+fn path(folder: &Path) -> std::path::PathBuf {
+    folder.join("agent")
+}
+
+/// Writes down who holds the descriptors.
+pub(super) fn record(brief: &Brief, holder: Pid) -> io::Result<()> {
+    let record = Record {
+        keeper: std::process::id(),
+        holder: holder.raw(),
+        holder_start_ticks: crate::host::start_time_ticks(holder.raw()).unwrap_or_default(),
+        brief: brief.clone(),
+    };
+    let fresh = brief.folder().join("agent.new");
+    fs::write(&fresh, serde_json::to_vec(&record)?)?;
+    fs::rename(fresh, path(&brief.folder()))
+}
+
+/// There is no agent any more, and no need of one.
+pub(super) fn forget(brief: &Brief) {
+    for name in ["agent", "sock"] {
+        // Not there when the program ended before it was written.
+        let _ = fs::remove_file(brief.folder().join(name));
+    }
+}
+
+/// Keeps the pages the program asked for, in order, for the next resume of its line.
+pub(super) fn save_faults(brief: &Brief, ledger: &Ledger) {
+    use std::fmt::Write as _;
+    let mut text = String::from("page thread ns\n");
+    for (page, thread, at_ns) in ledger.faults() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{:x} {thread} {at_ns}", page.0);
+    }
+    if let Err(error) = fs::write(brief.folder().join("faults"), text) {
+        tracing::warn!(%error, "the fault log is lost");
+    }
+}
+
+/// Has an agent take over when the last one and its server were killed. `NotFound`: the instance
+/// has no need of one.
+pub(crate) fn revive_if_needed(registry: &Registry, instance: &str) -> io::Result<()> {
+    let folder = registry.folder(instance);
+    let record: Record = serde_json::from_slice(&fs::read(path(&folder))?)?;
+    if super::ask(registry, instance, "status").is_some() {
+        return Ok(());
+    }
+    // One at a time, and not while a server is handing over by itself.
+    let lock = File::options().create(true).append(true).open(folder.join("revive"))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+    let until = Instant::now() + LIMIT;
+    let mut started = false;
+    while Instant::now() < until {
+        if super::ask(registry, instance, "status").is_some() {
+            return Ok(());
+        }
+        let again: Record = serde_json::from_slice(&fs::read(path(&folder))?)?;
+        let holder_lives =
+            crate::host::start_time_ticks(again.holder) == Some(again.holder_start_ticks);
+        if !holder_lives && again.holder == record.holder {
+            return Err(io::Error::other("every process of ours was killed"));
+        }
+        if !started && !others_live(&again)? {
+            let mut command = link::command(&again.brief)?;
+            command.args(["--from", &again.holder.to_string()]).spawn()?;
+            started = true;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Err(io::Error::other("the new agent does not answer"))
+}
+
+/// Whether somebody else than the holder has the ledger open, and so will go on by itself.
+fn others_live(record: &Record) -> io::Result<bool> {
+    let ledger = open_ledger_of(record.holder)?;
+    let [keeper, server, _] = ledger.status().pids;
+    let lives = |pid: u64, name: &str| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+    };
+    Ok(lives(keeper, "rekindle-agent") || lives(server, "rekindle-faults"))
+}
+
+fn links(pid: i32) -> io::Result<Vec<(i32, String)>> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))?;
+    let number = |e: &fs::DirEntry| e.file_name().to_str().and_then(|n| n.parse().ok());
+    let each = entries.flatten().filter_map(|e| {
+        Some((number(&e)?, fs::read_link(e.path()).ok()?.to_string_lossy().into_owned()))
+    });
+    Ok(each.collect())
+}
+
+fn open_ledger_of(holder: i32) -> io::Result<Ledger> {
+    let number = links(holder)?.into_iter().find(|(_, link)| link == LEDGER_LINK);
+    let (number, _) = number.ok_or_else(|| io::Error::other("the holder has no ledger"))?;
+    Ledger::open(pull(holder, number)?)
+}
+
+fn pull(holder: i32, number: i32) -> io::Result<OwnedFd> {
+    let pid = Pid::new(holder).ok_or_else(|| io::Error::other("there is no holder"))?;
+    PidFd::open(pid)?.descriptor(number)
+}
+
+/// Takes every userfaultfd and the ledger out of the holder's table, under the same numbers.
+pub(super) fn pull_from(holder: i32) -> io::Result<Ledger> {
+    let ledger = open_ledger_of(holder)?;
+    // Ours goes out of the way of the numbers wanted.
+    let high = rustix::io::fcntl_dupfd_cloexec(&ledger, 4 * keeper::KEPT_FROM)?;
+    drop(ledger);
+    let ledger = Ledger::open(high)?;
+    for number in ledger.descriptors() {
+        let found = pull(holder, number)?;
+        let shown = fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
+        if shown.as_os_str() != USERFAULT_LINK {
+            return Err(io::Error::other("the holder's table has changed"));
+        }
+        if found.as_raw_fd() == number {
+            std::mem::forget(found);
+        } else {
+            sys::inherit::place_descriptor(&found, number)?;
+        }
+    }
+    Ok(ledger)
+}
+
+/// The ledger that was inherited under `number`, with everything it names.
+pub(super) fn open_inherited(number: i32) -> io::Result<Ledger> {
+    sys::inherit::set_close_on_exec(number, true)?;
+    let ledger = Ledger::open(sys::inherit::take_descriptor(number)?)?;
+    for number in ledger.descriptors() {
+        sys::inherit::set_close_on_exec(number, true)?;
+    }
+    Ok(ledger)
+}
+
+/// Ends the holder of an earlier agent: ours has everything it had.
+pub(super) fn end_holder(pid: i32) {
+    let is_holder = fs::read_to_string(format!("/proc/{pid}/comm"))
+        .is_ok_and(|comm| comm.trim() == "rekindle-hold");
+    if let (true, Some(pid)) = (is_holder, Pid::new(pid))
+        && let Ok(pidfd) = PidFd::open(pid)
+    {
+        end(&pidfd);
+    }
+}
+
+/// Ends a process of ours.
+pub(super) fn end(pidfd: &PidFd) {
+    // Fails only when it has ended already.
+    let _ = pidfd.send_signal(SIGKILL);
+}
+
+const SIGKILL: i32 = 9;

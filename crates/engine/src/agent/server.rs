@@ -1,0 +1,104 @@
+//! The fault server's process.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ::resume::serve::{Ended, Ledger, Server};
+use store::Checkpoint;
+use sys::task::{Pid, PidFd};
+
+use super::brief::{Brief, Session};
+use super::{keeper, link};
+
+/// How long a new agent may take to answer faults.
+const HAND_OVER: Duration = Duration::from_secs(20);
+/// How long to wait between looks at it.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Serves until the end; gives the exit code of the process: see [`keeper`].
+pub(super) fn run(
+    ledger: &Ledger,
+    checkpoint: &Checkpoint,
+    (brief, session): (&Brief, &Session),
+    keeper: Pid,
+    ready: Option<BorrowedFd<'_>>,
+) -> u8 {
+    match serve(ledger, checkpoint, (brief, session), keeper, ready) {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(%error, "the fault server failed");
+            keeper::SERVER_FAILED
+        }
+    }
+}
+
+fn serve(
+    ledger: &Ledger,
+    checkpoint: &Checkpoint,
+    (brief, session): (&Brief, &Session),
+    keeper: Pid,
+    ready: Option<BorrowedFd<'_>>,
+) -> io::Result<u8> {
+    // A keeper that ended before this was opened has a number that is somebody else's at worst;
+    // then nobody takes over from us until that one ends, and nothing is lost.
+    let keeper = PidFd::open(keeper).ok();
+    let ranges = session.ranges();
+    let choice = (Some(checkpoint.plan()), brief.fill);
+    let server = Server::new(ledger, checkpoint, session.memory(), &ranges, choice);
+    let server = server.map_err(io::Error::other)?;
+    if let Some(socket) = ready {
+        link::send(socket, link::READY, None)?;
+    }
+    let servers = ledger.status().servers;
+    let ended = std::thread::scope(|scope| {
+        let watch = std::thread::Builder::new().name("watch".to_owned());
+        watch.spawn_scoped(scope, || {
+            while !server.is_done() {
+                let soon = Instant::now() + Duration::from_millis(100);
+                let gone = keeper.as_ref().is_none_or(|k| k.wait_ended(soon).unwrap_or(true));
+                if gone {
+                    server.stop();
+                }
+            }
+        })?;
+        server.run().map_err(io::Error::other)
+    })?;
+    match ended {
+        Ended::Complete => Ok(keeper::SERVER_COMPLETE),
+        Ended::Gone => Ok(keeper::SERVER_GONE),
+        Ended::Stopped => {
+            drop(server);
+            hand_over(ledger, brief, servers)?;
+            Ok(keeper::SERVER_GONE)
+        }
+    }
+}
+
+/// The keeper is gone: has a new agent executed, which finds everything under the same numbers,
+/// and waits until its own server answers faults. Until then the descriptors are held by us.
+fn hand_over(ledger: &Ledger, brief: &Brief, servers: u64) -> io::Result<()> {
+    tracing::warn!("the keeper has ended; a new agent takes over");
+    let userfaults = ledger.descriptors();
+    for number in &userfaults {
+        sys::inherit::set_close_on_exec(*number, false)?;
+    }
+    let number = std::os::fd::AsRawFd::as_raw_fd(&ledger.as_fd());
+    sys::inherit::set_close_on_exec(number, false)?;
+    let mut command: Command = link::command(brief)?;
+    command.args(["--ledger", &number.to_string()]).stdin(Stdio::null());
+    let mut child = command.spawn()?;
+    let until = Instant::now() + HAND_OVER;
+    while ledger.status().servers == servers || !ledger.status().serving {
+        if let Some(status) = child.try_wait()? {
+            return Err(io::Error::other(format!("the new agent ended ({status})")));
+        }
+        if Instant::now() >= until {
+            return Err(io::Error::other("the new agent does not answer"));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! Loading after the start: which memory, and who does it.
+
+use std::io;
+
+use mem::{AddrRange, Backing, Mapping, MemoryId, PageRange, PageSet, Sharing};
+use sys::userfault::Userfault;
+
+/// Mappings with fewer pages of content are loaded before the start: a fault for each of them
+/// would cost more.
+const PAGES_MIN: u64 = 64;
+
+/// A program whose memory is not all there yet.
+#[derive(Debug)]
+pub struct LazySession {
+    /// The program's userfaultfd, after its handshake, with `ranges` registered.
+    pub userfault: Userfault,
+    /// Its memory in the source.
+    pub memory: MemoryId,
+    /// What was registered: missing pages of it are to come from the source, and to be zero where
+    /// that has none.
+    pub ranges: Vec<PageRange>,
+    /// Pages in them that are there already.
+    pub loaded_pages: u64,
+    /// The program's pid in our namespace.
+    pub pid: i32,
+}
+
+/// Serves what is not loaded before the start.
+pub trait LazyLoader {
+    /// Takes the session over and returns when faults are answered; whoever touches a missing page
+    /// from then on, the builder included, waits for the page only.
+    ///
+    /// # Errors
+    /// When nobody answers; the process is ended then.
+    fn take_over(&self, session: LazySession) -> io::Result<()>;
+}
+
+/// How to resume before everything is loaded.
+#[derive(Clone, Copy)]
+pub struct Lazy<'a> {
+    /// Who serves the rest.
+    pub loader: &'a dyn LazyLoader,
+    /// Pages of the program's private memory that are loaded before the start all the same.
+    pub first: &'a PageSet,
+}
+
+/// The ranges of `mappings` whose pages may come later; `content` is every page that has any.
+///
+/// Not those that are locked, given up in children, droppable or growing downwards, and not
+/// files: userfaultfd(2) serves none.
+pub(crate) fn ranges(mappings: &[Mapping], content: &PageSet) -> Vec<AddrRange> {
+    const NOT: [&[u8; 2]; 5] = [b"lo", b"wf", b"dp", b"gd", b"ht"];
+    let can = |mapping: &&Mapping| {
+        let pages: u64 = content.within(mapping.range.pages()).map(|run| run.count().0).sum();
+        mapping.sharing == Sharing::Private
+            && mapping.backing == Backing::Anonymous
+            && !NOT.iter().any(|flag| mapping.has_flag(flag))
+            && pages >= PAGES_MIN
+    };
+    mappings.iter().filter(can).map(|mapping| mapping.range).collect()
+}

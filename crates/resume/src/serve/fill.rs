@@ -1,0 +1,180 @@
+//! Loading what nobody has asked for yet, and the end.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mem::{PAGE_SIZE, PageRange, PageSet};
+use sys::userfault::{Install, Obstacle};
+
+use super::layout::Run;
+use super::ledger::{Space, Word};
+use super::pages::Piece;
+use super::server::{Ended, ServeError, Server, now_ns};
+use crate::build::load_order;
+
+/// Pages put in under one hold of the lock: about 0.1 ms.
+const STEP_PAGES: u64 = 32;
+/// Pages read at once.
+const READ_PAGES: u64 = 256;
+/// How long the filler makes way for faults at most, in steps of [`GIVE_WAY`].
+const GIVE_WAY_MAX: u32 = 20;
+const GIVE_WAY: Duration = Duration::from_micros(100);
+/// How often spaces that have ended and questions from outside are looked for.
+const LOOK: Duration = Duration::from_millis(20);
+/// Bytes unregistered in one call, which holds the program's memory lock.
+const UNREGISTER_BYTES: u64 = 32 << 20;
+
+impl Server<'_> {
+    /// Loads what is to be loaded, then waits for the end.
+    pub(super) fn fill_all(&self) -> Result<Ended, ServeError> {
+        let wanted = |server: &Self| server.fill || server.ledger.get(Word::FillAsked) != 0;
+        let mut program_ended = false;
+        while !self.done.load(Ordering::Acquire) {
+            program_ended |= self.close_ended()?;
+            let next = self.state().spaces.keys().next().copied();
+            match next {
+                None if program_ended => return Ok(Ended::Gone),
+                None => return Ok(Ended::Complete),
+                Some(space) if wanted(self) => {
+                    if self.fill_space(space)? {
+                        self.release(space)?;
+                    }
+                }
+                Some(_) => std::thread::sleep(LOOK),
+            }
+        }
+        Ok(Ended::Gone)
+    }
+
+    /// Closes the spaces whose processes have ended; says whether the program's is among them.
+    fn close_ended(&self) -> Result<bool, ServeError> {
+        let mut state = self.state();
+        let ended: Vec<u64> = {
+            let spaces = state.spaces.iter();
+            spaces.filter(|(_, space)| Self::has_ended(space)).map(|(n, _)| *n).collect()
+        };
+        for space in &ended {
+            state.close(self.ledger, *space)?;
+        }
+        Ok(ended.contains(&0))
+    }
+
+    /// Puts everything into a space that is still missing. Says whether all of it is there.
+    fn fill_space(&self, space: u64) -> Result<bool, ServeError> {
+        let sets = [(self.pages.memory, self.pages.present.clone())];
+        let mut whole = true;
+        let mut looks = 0_u32;
+        for (_, pages) in load_order(&sets, self.plan, READ_PAGES) {
+            if self.done.load(Ordering::Acquire) || !self.state().spaces.contains_key(&space) {
+                return Ok(false);
+            }
+            looks = looks.wrapping_add(1);
+            if looks.is_multiple_of(64) {
+                self.close_ended()?;
+            }
+            self.give_way();
+            whole &= self.fill_piece(space, pages)?;
+        }
+        if !whole {
+            // Something could not be read: faults on it wait and are tried again, so is this.
+            std::thread::sleep(LOOK);
+        }
+        Ok(whole)
+    }
+
+    /// Faults come first.
+    fn give_way(&self) {
+        for _ in 0..GIVE_WAY_MAX {
+            if self.busy.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            std::thread::sleep(GIVE_WAY);
+        }
+    }
+
+    /// Puts the source's `pages` where the space has them now. Says whether they could be read.
+    fn fill_piece(&self, space: u64, pages: PageRange) -> Result<bool, ServeError> {
+        {
+            let state = self.state();
+            let Some(held) = state.spaces.get(&space) else { return Ok(true) };
+            if held.view.layout.places_of(pages).is_empty() {
+                // Unless it is on its way to a place that is not known yet.
+                return Ok(held.view.aside.is_empty());
+            }
+        }
+        let piece = match self.pages.read(pages) {
+            Ok(piece) => piece,
+            Err(error) => {
+                if self.ledger.get(Word::Trouble) == 0 {
+                    tracing::warn!(%error, "pages cannot be loaded and are tried again");
+                }
+                return Ok(false);
+            }
+        };
+        let mut whole = true;
+        for step in pages.aligned_chunks(STEP_PAGES) {
+            loop {
+                let state = self.state();
+                let Some(held) = state.spaces.get(&space) else { return Ok(true) };
+                whole &= held.view.aside.is_empty();
+                let mut changing = false;
+                for run in held.view.layout.places_of(step) {
+                    changing |= !self.put(space, held, run, &piece)?;
+                }
+                drop(state);
+                if !changing {
+                    break;
+                }
+                self.drain()?;
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Puts a run in, as far as it is missing. `false`: a message has to be read first.
+    fn put(&self, space: u64, held: &Space, run: Run, piece: &Piece) -> Result<bool, ServeError> {
+        let how = Install { write_protect: true, no_wake: false };
+        let mut next = 0;
+        let count = run.pages.count().0;
+        while next < count {
+            let source = PageRange::new(run.source.0 + next, run.source.0 + count);
+            let at = run.pages.start.offset(next).addr();
+            let put = held.userfault.copy(at, piece.bytes(source), how)?;
+            let done = put.done_bytes / PAGE_SIZE;
+            next += done;
+            if space == 0 && done > 0 {
+                self.ledger.add(Word::PagesPresent, done);
+            }
+            match put.obstacle {
+                None => {}
+                Some(Obstacle::Present | Obstacle::NotMapped) => next += 1,
+                Some(Obstacle::Changing) => return Ok(false),
+                Some(Obstacle::Ended) => return Ok(true),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Nothing of the space is missing any more: the kernel needs us no longer.
+    fn release(&self, space: u64) -> Result<(), ServeError> {
+        if space == 0 {
+            for range in self.ranges {
+                for piece in range.aligned_chunks(UNREGISTER_BYTES / PAGE_SIZE) {
+                    let state = self.state();
+                    let Some(held) = state.spaces.get(&space) else { break };
+                    // Part of it may be unmapped by now; closing covers the rest.
+                    if let Err(error) = held.userfault.unregister(piece.addrs()) {
+                        tracing::debug!(%error, "left to the closing of the userfaultfd");
+                    }
+                }
+            }
+            self.ledger.set(Word::CompleteNs, now_ns());
+        }
+        self.state().close(self.ledger, space)
+    }
+
+    /// The source's content that belongs to the ranges that are served.
+    pub(super) fn content(present: &PageSet, ranges: &[PageRange]) -> PageSet {
+        ranges.iter().flat_map(|range| present.within(*range)).collect()
+    }
+}

@@ -1,0 +1,70 @@
+//! What a fault server tells whoever asks.
+
+use std::time::Duration;
+
+use super::ledger::{Ledger, Word};
+use super::server::now_ns;
+
+/// How far a program is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServeStatus {
+    /// A fault server answers.
+    pub serving: bool,
+    /// Pages the program was to get, and those it has got.
+    pub pages_total: u64,
+    /// Those there.
+    pub pages_present: u64,
+    /// Faults answered.
+    pub faults: u64,
+    /// Fault servers there have been.
+    pub servers: u64,
+    /// Threads wait for pages that cannot be had.
+    pub in_trouble: bool,
+    /// How long it took until everything was there; `None` while something is missing.
+    pub complete_after: Option<Duration>,
+    /// How long serving goes on by now.
+    pub since: Duration,
+    /// The processes: keeper, server, holder.
+    pub pids: [u64; 3],
+}
+
+impl Ledger {
+    /// How far it is.
+    pub fn status(&self) -> ServeStatus {
+        let begun = self.get(Word::BegunNs);
+        let complete = self.get(Word::CompleteNs);
+        let since = |end: u64| Duration::from_nanos(end.saturating_sub(begun));
+        ServeStatus {
+            serving: self.get(Word::Serving) != 0,
+            pages_total: self.get(Word::PagesTotal),
+            pages_present: self.get(Word::PagesPresent).min(self.get(Word::PagesTotal)),
+            faults: self.get(Word::Faults),
+            servers: self.get(Word::Servers),
+            in_trouble: self.get(Word::Trouble) != 0,
+            complete_after: (complete != 0).then(|| since(complete)),
+            since: since(now_ns()),
+            pids: [Word::KeeperPid, Word::ServerPid, Word::HolderPid].map(|w| self.get(w)),
+        }
+    }
+
+    /// Has everything loaded, whatever was asked for before.
+    pub fn ask_to_fill(&self) {
+        self.set(Word::FillAsked, 1);
+    }
+
+    /// The server does not run.
+    pub fn note_server_gone(&self) {
+        self.set(Word::Serving, 0);
+    }
+
+    /// Notes who is the keeper and who holds the descriptors beside it.
+    pub fn note_processes(&self, keeper: u32, holder: u32) {
+        self.set(Word::KeeperPid, u64::from(keeper));
+        self.set(Word::HolderPid, u64::from(holder));
+    }
+
+    /// Whether every page is there and nothing is served any more.
+    pub fn is_complete(&self) -> bool {
+        self.get(Word::CompleteNs) != 0
+    }
+}
