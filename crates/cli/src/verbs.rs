@@ -47,17 +47,19 @@ impl Context {
 
     /// Prints a report in the asked form.
     fn print<T: Serialize>(&self, report: &T, text: impl FnOnce(&T) -> String) -> ExitCode {
-        match self.format {
-            Format::Text | Format::Html | Format::Csv => print!("{}", text(report)),
-            Format::Json => match serde_json::to_string(report) {
-                Ok(json) => println!("{json}"),
-                Err(error) => {
-                    eprintln!("rekindle: failed to write the report: {error}");
-                    return exit(ExitClass::Unexpected);
-                }
-            },
+        let text = match self.format {
+            Format::Text | Format::Html | Format::Csv => Ok(text(report)),
+            Format::Json => serde_json::to_string(report).map(|json| json + "\n"),
+        };
+        let printed =
+            text.map_err(std::io::Error::from).and_then(|text| crate::heatmap::print(&text));
+        match printed {
+            Ok(()) => exit(ExitClass::Done),
+            Err(error) => {
+                eprintln!("rekindle: failed to write the report: {error}");
+                exit(ExitClass::Unexpected)
+            }
         }
-        exit(ExitClass::Done)
     }
 
     /// Prints why a verb failed, and in which state the instance is.

@@ -1,0 +1,124 @@
+//! `plan`: how a program's memory would be divided, without doing anything to it.
+
+mod error;
+mod report;
+mod subject;
+
+use std::path::PathBuf;
+
+use partition::{Budget, HostCosts, Input, policy};
+use plan::Thresholds;
+
+pub use error::PlanVerbError;
+pub use report::{ExpensiveRow, PlanReport, TierRow};
+
+use crate::heat_map::write_output;
+use crate::registry::Registry;
+use crate::settings::Settings;
+
+/// What `plan` is asked.
+#[derive(Clone, Debug)]
+pub struct PlanRequest {
+    /// A `.heat` file, a running program, or a checkpoint.
+    pub subject: String,
+    /// Name of the policy.
+    pub policy: String,
+    /// The thresholds of `threshold`.
+    pub thresholds: Thresholds,
+    /// File that gets the plan, for `--plan`.
+    pub output: Option<PathBuf>,
+}
+
+/// `plan`: divides the memory of what the request names, and writes the plan file if asked to.
+/// Nothing is done to the program.
+///
+/// # Errors
+/// When it names nothing, or that cannot be read.
+pub fn plan(
+    settings: &Settings,
+    registry: &Registry,
+    request: &PlanRequest,
+) -> Result<PlanReport, PlanVerbError> {
+    let policy = policy(&request.policy, request.thresholds)
+        .ok_or_else(|| PlanVerbError::NoSuchPolicy { name: request.policy.clone() })?;
+    let subject = subject::find(settings, registry, &request.subject)?;
+    let costs = HostCosts::default();
+    let input = Input {
+        inventory: &subject.inventory,
+        heat: &*subject.heat,
+        costs: &costs,
+        budget: Budget::default(),
+        previous: None,
+        faults: &[],
+    };
+    let mut planned = policy.plan(&input);
+    planned.notes.extend(subject.notes);
+    let mut written = None;
+    if let Some(path) = request.output.as_deref().filter(|_| !settings.dry_run) {
+        write_output(path, &planned.to_file()?)?;
+        written = Some(path.display().to_string());
+    }
+    Ok(report::report(&request.subject, &planned, written))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use plan::{Planned, Tier};
+
+    use super::*;
+    use crate::failure::{ExitClass, VerbError};
+
+    fn ask(
+        subject: &str,
+        policy: &str,
+        output: Option<PathBuf>,
+    ) -> Result<PlanReport, PlanVerbError> {
+        let settings = Settings {
+            store: PathBuf::from("/nonexistent"),
+            timeout: None,
+            wait: std::time::Duration::ZERO,
+            dry_run: false,
+            started: Instant::now(),
+        };
+        let request = PlanRequest {
+            subject: subject.to_owned(),
+            policy: policy.to_owned(),
+            thresholds: Thresholds::default(),
+            output,
+        };
+        plan(&settings, &Registry::of_this_user(), &request)
+    }
+
+    #[test]
+    fn a_running_program_is_planned_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("program.plan");
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let report = ask(&child.id().to_string(), "adaptive", Some(file.clone()));
+        let ended = child.try_wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let report = report.unwrap();
+        assert!(ended.is_none(), "it runs on");
+        let bytes: u64 = report.tiers.iter().map(|row| row.bytes).sum();
+        assert!(bytes > 0);
+        let planned = Planned::from_file(&std::fs::read(&file).unwrap()).unwrap();
+        let of_plan: u64 = Tier::ALL.iter().map(|tier| planned.plan.tier_bytes(*tier)).sum();
+        assert_eq!(of_plan, bytes);
+    }
+
+    #[test]
+    fn what_cannot_be_planned_is_named() {
+        for (subject, policy, word) in [
+            ("1", "best", "the policies are adaptive"),
+            ("/no/such.heat", "adaptive", "/no/such.heat"),
+            ("no-such-checkpoint", "adaptive", "/nonexistent"),
+        ] {
+            let refused = ask(subject, policy, None).unwrap_err();
+            assert!(refused.to_string().contains(word), "{refused}");
+            assert_eq!(refused.class(), ExitClass::Usage, "{refused}");
+        }
+    }
+}
