@@ -32,6 +32,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
             "store",
             "sys",
             "target",
+            "profile",
             "capture",
             "resume",
         ],

@@ -13,6 +13,7 @@ Examples:
   rekindle resume latest                bring it back, here, as if it had been started here
   rekindle resume latest --detach       bring it back in the background
   rekindle heatmap X.heat               what a profile found out, in the terminal
+  rekindle profile 4711 --for 10s       see which memory it really needs; it keeps running
   rekindle demo                         see all of it on a sample service
 
 TARGET is a pid or an instance id. REF is a checkpoint id, a unique prefix of one, `latest`,
@@ -84,6 +85,9 @@ pub(crate) enum Verb {
     Check {
         /// A pid or an instance id; without one only the host is looked at.
         target: Option<String>,
+        /// Measure what profiling costs on this host, on ourselves, and keep it.
+        #[arg(long)]
+        calibrate: bool,
         /// Look as a checkpoint with `--stop` would.
         #[arg(long)]
         stop: bool,
@@ -113,6 +117,8 @@ pub(crate) enum Verb {
         #[command(flatten)]
         descriptors: Descriptors,
     },
+    /// Watch which memory a running program touches, how often, as what and from which code.
+    Profile(Profile),
     /// Bring a program back from a checkpoint (restore). In the foreground it is the program:
     /// its stdio and its exit status.
     Resume(Resume),
@@ -230,6 +236,29 @@ pub(crate) struct Plan {
     /// File that gets the plan.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+}
+
+/// `profile`.
+#[derive(Debug, Args)]
+pub(crate) struct Profile {
+    /// A pid or an instance id.
+    pub(crate) target: String,
+    /// How long to watch; Ctrl-C ends it earlier and keeps what was seen.
+    #[arg(long = "for", value_name = "TIME", value_parser = duration, default_value = "10s")]
+    pub(crate) time: Duration,
+    /// Write a copy of what was seen to this file.
+    #[arg(short, long, value_name = "X.heat")]
+    pub(crate) output: Option<PathBuf>,
+    /// The most that the program may be slowed down while it is watched, a share of its CPU time.
+    #[arg(long, value_name = "SHARE", value_parser = permille, default_value = "1%")]
+    pub(crate) max_slowdown: u32,
+    /// Track reads exactly, too: NUMA balancing is turned on for the whole host meanwhile (and put
+    /// back), and the slowdown may be more than asked for.
+    #[arg(long)]
+    pub(crate) exact: bool,
+    /// Turn collectors off and on again in blocks of this length, to measure what they cost.
+    #[arg(long, hide = true, value_name = "TIME", value_parser = duration)]
+    pub(crate) alternate: Option<Duration>,
 }
 
 /// `resume`.
@@ -350,6 +379,21 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 
+/// Reads `1%`, `0.5%`, `20%` as thousandths.
+fn permille(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').ok_or_else(|| "write a share such as 1%".to_owned())?;
+    let share: f64 = number.trim().parse().map_err(|_| "write a share such as 1%".to_owned())?;
+    if !(0.1..=50.0).contains(&share) {
+        return Err("between 0.1% and 50%".to_owned());
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the value lies between 1 and 500"
+    )]
+    Ok((share * 10.0).round() as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,5 +411,12 @@ mod tests {
         assert_eq!(duration("7"), Ok(Duration::from_secs(7)));
         assert!(duration("soon").is_err());
         assert!(duration("5 parsecs").is_err());
+    }
+
+    #[test]
+    fn shares_are_percentages() {
+        assert_eq!(permille("1%"), Ok(10));
+        assert_eq!(permille("0.5 %"), Ok(5));
+        assert!(permille("1").is_err() && permille("90%").is_err() && permille("0%").is_err());
     }
 }

@@ -102,6 +102,12 @@ pub(crate) fn check(report: &CheckReport) -> String {
         let mark = if row.available { "ok  " } else { "MISS" };
         text.push_str(&format!("{mark} {}: {}\n", row.name, row.detail));
     }
+    if let Some(costs) = &report.costs {
+        text.push_str(&format!(
+            "measured    a tracked write {} ns, a fault record {} ns, a clock sample {} ns\n",
+            costs.write_fault_ns, costs.fault_event_ns, costs.clock_sample_ns
+        ));
+    }
     let Some(target) = &report.target else { return text };
     text.push_str(&format!("target      {}\n", target.name));
     for change in &report.changed {

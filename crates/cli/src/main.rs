@@ -5,6 +5,7 @@
 mod args;
 mod demo;
 mod draw;
+mod draw_profile;
 mod heatmap;
 mod plan;
 mod progress;

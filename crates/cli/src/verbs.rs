@@ -11,7 +11,9 @@ use engine::{
 };
 use serde::Serialize;
 
-use crate::args::{Cli, Common, Descriptors, Files, Format, Part, Progress, Resume, Tcp, Verb};
+use crate::args::{
+    Cli, Common, Descriptors, Files, Format, Part, Profile, Progress, Resume, Tcp, Verb,
+};
 use crate::draw;
 use crate::progress::Bar;
 
@@ -106,8 +108,8 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
         return exit(ExitClass::Usage);
     }
     match cli.verb {
-        Verb::Check { target, stop, descriptors } => {
-            check(&context, target.as_deref(), stop, &descriptors)
+        Verb::Check { target, calibrate, stop, descriptors } => {
+            check(&context, target.as_deref(), calibrate, stop, &descriptors)
         }
         Verb::Run { command } => run_command(&command),
         Verb::Checkpoint { target, stop, parent, max_pause, descriptors } => {
@@ -124,6 +126,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
                 Err(code) => code,
             }
         }
+        Verb::Profile(options) => profile(&context, &options),
         Verb::Resume(options) => resume(&context, &options),
         Verb::Heatmap { subject, output } => heatmap(&context, &subject, output.as_deref()),
         Verb::Plan(arguments) => plan(&context, arguments),
@@ -230,9 +233,14 @@ fn externals(descriptors: &Descriptors) -> Result<Vec<(i32, engine::ExternalPoli
 fn check(
     context: &Context,
     target: Option<&str>,
+    calibrate: bool,
     stop: bool,
     descriptors: &Descriptors,
 ) -> ExitCode {
+    let costs = match calibrate.then(|| engine::calibrate(&context.settings)).transpose() {
+        Ok(costs) => costs,
+        Err(error) => return context.fail(&error),
+    };
     let external = match externals(descriptors) {
         Ok(external) => external,
         Err(code) => return code,
@@ -246,7 +254,8 @@ fn check(
         external,
     });
     match engine::check(request.as_ref(), &context.registry) {
-        Ok(report) => {
+        Ok(mut report) => {
+            report.costs = costs;
             let class = report.class();
             context.print(&report, draw::check);
             exit(class)
@@ -265,6 +274,28 @@ fn checkpoint(context: &Context, request: &CheckpointRequest) -> ExitCode {
     drop(bar);
     match result {
         Ok(report) => context.print(&report, draw::checkpoint),
+        Err(error) => context.fail(&error),
+    }
+}
+
+fn profile(context: &Context, arguments: &Profile) -> ExitCode {
+    if let Err(error) = engine::catch_interrupts() {
+        eprintln!("rekindle: failed to catch signals: {error}");
+        return exit(ExitClass::Unexpected);
+    }
+    let request = engine::ProfileRequest {
+        target: arguments.target.clone(),
+        time: arguments.time,
+        output: arguments.output.clone(),
+        slowdown_permille_max: arguments.max_slowdown,
+        exact: arguments.exact,
+        alternate: arguments.alternate,
+    };
+    let bar = context.bar();
+    let result = engine::profile(&context.settings, &request, &context.registry, &bar);
+    drop(bar);
+    match result {
+        Ok(report) => context.print(&report, crate::draw_profile::profile),
         Err(error) => context.fail(&error),
     }
 }

@@ -7,6 +7,7 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::CheckpointRequest;
 use crate::failure::ExitClass;
 use crate::host_check::{HostRow, host_rows};
+use crate::host_costs::HostCosts;
 use crate::registry::Registry;
 use crate::report::{BlockerReport, ChangeReport, Outcome};
 use crate::target_name::find;
@@ -24,6 +25,8 @@ pub struct CheckReport {
     pub changed: Vec<ChangeReport>,
     /// What the host has and lacks.
     pub host: Vec<HostRow>,
+    /// What collecting costs here, when it was just measured.
+    pub costs: Option<HostCosts>,
     /// The target, when one was named.
     pub target: Option<TargetRow>,
     /// Every kind of state and what is done with it.
@@ -83,6 +86,7 @@ pub fn check(
         blockers: Vec::new(),
         changed: Vec::new(),
         host: host_rows(),
+        costs: None,
         target: None,
         kinds: StateKind::ALL.iter().map(|kind| kind_row(*kind)).collect(),
     };

@@ -6,6 +6,7 @@ use image::FormatError;
 use store::{IoFailure, ReadError, RemoveError, ResolveError, StoreError, WriteError};
 
 use crate::failure::ExitClass;
+use crate::target_name::TargetError;
 
 fn io_class(cause: &io::Error, otherwise: ExitClass) -> ExitClass {
     match cause.kind() {
@@ -83,5 +84,20 @@ pub(crate) fn remove_class(error: &RemoveError) -> ExitClass {
         RemoveError::Missing { .. } => ExitClass::Usage,
         RemoveError::Consolidate(error) => write_class(error),
         _ => ExitClass::Blocked,
+    }
+}
+
+/// What a target that cannot be had means for the exit code.
+pub(crate) fn target_class(error: &TargetError) -> ExitClass {
+    use target::OpenError;
+    match error {
+        TargetError::NotATarget(_)
+        | TargetError::NotRunning(_)
+        | TargetError::Open(OpenError::NoSuchProcess { .. } | OpenError::NotAProcess { .. }) => {
+            ExitClass::Usage
+        }
+        TargetError::Open(OpenError::Proc(_)) => ExitClass::NotPermitted,
+        TargetError::Open(_) => ExitClass::Blocked,
+        TargetError::NoIdentity(_) => ExitClass::Unexpected,
     }
 }

@@ -16,9 +16,13 @@ mod failure;
 mod heat_map;
 mod host;
 mod host_check;
+mod host_costs;
 mod parent;
 pub mod phase;
 mod plan_verb;
+mod profile;
+mod profile_error;
+mod profile_report;
 pub mod registry;
 pub mod report;
 mod resume;
@@ -39,7 +43,11 @@ pub use heat_map::{
     HeatMapError, Learned, find_heat, heatmap, learn, read_heat_file, realtime_ns, write_output,
 };
 pub use host_check::HostRow;
+pub use host_costs::{CalibrateVerbError, HostCosts, calibrate};
 pub use plan_verb::{ExpensiveRow, PlanReport, PlanRequest, PlanVerbError, TierRow, plan};
+pub use profile::{ProfileRequest, profile};
+pub use profile_error::ProfileVerbError;
+pub use profile_report::{BlockRow, CollectorRow, ProfileReport, TierPages};
 pub use resume::{Load, ResumeRequest, ResumeVerbError, Revived, resume};
 pub use run::{RunError, run};
 pub use settings::{Settings, default_store};

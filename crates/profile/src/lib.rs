@@ -1,6 +1,35 @@
 //! Access samples from a live instance, at a bounded cost.
 //!
-//! Read next: [`decode`], which turns the registers of a sample into the memory it touches.
+//! Several collectors look at the program, each with its own blind spot: write tracking finds
+//! every written page exactly, page-fault records add the instruction, clock samples find reads
+//! and operand types statistically. A budget holds what they cost the program under what was
+//! asked. A collector that may not be used is left out and reported; the others go on.
+//!
+//! The program is stopped once, for some milliseconds at most, and nothing in it has to be undone
+//! when we die. Read next: [`Profiler`]; [`decode`], which turns the registers of a sample into
+//! the memory it touches.
 #![forbid(unsafe_code)]
 
+mod budget;
+mod calibrate;
+mod code;
+mod convert;
+mod costs;
 pub mod decode;
+mod elf;
+mod error;
+mod hints;
+mod maps;
+mod options;
+mod report;
+mod session;
+mod symbols;
+mod writes;
+
+pub use budget::Spent;
+pub use calibrate::{CalibrateError, calibrate};
+pub use costs::Costs;
+pub use error::ProfileError;
+pub use options::Options;
+pub use report::{Collector, Counts, Missing, Summary};
+pub use session::{End, Profiler, Sink};

@@ -9,6 +9,7 @@
 mod batch;
 mod checkpoint;
 mod consolidate;
+mod costs;
 mod data;
 mod dir;
 mod error;

@@ -5,6 +5,7 @@
 //! STORE/lines/INSTANCE/key      32 random bytes, the key of all hashes in this line
 //! STORE/lines/INSTANCE/lock     locked by whoever writes a checkpoint of the instance
 //! STORE/lines/INSTANCE/heat     what is known of its accesses; heat.lock is locked by its writers
+//! STORE/costs.json              what profiling costs on this host
 //! STORE/checkpoints/ID/         published; locked (shared) by whoever uses it
 //!     manifest index hashes pages   see docs/FORMAT.md
 //! STORE/tmp/NAME/               being written or removed; locked by whoever writes it

@@ -8,7 +8,7 @@ use process::{Blocker, StateKind};
 use store::{ReadError, ResolveError, StoreError, WriteError};
 use target::FreezeError;
 
-use crate::classes::{read_class, resolve_class, store_class, write_class};
+use crate::classes::{read_class, resolve_class, store_class, target_class, write_class};
 use crate::failure::{ExitClass, VerbError};
 use crate::phase::Stopped;
 use crate::registry::RegistryError;
@@ -181,20 +181,5 @@ impl VerbError for CheckpointError {
             }
             _ => Vec::new(),
         }
-    }
-}
-
-/// What a target that cannot be had means for the exit code.
-fn target_class(error: &TargetError) -> ExitClass {
-    use target::OpenError;
-    match error {
-        TargetError::NotATarget(_)
-        | TargetError::NotRunning(_)
-        | TargetError::Open(OpenError::NoSuchProcess { .. } | OpenError::NotAProcess { .. }) => {
-            ExitClass::Usage
-        }
-        TargetError::Open(OpenError::Proc(_)) => ExitClass::NotPermitted,
-        TargetError::Open(_) => ExitClass::Blocked,
-        TargetError::NoIdentity(_) => ExitClass::Unexpected,
     }
 }

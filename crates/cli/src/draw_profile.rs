@@ -1,0 +1,94 @@
+//! What a profile saw, for people: what was found, how sure that is, what it cost.
+
+use engine::{CollectorRow, ProfileReport};
+
+use crate::draw::{bytes, time};
+
+const PAGE_BYTES: u64 = 4096;
+
+/// What a profile saw.
+pub(crate) fn profile(report: &ProfileReport) -> String {
+    let mut text = format!("instance    {} (pid {})\n", report.instance, report.pid);
+    let why = match report.end {
+        "asked" => String::new(),
+        end => format!(", then the {end}"),
+    };
+    text.push_str(&format!("watched     {}{why}\n", time(report.watched_us)));
+    text.push_str(&format!(
+        "saw         {} samples, {} pages, {} page faults\n",
+        report.samples, report.pages_seen, report.faults
+    ));
+    let of_all = |pages: u64| {
+        let share = (pages * 100).checked_div(report.resident_pages).unwrap_or(0);
+        format!("{} ({share}%)", bytes(pages * PAGE_BYTES))
+    };
+    let pages = &report.pages;
+    text.push_str(&format!("resident    {}\n", bytes(report.resident_pages * PAGE_BYTES)));
+    text.push_str(&format!(
+        "  critical  {}  touched at least half of the time\n",
+        of_all(pages.critical)
+    ));
+    text.push_str(&format!("  warm      {}  touched\n", of_all(pages.warm)));
+    text.push_str(&format!(
+        "  cold      {}  watched for reads and writes, not touched\n",
+        of_all(pages.cold)
+    ));
+    text.push_str(&format!(
+        "  unknown   {}  not seen; only exact read tracking could tell\n",
+        of_all(pages.unknown)
+    ));
+    text.push_str(&certainty(report));
+    text.push_str(&cost(report));
+    for row in &report.collectors {
+        text.push_str(&collector(row));
+    }
+    if let Some(output) = &report.output {
+        text.push_str(&format!("written to  {output}\n"));
+    }
+    text.push_str("the program keeps running; what was seen was added to its heat\n");
+    text
+}
+
+fn certainty(report: &ProfileReport) -> String {
+    let writes = report.collectors.iter().find(|row| row.name == "write tracking");
+    let writes = match (writes.is_some_and(|row| row.available), report.write_passes) {
+        (false, _) => "known from samples only",
+        (true, 0) => "exact where memory was gone through, which was not all of it yet",
+        (true, _) => "exact, every page of private memory was watched",
+    };
+    let hints = report.collectors.iter().find(|row| row.name == "hint faults");
+    let reads = match hints {
+        Some(row) if row.available => "every touch was tracked, page by page",
+        _ => "from samples: what was not seen may still be read",
+    };
+    format!("writes      {writes}\nreads       {reads}\n")
+}
+
+fn cost(report: &ProfileReport) -> String {
+    let percent = |permille: u64| format!("{}.{}%", permille / 10, permille % 10);
+    let basis = if report.costs_measured {
+        "costs measured on this host"
+    } else {
+        "costs assumed; `rekindle check --calibrate` measures them"
+    };
+    format!(
+        "cost        {} of its CPU time (at most {} was asked), {basis}; stood still {}\n",
+        percent(report.overhead_estimate_permille),
+        percent(report.overhead_asked_permille),
+        time(report.stop_us)
+    )
+}
+
+fn collector(row: &CollectorRow) -> String {
+    if !row.available {
+        return format!("missing     {}: {}\n", row.name, row.detail);
+    }
+    let lost = if row.lost > 0 { format!(", {} lost", row.lost) } else { String::new() };
+    format!(
+        "  {:<14} {} seen{lost}, cost {}; {}\n",
+        row.name,
+        row.seen,
+        time(row.cost_us),
+        row.detail
+    )
+}

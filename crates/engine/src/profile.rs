@@ -1,0 +1,353 @@
+//! The verb `profile`: watch a running instance for a while and keep what was seen as heat.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use heat::{Accumulator, Heat, Layout, Reading};
+use profile::{Collector, End, Options, Profiler, Sink, Summary};
+use store::Store;
+
+use crate::events::Observer;
+use crate::host_costs;
+use crate::phase::{Phase, Phases, Watch};
+use crate::profile_error::ProfileVerbError;
+use crate::profile_report::{BlockRow, CollectorRow, ProfileReport, TierPages};
+use crate::registry::Registry;
+use crate::report::{Outcome, TimeReport, micros};
+use crate::settings::Settings;
+use crate::target_name::{Found, find};
+
+const LOOK: Phase = Phase { name: "look", limit: Duration::from_secs(30), undo: "none needed" };
+const ATTACH: Phase = Phase {
+    name: "attach",
+    limit: Duration::from_secs(60),
+    undo: "the program is let go; its memory is as it was",
+};
+const COLLECT: Phase = Phase {
+    name: "collect",
+    limit: Duration::from_secs(366 * 24 * 3600),
+    undo: "collectors are let go of, also by our death",
+};
+const KEEP: Phase = Phase {
+    name: "keep",
+    limit: Duration::from_secs(120),
+    undo: "the line's heat stays as it was",
+};
+
+/// What to profile and how.
+#[derive(Clone, Debug)]
+pub struct ProfileRequest {
+    /// A pid or an instance id.
+    pub target: String,
+    /// How long.
+    pub time: Duration,
+    /// Where to write a copy of this profile's heat.
+    pub output: Option<PathBuf>,
+    /// The most that the program may be slowed down, in thousandths.
+    pub slowdown_permille_max: u32,
+    /// Track reads exactly, too.
+    pub exact: bool,
+    /// Turn collectors off and on again in blocks of this length, to measure what they cost.
+    pub alternate: Option<Duration>,
+}
+
+/// Profiles an instance.
+///
+/// # Errors
+/// Every error leaves the instance running, as it was.
+pub fn profile(
+    settings: &Settings,
+    request: &ProfileRequest,
+    registry: &Registry,
+    observer: &dyn Observer,
+) -> Result<ProfileReport, ProfileVerbError> {
+    // The time of the profile comes on top of what `--timeout` allows for everything else.
+    let timeout = settings.timeout.map(|timeout| timeout.saturating_add(request.time));
+    let mut phases = Phases::new(observer, timeout);
+    let (found, _lock, store) = phases.run(LOOK, |_| {
+        let found = find(&request.target, registry)?;
+        let lock = registry.lock(&found.line.instance, "profile")?;
+        let store = Store::create(&settings.store)?;
+        Ok::<_, ProfileVerbError>((found, lock, store))
+    })?;
+    let costs = host_costs::read(&store);
+    let options = Options {
+        slowdown_permille_max: request.slowdown_permille_max,
+        exact: request.exact,
+        window_id: window_id(&found),
+    };
+    let mut profiler = phases.run(ATTACH, |_| {
+        Ok::<_, ProfileVerbError>(Profiler::new(&found.process, options, costs)?)
+    })?;
+    let mut gathered = phases.run(COLLECT, |watch| {
+        let mut gather = Gather::new(request, observer, watch);
+        let until = Instant::now() + request.time;
+        let end = profiler.run(until, &mut gather)?;
+        Ok::<_, ProfileVerbError>(gather.finish(end))
+    })?;
+    profiler.name(&mut gathered.heat);
+    let layout = profiler.layout().clone();
+    let resident_pages = resident_pages(&found);
+    let summary = profiler.finish();
+    gathered.costs_measured = costs.measured;
+    let keep = |_: &Watch| keep(&store, &found, request, &gathered.heat);
+    // What was seen until Ctrl-C is kept: there is nothing to undo.
+    if sys::interrupt::interrupted_by().is_some() {
+        keep_now(&store, &found, request, &gathered.heat)?;
+    } else {
+        phases.run(KEEP, keep)?;
+    }
+    Ok(report(&found, request, &gathered, &summary, &layout, resident_pages, &phases))
+}
+
+/// Names the windows of this profile: nobody else profiles this instance at this moment.
+fn window_id(found: &Found) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(found.line.instance.as_str().as_bytes());
+    hasher.update(&sys::clock::read().realtime_ns.to_le_bytes());
+    hasher.update(&std::process::id().to_le_bytes());
+    let bytes = hasher.finalize();
+    bytes.as_bytes().first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk))
+}
+
+/// Merges windows as they come.
+struct Gather<'a> {
+    observer: &'a dyn Observer,
+    watch: &'a Watch,
+    begun: Instant,
+    time: Duration,
+    alternate: Option<Duration>,
+    heat: Heat,
+    samples: u64,
+    blocks: Vec<BlockRow>,
+}
+
+/// What came of it.
+struct Gathered {
+    heat: Heat,
+    samples: u64,
+    watched: Duration,
+    blocks: Vec<BlockRow>,
+    end: End,
+    costs_measured: bool,
+}
+
+impl<'a> Gather<'a> {
+    fn new(request: &ProfileRequest, observer: &'a dyn Observer, watch: &'a Watch) -> Self {
+        Self {
+            observer,
+            watch,
+            begun: Instant::now(),
+            time: request.time,
+            alternate: request.alternate,
+            heat: Heat::default(),
+            samples: 0,
+            blocks: Vec::new(),
+        }
+    }
+
+    fn finish(self, end: End) -> Gathered {
+        Gathered {
+            heat: self.heat,
+            samples: self.samples,
+            watched: self.begun.elapsed(),
+            blocks: self.blocks,
+            end,
+            costs_measured: false,
+        }
+    }
+}
+
+impl Sink for Gather<'_> {
+    fn go_on(&mut self) -> bool {
+        self.observer.progress(micros(self.begun.elapsed()), micros(self.time));
+        self.watch.check().is_ok()
+    }
+
+    fn sample(&mut self, _sample: &heat::Sample) {
+        self.samples += 1;
+    }
+
+    fn active(&mut self, now_ns: u64) -> bool {
+        let Some(block) = self.alternate else { return true };
+        let passed = self.begun.elapsed().as_nanos() / block.as_nanos().max(1);
+        let on = passed.is_multiple_of(2);
+        match self.blocks.last_mut() {
+            Some(last) if last.on == on => last.until_ns = now_ns,
+            _ => {
+                if let Some(last) = self.blocks.last_mut() {
+                    last.until_ns = now_ns;
+                }
+                self.blocks.push(BlockRow { from_ns: now_ns, until_ns: now_ns, on });
+            }
+        }
+        on
+    }
+
+    fn window(&mut self, window: Accumulator, end_ns: u64) {
+        self.heat = self.heat.merged(&window.finish(end_ns));
+    }
+}
+
+fn keep(
+    store: &Store,
+    found: &Found,
+    request: &ProfileRequest,
+    heat: &Heat,
+) -> Result<(), ProfileVerbError> {
+    keep_now(store, found, request, heat)
+}
+
+fn keep_now(
+    store: &Store,
+    found: &Found,
+    request: &ProfileRequest,
+    heat: &Heat,
+) -> Result<(), ProfileVerbError> {
+    if let Some(path) = &request.output {
+        std::fs::write(path, heat.encode())
+            .map_err(|cause| ProfileVerbError::Output { path: path.clone(), cause })?;
+    }
+    let line = store.lock_heat(&found.line.instance)?;
+    let old = line.read()?.and_then(|bytes| match Heat::decode(&bytes) {
+        Ok(old) => Some(old),
+        Err(cause) => {
+            // Heat is advice: what cannot be read is replaced.
+            tracing::warn!(%cause, "the heat of this line was unreadable and is replaced");
+            None
+        }
+    });
+    line.replace(&old.map_or_else(|| heat.encode(), |old| old.merged(heat).encode()))?;
+    Ok(())
+}
+
+/// Pages in RAM (`/proc/PID/statm`, second number); 0 when the program is gone.
+fn resident_pages(found: &Found) -> u64 {
+    let mut text = Vec::new();
+    if found.process.dir().read("statm", &mut text).is_err() {
+        return 0;
+    }
+    let text = String::from_utf8_lossy(&text);
+    text.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+fn report(
+    found: &Found,
+    request: &ProfileRequest,
+    gathered: &Gathered,
+    summary: &Summary,
+    layout: &Layout,
+    resident_pages: u64,
+    phases: &Phases<'_>,
+) -> ProfileReport {
+    let (pages, pages_seen) = tiers(&gathered.heat, layout, resident_pages);
+    let counts = &summary.counts;
+    ProfileReport {
+        schema: "rekindle.profile/1",
+        outcome: if gathered.end == End::Ended { Outcome::Lost } else { Outcome::Running },
+        blockers: Vec::new(),
+        changed: Vec::new(),
+        instance: found.line.instance.to_string(),
+        pid: found.line.pid,
+        seconds: gathered.watched.as_secs(),
+        watched_us: micros(gathered.watched),
+        end: match gathered.end {
+            End::Asked => "asked",
+            End::Ended => "program ended",
+            End::Executed => "program executed another",
+        },
+        samples: gathered.samples,
+        pages_seen,
+        faults: counts.own_faults + counts.armed_faults,
+        overhead_estimate_permille: summary.overhead_permille,
+        overhead_asked_permille: u64::from(request.slowdown_permille_max),
+        costs_measured: gathered.costs_measured,
+        program_cpu_us: summary.cpu_ns / 1000,
+        stop_us: micros(summary.stop),
+        lock_max_us: micros(summary.lock_max),
+        pages,
+        resident_pages,
+        write_passes: summary.write_passes,
+        collectors: collectors(summary),
+        blocks: gathered.blocks.clone(),
+        output: request.output.as_ref().map(|path| path.display().to_string()),
+        phases: phases.times().iter().map(TimeReport::from).collect(),
+    }
+}
+
+fn tiers(heat: &Heat, layout: &Layout, resident_pages: u64) -> (TierPages, u64) {
+    let mut pages = TierPages::default();
+    let mut seen = 0;
+    let reading = Reading::at(heat.newest_ns());
+    heat.for_each_mapped(layout, &reading, |_, range, known| {
+        let Some(known) = known else { return };
+        let count = range.count().0;
+        match known.access_count() {
+            Some(0) => pages.cold += count,
+            Some(times) if times * 2 >= known.intervals => pages.critical += count,
+            Some(_) => pages.warm += count,
+            None => {
+                if known.all.sampled > 0 {
+                    pages.warm += count;
+                }
+            }
+        }
+        let was_seen = known.all.sampled > 0
+            || known.all.reads.seen > 0
+            || known.all.writes.seen > 0
+            || known.all.either.seen > 0;
+        seen += if was_seen { count } else { 0 };
+    });
+    let known = pages.critical + pages.warm + pages.cold;
+    pages.unknown = resident_pages.saturating_sub(known);
+    (pages, seen)
+}
+
+fn collectors(summary: &Summary) -> Vec<CollectorRow> {
+    let counts = &summary.counts;
+    let spent = &summary.spent;
+    let row = |collector: Collector, seen, lost, cost_ns: u64, detail: String| {
+        let missing = summary.missing.iter().find(|m| m.collector == collector);
+        CollectorRow {
+            name: collector.name(),
+            available: missing.is_none(),
+            detail: match missing {
+                Some(missing) => format!("{}; {}", missing.reason, collector.loss()),
+                None => detail,
+            },
+            seen,
+            lost,
+            cost_us: cost_ns / 1000,
+        }
+    };
+    let mut writes = format!("{} passes over memory", summary.write_passes);
+    if let Some((bytes, reason)) = &summary.refused {
+        writes.push_str(&format!("; {bytes} bytes could not be tracked: {reason}"));
+    }
+    let faults = match counts.fault_period_max {
+        0 | 1 => "every fault with its instruction".to_owned(),
+        period => format!("at the busiest one of {period} faults"),
+    };
+    let mut clock = format!(
+        "{} a second of CPU time; {} of {} told what they touched",
+        summary.clock_hz, counts.clock_useful, counts.clock_samples
+    );
+    if counts.throttled > 0 {
+        clock.push_str(&format!("; held back {} times by the kernel", counts.throttled));
+    }
+    let mut rows = vec![
+        row(Collector::Writes, counts.written, 0, spent.writes_ns, writes),
+        row(Collector::Faults, counts.faults, counts.faults_lost, spent.faults_ns, faults),
+        row(Collector::Clock, counts.clock_samples, counts.clock_lost, spent.clock_ns, clock),
+    ];
+    if let Some(rounds) = summary.hint_rounds {
+        let detail = format!("{rounds} rounds over memory");
+        rows.push(row(Collector::Hints, counts.own_faults, 0, spent.hints_ns, detail));
+    } else if summary.missing.iter().any(|m| m.collector == Collector::Hints) {
+        rows.push(row(Collector::Hints, 0, 0, 0, String::new()));
+    }
+    if summary.missing.iter().any(|m| m.collector == Collector::KernelFaults) {
+        rows.push(row(Collector::KernelFaults, 0, 0, 0, String::new()));
+    }
+    rows
+}

@@ -1,0 +1,265 @@
+//! A profile never harms the program, whatever the program or rekindle does meanwhile.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rekindle_system_tests::program::{Program, Start, whole_lines};
+use rekindle_system_tests::rekindle::Rekindle;
+use rekindle_system_tests::sandbox::{self, Place};
+use rekindle_system_tests::wait::{self, PATIENCE};
+use rekindle_system_tests::witness::Witness;
+use rekindle_system_tests::{binaries, rounds, skips};
+use rustix::process::Signal;
+
+const LIMIT: Duration = Duration::from_secs(900);
+const SWITCH: &str = "/proc/sys/kernel/numa_balancing";
+
+/// A python program that forks, maps, unmaps and checks itself.
+struct Restless {
+    program: Program,
+    progress: PathBuf,
+}
+
+impl Restless {
+    fn start(place: &Place, modes: &[&str], user: Option<u32>) -> Option<Self> {
+        let Some(python) = binaries::python() else {
+            skips::skip("restless python program", "python3");
+            return None;
+        };
+        let label = format!("restless-{}", modes.join("-"));
+        let dir = place.path(&label);
+        std::fs::create_dir_all(&dir).unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(&dir, open).unwrap();
+        let progress = dir.join("progress");
+        let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/restless.py");
+        // A user of its own cannot read the checkout.
+        let script = dir.join("restless.py");
+        std::fs::copy(source, &script).unwrap();
+        let mut words = vec![
+            python.display().to_string(),
+            script.display().to_string(),
+            progress.display().to_string(),
+        ];
+        words.extend(modes.iter().map(|mode| (*mode).to_owned()));
+        let start = Start::new(place.dir(), &label, &words);
+        let program = match user {
+            Some(user) => start.as_user(user),
+            None => start,
+        };
+        let restless = Self { program: program.start(), progress };
+        restless.goes_on();
+        Some(restless)
+    }
+
+    /// Rounds so far, all of them right.
+    fn rounds(&self) -> usize {
+        let lines = whole_lines(&self.progress);
+        let bad = lines.iter().find(|line| line.starts_with("BAD"));
+        assert_eq!(bad, None, "the program was harmed");
+        lines.len()
+    }
+
+    fn goes_on(&self) {
+        let goal = self.rounds() + 2;
+        wait::until_true("a round of the restless program", PATIENCE, || {
+            assert!(self.program.exists(), "the program ended: {:?}", self.rounds());
+            self.rounds() >= goal
+        });
+    }
+}
+
+fn profiled(rekindle: &Rekindle, pid: i32, time: &str, options: &[&str]) -> serde_json::Value {
+    let pid = pid.to_string();
+    let words: Vec<&str> =
+        ["profile", &pid, "--for", time].iter().chain(options).copied().collect();
+    let report = rekindle.run(&words).expect("running");
+    assert_eq!(report.text("end"), "asked", "{report}");
+    report.json
+}
+
+/// Whether any mapping is registered for write tracking.
+fn is_tracked(program: &Program) -> bool {
+    let smaps = program.proc_file("smaps");
+    smaps.lines().any(|line| line.starts_with("VmFlags:") && line.contains(" uw"))
+}
+
+#[test]
+fn a_witness_is_profiled_and_finds_nothing_changed() {
+    sandbox::run(LIMIT, |place| {
+        let witness = Witness::start(place, &["--mb", "32"]);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let pid = witness.program.pid();
+        let time = if rounds(1, 2) == 1 { "8s" } else { "600s" };
+        let copy = place.path("copy.heat");
+        let report = profiled(
+            &rekindle,
+            pid,
+            time,
+            &["--max-slowdown", "5%", "-o", &copy.display().to_string()],
+        );
+        assert!(report["pages_seen"].as_u64().unwrap() > 0, "{report}");
+        let rows = report["collectors"].as_array().unwrap();
+        assert!(rows.iter().all(|row| row["available"] == true), "{report}");
+        witness.goes_on(2);
+        assert!(!is_tracked(&witness.program), "still tracked after a profile");
+        assert!(std::fs::metadata(&copy).unwrap().len() > 100);
+        // The line's heat is there too, and the next profile is merged into it.
+        let line = place.store().join("lines").join(report["instance"].as_str().unwrap());
+        let first = std::fs::metadata(line.join("heat")).unwrap().len();
+        assert!(first > 100);
+        profiled(&rekindle, pid, "2s", &[]);
+        witness.goes_on(1);
+    });
+}
+
+#[test]
+fn one_verb_at_a_time_and_ctrl_c_keeps_what_was_seen() {
+    sandbox::run(LIMIT, |place| {
+        let witness = Witness::start(place, &["--mb", "8"]);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let pid = witness.program.pid().to_string();
+        let running = rekindle.start(&["profile", &pid, "--for", "600s"]);
+        let child = i32::try_from(running.child.id()).unwrap();
+        // The profile has the lock before it collects.
+        wait::until_true("a refusal", PATIENCE, || {
+            rekindle.run(&["checkpoint", &pid]).code == Some(3)
+        });
+        witness.goes_on(1);
+        Program::of_pid(child).signal(Signal::INT);
+        let report = running.finish().expect("running");
+        assert!(report.number("seconds") < 600, "{report}");
+        witness.goes_on(1);
+        // The lock is free again.
+        profiled(&rekindle, witness.program.pid(), "1s", &[]);
+    });
+}
+
+#[test]
+fn a_profile_killed_at_any_time_leaves_the_program_as_it_was() {
+    sandbox::run(LIMIT, |place| {
+        let witness = Witness::start(place, &["--mb", "16"]);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let pid = witness.program.pid();
+        let mut alive = 0;
+        for round in 0..rounds(8, 60) {
+            let words = ["profile", &pid.to_string(), "--for", "60s", "--max-slowdown", "10%"];
+            let running = rekindle.start(&words);
+            // From the first instruction to well into the collecting, at uneven steps.
+            std::thread::sleep(Duration::from_millis(u64::try_from(round * 97 % 800).unwrap()));
+            alive += usize::from(running.kill());
+            witness.moves();
+            assert!(!is_tracked(&witness.program), "still tracked after our death");
+        }
+        assert!(alive > 0, "no profile was killed at work");
+        witness.goes_on(1);
+        profiled(&rekindle, pid, "2s", &[]);
+        witness.goes_on(1);
+    });
+}
+
+#[test]
+fn a_restless_program_is_not_harmed() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let nobody = Some(65534);
+        for (modes, user) in [
+            (&[][..], None),
+            (&["seccomp"][..], nobody),
+            (&["userfault"][..], None),
+            (&["seccomp", "forks-only"][..], None),
+        ] {
+            let Some(restless) = Restless::start(place, modes, user) else { return };
+            let pid = restless.program.pid();
+            let report = profiled(&rekindle, pid, "4s", &["--max-slowdown", "10%"]);
+            assert!(report["samples"].as_u64().unwrap() > 0, "{modes:?}: {report}");
+            restless.goes_on();
+            for delay in [150, 420, 700] {
+                let running = rekindle.start(&["profile", &pid.to_string(), "--for", "60s"]);
+                std::thread::sleep(Duration::from_millis(delay));
+                let _ = running.kill();
+                restless.goes_on();
+            }
+            restless.program.kill();
+        }
+    });
+}
+
+#[test]
+fn a_stopped_program_stays_stopped() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let Some(restless) = Restless::start(place, &["forks-only"], None) else { return };
+        restless.program.signal(Signal::STOP);
+        let stopped = || restless.program.state() == Some('T');
+        wait::until_true("the stop", PATIENCE, stopped);
+        profiled(&rekindle, restless.program.pid(), "1s", &[]);
+        assert!(stopped(), "a profile woke a stopped program");
+        restless.program.signal(Signal::CONT);
+        restless.goes_on();
+    });
+}
+
+#[test]
+fn the_hosts_setting_comes_back_even_when_we_are_killed() {
+    sandbox::run(LIMIT, |place| {
+        let setting = || std::fs::read_to_string(SWITCH).unwrap_or_default().trim().to_owned();
+        let before = setting();
+        if before != "0" || std::fs::write(SWITCH, "0").is_err() {
+            skips::skip("exact profile", "a host whose NUMA balancing is off and can be turned on");
+            return;
+        }
+        let witness = Witness::start(place, &["--mb", "16"]);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let pid = witness.program.pid().to_string();
+        for _ in 0..3 {
+            let running = rekindle.start(&["profile", &pid, "--for", "60s", "--exact"]);
+            wait::until_true("the setting", PATIENCE, || setting() == "1");
+            assert!(running.kill(), "the profile had ended");
+            wait::until_true("the setting to be put back", PATIENCE, || setting() == before);
+            witness.goes_on(1);
+        }
+        let report = profiled(&rekindle, witness.program.pid(), "6s", &["--exact"]);
+        assert_eq!(setting(), before);
+        assert!(report["pages_seen"].as_u64().unwrap() > 0, "{report}");
+        witness.goes_on(1);
+    });
+}
+
+#[test]
+fn what_may_not_be_used_is_named_and_the_rest_goes_on() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        // Without the right to trace there is no write tracking; events of one's own user stay.
+        let Some(restless) = Restless::start(place, &["forks-only"], Some(65534)) else { return };
+        let store = place.path("nobodys");
+        std::fs::create_dir(&store).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(&store, private).unwrap();
+        std::os::unix::fs::chown(&store, Some(65534), Some(65534)).unwrap();
+        let plain = rekindle.with_store(&store).through(&[
+            "setpriv",
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+        ]);
+        let pid = restless.program.pid().to_string();
+        let report = plain.run(&["profile", &pid, "--for", "2s"]);
+        restless.goes_on();
+        match report.code {
+            Some(0) => {
+                let rows = report.json["collectors"].as_array().unwrap();
+                let missing = rows.iter().filter(|row| row["available"] == false);
+                for row in missing {
+                    assert!(!row["detail"].as_str().unwrap().is_empty(), "{report}");
+                }
+            }
+            // A host that allows a plain user nothing at all says so.
+            _ => drop(report.expect_failure(&[6], "rolled_back", &["permitted"])),
+        }
+    });
+}
