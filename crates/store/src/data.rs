@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use image::{Frame, PageHash, Put};
 
@@ -13,12 +14,20 @@ use crate::layout::ALIGNMENT_BYTES;
 /// Bytes that are gathered before they are written.
 pub(crate) const PIECE_BYTES: usize = 1 << 20;
 
+/// Bytes after which what was written is synced: nothing much is left for the end, memory full of
+/// what is not written yet stays within bounds, and the speed of the disk is known. Why not
+/// `O_DIRECT`: docs/decisions/0005-buffered-and-synced-early.md.
+const SYNC_BYTES: u64 = 64 << 20;
+
 /// The data file; pieces are written side by side by whoever has one.
 #[derive(Debug)]
 pub(crate) struct DataFile {
     file: File,
     path: PathBuf,
     end: AtomicU64,
+    /// Bytes written, and how many of them somebody has synced or is syncing.
+    written: AtomicU64,
+    synced: AtomicU64,
 }
 
 /// Frames of one thread that are not yet written. Raw frames and encoded ones are gathered
@@ -41,7 +50,8 @@ pub(crate) struct Hashed {
 
 impl DataFile {
     pub(crate) fn new(file: File, path: PathBuf) -> Self {
-        Self { file, path, end: AtomicU64::new(0) }
+        let [end, written, synced] = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { file, path, end, written, synced }
     }
 
     /// Reserves `bytes` on the disk without making the file longer.
@@ -77,7 +87,26 @@ impl DataFile {
             puts.push(put);
         }
         piece.buffer.clear();
+        self.written.fetch_add(length, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Syncs when enough was written since that was done last: the caller's thread waits, the
+    /// others go on. Tells how many bytes and how long it took.
+    pub(crate) fn sync_early(&self) -> Result<Option<(u64, Duration)>, IoFailure> {
+        let written = self.written.load(Ordering::Relaxed);
+        let synced = self.synced.load(Ordering::Relaxed);
+        if written.saturating_sub(synced) < SYNC_BYTES {
+            return Ok(None);
+        }
+        let order = Ordering::Relaxed;
+        if self.synced.compare_exchange(synced, written, order, order).is_err() {
+            // Another thread does.
+            return Ok(None);
+        }
+        let begun = Instant::now();
+        self.file.sync_data().map_err(IoFailure::on("sync", &self.path))?;
+        Ok(Some((written - synced, begun.elapsed())))
     }
 
     /// Makes the stored bytes of `frames`, which nobody will read, zeros that take no space, so

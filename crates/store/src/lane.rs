@@ -1,6 +1,7 @@
 //! What one thread does with the pages that are put: compare, encode, gather, write.
 
 use std::io;
+use std::time::Instant;
 
 use codec::{FRAME_PAGES_MAX, Want};
 use image::{Frame, LineKey, PageHash, PageMask, Put, Sealer};
@@ -10,6 +11,7 @@ use plan::Treatment;
 use crate::Checkpoint;
 use crate::data::{DataFile, Hashed, Piece};
 use crate::hashes::{ChunkHashes, chunk_of};
+use crate::pace::Pace;
 
 /// Deltas behind each other at most: reading such a page decodes that many frames and the one
 /// they end at. A page that changes every time is stored whole every eighth time.
@@ -45,6 +47,7 @@ struct Buffers {
 pub(crate) struct Target<'a> {
     pub(crate) data: &'a DataFile,
     pub(crate) parent: Option<&'a Checkpoint>,
+    pub(crate) pace: Option<&'a Pace>,
     pub(crate) memory: MemoryId,
     pub(crate) want: Want,
 }
@@ -138,8 +141,12 @@ impl Lane {
         (bytes, hashes): (&[u8], &[PageHash]),
         base: Option<(&[u8], u8)>,
     ) -> io::Result<()> {
+        let begun = Instant::now();
         let sealed = self.sealer.seal(bytes, hashes, base.map(|(base, _)| base), target.want);
         let sealed = sealed.map_err(io::Error::other)?;
+        if let (Some(pace), None, false) = (target.pace, base, sealed.bytes.is_empty()) {
+            pace.encoded(target.want, bytes.len(), sealed.bytes.len(), begun.elapsed());
+        }
         let stored_bytes = u32::try_from(sealed.bytes.len()).map_err(io::Error::other)?;
         let depth = base.map_or(0, |(_, depth)| depth);
         let frame = Frame {

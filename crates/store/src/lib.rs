@@ -19,6 +19,7 @@ mod layout;
 mod line;
 mod line_heat;
 mod list;
+mod pace;
 mod prune;
 mod read;
 mod resolve;

@@ -19,12 +19,14 @@ use crate::dir::Dir;
 use crate::error::{IoFailure, ReadError, WriteError};
 use crate::hashes::Content;
 use crate::lane::{Lane, Target};
+use crate::pace::Pace;
 use crate::{CHAIN_DEPTH_MAX, Checkpoint, LineLock, Store, layout};
 
 /// How a checkpoint is to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct WriteOptions {
-    /// How [`PageSink::put`] encodes; [`CheckpointWriter::put_as`] overrides it.
+    /// How [`PageSink::put`] encodes; [`CheckpointWriter::put_as`] and
+    /// [`CheckpointWriter::adapt`] override it.
     pub want: Want,
     /// Bytes to reserve on the disk beforehand (fallocate(2)); 0 reserves nothing. What is not
     /// used is given back by `finish`.
@@ -47,6 +49,8 @@ pub struct CheckpointWriter {
     /// The directory under `tmp`; a shared lock on it says that its writer lives.
     dir: Dir,
     data: DataFile,
+    /// Chooses how hard to compress, when that is left to the writer.
+    pace: Option<Pace>,
     /// What unchanged pages are in, pinned until the checkpoint that refers to it is published.
     parent: Option<Checkpoint>,
     /// The state of threads that are not putting right now.
@@ -155,6 +159,7 @@ impl CheckpointWriter {
                 dir,
                 data,
                 parent,
+                pace: None,
                 lanes: Mutex::new(Vec::new()),
                 page_bytes: AtomicU64::new(0),
                 round: AtomicU32::new(0),
@@ -172,6 +177,12 @@ impl CheckpointWriter {
     /// The id it will have.
     pub fn id(&self) -> CheckpointId {
         self.id
+    }
+
+    /// Leaves it to the writer how hard [`PageSink::put`] compresses: more when the disk turns out
+    /// to be slow, less when it is fast, with `workers` threads that put.
+    pub fn adapt(&mut self, workers: usize) {
+        self.pace = Some(Pace::new(workers));
     }
 
     /// The checkpoint it builds on.
@@ -202,8 +213,8 @@ impl CheckpointWriter {
         want: Want,
     ) -> Result<(), PageSinkError> {
         self.with_lane(memory, pages, |lane| {
-            let (data, parent) = (&self.data, self.parent.as_ref());
-            lane.put(&Target { data, parent, memory, want }, pages, bytes)
+            let (data, parent, pace) = (&self.data, self.parent.as_ref(), self.pace.as_ref());
+            lane.put(&Target { data, parent, pace, memory, want }, pages, bytes)
         })
     }
 
@@ -236,6 +247,14 @@ impl CheckpointWriter {
             PageSinkError { memory, pages, cause }
         })?;
         self.page_bytes.fetch_add(pages.bytes(), Ordering::Relaxed);
+        let synced = self.data.sync_early().map_err(|e| {
+            lock(&self.failed).get_or_insert_with(|| e.to_string());
+            let cause = std::io::Error::new(e.cause.kind(), e.to_string());
+            PageSinkError { memory, pages, cause }
+        })?;
+        if let (Some(pace), Some((bytes, took))) = (&self.pace, synced) {
+            pace.synced(bytes, took);
+        }
         Ok(())
     }
 
@@ -416,7 +435,8 @@ impl CheckpointWriter {
 
 impl PageSink for CheckpointWriter {
     fn put(&self, memory: MemoryId, pages: PageRange, bytes: &[u8]) -> Result<(), PageSinkError> {
-        self.put_as(memory, pages, bytes, self.options.want)
+        let want = self.pace.as_ref().map_or(self.options.want, Pace::want);
+        self.put_as(memory, pages, bytes, want)
     }
 }
 

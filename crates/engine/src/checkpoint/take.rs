@@ -24,8 +24,8 @@ use crate::settings::{Settings, workers};
 use crate::staging::Staging;
 use crate::target_name::Found;
 
-/// How frames are encoded: the smallest encoding that an eager resume does not wait for, see
-/// `docs/decisions/0003-fast-zstd-first.md`.
+/// How frames are encoded at first: the smallest encoding that an eager resume does not wait for,
+/// see `docs/decisions/0003-fast-zstd-first.md`. Later the writer knows the disk.
 const WANT: Want = Want::Zstd(-3);
 
 /// One checkpoint being taken.
@@ -249,7 +249,10 @@ impl Run<'_> {
         store.space_for(self.survey.resident_bytes())?;
         let wanted = &self.request.parent;
         let parent = crate::parent::parent(&store, lock.instance(), wanted, self.observer)?;
-        Ok(store.begin(lock, WriteOptions { want: WANT, reserve_bytes: 0 }, parent)?)
+        let options = WriteOptions { want: WANT, reserve_bytes: 0 };
+        let mut writer = store.begin(lock, options, parent)?;
+        writer.adapt(workers());
+        Ok(writer)
     }
 
     /// Staging memory for what the freeze will copy, several times over when that is little, if
