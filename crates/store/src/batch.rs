@@ -69,16 +69,6 @@ impl Checkpoint {
         reader: &mut BatchReader,
         mut each: impl FnMut(&Frame, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.read_batch_checked(batch, reader, |_, frame, pages| each(frame, pages))
-    }
-
-    /// The same; `each` also gets the reader, which knows the hashes of the pages.
-    pub(crate) fn read_batch_checked<E: From<PageSourceError>>(
-        &self,
-        batch: &Batch,
-        reader: &mut BatchReader,
-        mut each: impl FnMut(&[image::PageHash], &Frame, &[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
         self.readers.with(|decoder| {
             for run in batch.frames.chunk_by(lie_together) {
                 self.read_run(run, reader)?;
@@ -90,29 +80,26 @@ impl Checkpoint {
                         .stored
                         .get(begins..begins.saturating_add(length))
                         .ok_or_else(|| damaged(frame, "it lies behind its run".to_owned()))?;
-                    let pages = self.open_frame(decoder, frame, stored)?;
-                    // The pages lie in the decoder, so its hashes are copied: there are few.
-                    let (pages, hashes) = pages;
-                    each(&hashes, frame, pages)?;
+                    each(frame, self.open_frame(decoder, frame, stored)?)?;
                 }
             }
             Ok(())
         })
     }
 
-    /// The verified pages of `frame`, in `decoder` or in `stored` itself, and their hashes.
+    /// The verified pages of `frame`, in `decoder` or in `stored` itself.
     fn open_frame<'a>(
         &self,
         decoder: &'a mut Reader,
         frame: &Frame,
         stored: &'a [u8],
-    ) -> Result<(&'a [u8], Vec<image::PageHash>), PageSourceError> {
+    ) -> Result<&'a [u8], PageSourceError> {
         if frame.treatment == Treatment::Raw {
             let checked = decoder.opener.check_raw(frame, stored);
             checked.map_err(|e| damaged(frame, e.to_string()))?;
-            return Ok((stored, decoder.opener.hashes().to_vec()));
+            return Ok(stored);
         }
-        self.open_stored(frame, stored, decoder)
+        self.open_stored(frame, stored, decoder).map(|(pages, _)| pages)
     }
 
     /// Reads the bytes from the first to the last frame of `run` with one read.

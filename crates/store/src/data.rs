@@ -137,6 +137,24 @@ impl DataFile {
         Ok(())
     }
 
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    /// Its length, as far as pieces were appended.
+    pub(crate) fn length_bytes(&self) -> u64 {
+        self.end.load(Ordering::Relaxed)
+    }
+
+    /// Says that it was written from outside up to here.
+    pub(crate) fn ends_at(&self, length_bytes: u64) {
+        self.end.store(length_bytes, Ordering::Relaxed);
+    }
+
     /// Gives back what was reserved and not used, and makes the file survive a crash. Returns
     /// its length.
     pub(crate) fn finish(&self) -> Result<u64, IoFailure> {

@@ -104,7 +104,8 @@ impl Dir {
         Ok(names)
     }
 
-    /// Moves `name` to `new_name` in `to`, which must not exist or be an empty directory.
+    /// Moves `name` to `new_name` in `to`, which must not exist, or be an empty directory, or a
+    /// file when `name` is one.
     pub(crate) fn rename(&self, name: &str, to: &Self, new_name: &str) -> Result<(), IoFailure> {
         fs::renameat(&self.fd, name, &to.fd, new_name)
             .map_err(IoFailure::on("rename to", to.join(new_name)))

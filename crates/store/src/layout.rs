@@ -8,6 +8,8 @@ pub(crate) const INDEX: &str = "index";
 pub(crate) const HASHES: &str = "hashes";
 /// The data file of a checkpoint we write.
 pub(crate) const PAGES: &str = "pages";
+/// Its successor while it is written anew without what nobody needs.
+pub(crate) const COMPACT_PAGES: &str = "pages.new";
 
 /// What raw frames and pieces of the data file are aligned to: what O_DIRECT and mapping want.
 pub(crate) const ALIGNMENT_BYTES: u64 = 4096;

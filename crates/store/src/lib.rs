@@ -8,6 +8,7 @@
 
 mod batch;
 mod checkpoint;
+mod compact;
 mod consolidate;
 mod costs;
 mod data;

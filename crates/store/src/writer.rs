@@ -20,7 +20,7 @@ use crate::error::{IoFailure, ReadError, WriteError};
 use crate::hashes::Content;
 use crate::lane::{Lane, Target};
 use crate::pace::Pace;
-use crate::{CHAIN_DEPTH_MAX, Checkpoint, LineLock, Store, layout};
+use crate::{CHAIN_DEPTH_MAX, Checkpoint, LineLock, Store, compact, layout};
 
 /// How a checkpoint is to be written.
 #[derive(Clone, Copy, Debug)]
@@ -289,11 +289,10 @@ impl CheckpointWriter {
     ) -> Result<Written, WriteError> {
         let (puts, hashed) = self.flush()?;
         let (left, lost) = image::latest(puts, plan);
-        self.data.erase(&lost)?;
-        let frames = image::arrange(left, plan)?;
-        let data_bytes = self.data.finish()?;
+        let mut frames = image::arrange(left, plan)?;
         let (hashes, content) = self.hashes(&frames, &hashed)?;
         drop(hashed);
+        let data_bytes = self.finish_data(&mut frames, &lost)?;
         let hashes = image::encode_hashes(self.id, &hashes);
         self.write_file(layout::HASHES, &hashes)?;
         let index = image::encode_index(self.id, &frames)?;
@@ -344,6 +343,21 @@ impl CheckpointWriter {
             }
         }
         Ok(Written { published, content })
+    }
+
+    /// Leaves out what only `lost` frames needed, and makes the data file survive a crash. Returns
+    /// its length.
+    fn finish_data(&self, frames: &mut [Frame], lost: &[Frame]) -> Result<u64, WriteError> {
+        if !compact::is_worth_it(frames, self.data.length_bytes()) {
+            self.data.erase(lost)?;
+            return Ok(self.data.finish()?);
+        }
+        let name = layout::COMPACT_PAGES;
+        let compact = DataFile::new(self.dir.create(name)?, self.dir.join(name));
+        compact::compact(&self.data, &compact, frames)?;
+        let length_bytes = compact.finish()?;
+        self.dir.rename(name, &self.dir, layout::PAGES)?;
+        Ok(length_bytes)
     }
 
     /// The page hashes in the order of `frames`, and the content that they make.

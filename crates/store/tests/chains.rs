@@ -258,6 +258,18 @@ fn a_parent_that_is_gone_is_named() {
     assert!(text.contains(&made[0].to_string()) && text.contains("does not hold it"), "{text}");
     fs::rename(store.root().join("away"), path(made[0])).unwrap();
     store.checkpoint(made[2]).unwrap().verify().unwrap();
+    // The same id and key, and yet it tells of other content.
+    let key = store.lock_line(&common::id(1)).unwrap().key().clone();
+    let manifest_path = path(made[0]).join("manifest");
+    let bytes = fs::read(&manifest_path).unwrap();
+    let mut manifest = image::Manifest::decode(&bytes, &key).unwrap();
+    manifest.files.content.0[5] ^= 1;
+    fs::write(&manifest_path, manifest.encode(&key).unwrap()).unwrap();
+    let refused = store.checkpoint(made[2]).unwrap_err();
+    assert!(matches!(refused, ReadError::ParentDiffers { parent, .. } if parent == made[0]));
+    let refused = store.checkpoint(made[0]).unwrap().verify().unwrap_err();
+    assert!(matches!(refused, ReadError::Content(id) if id == made[0]), "{refused}");
+    fs::write(&manifest_path, bytes).unwrap();
     // One in the place of another.
     let mut other = History::new(10);
     let foreign = other.publish(&store, Want::Lz4, None).id;
@@ -364,4 +376,36 @@ fn a_crash_in_a_consolidation_leaves_one_form_whole() {
     let pruned = store.prune(Keep::default()).unwrap();
     assert_eq!(pruned.leftovers, [rest]);
     store.checkpoint(made[2]).unwrap().verify().unwrap();
+}
+
+/// Pages written again in every round: what is stored is about what is read.
+#[test]
+fn what_was_stored_again_takes_no_space() {
+    let (_dir, store) = new_store();
+    let mut now = History::new(4);
+    for n in 1000..1400 {
+        now.pages.insert((common::PRIVATE, n), common::page(common::PRIVATE, 16 + n % 16));
+    }
+    for want in [Want::Raw, Want::Zstd(1)] {
+        let writer = begin_on(&store, 1, want, None);
+        for round in 0..6u8 {
+            for page in now.pages.values_mut() {
+                page[usize::from(round)] ^= 1;
+            }
+            now.put_all(&writer);
+            writer.next_round();
+        }
+        let plan = Plan::everything(&now.runs(), Treatment::Zstd);
+        let many = writer.finish(&instance(1), &plan, &summary(1)).unwrap();
+        let writer = begin_on(&store, 1, want, None);
+        now.put_all(&writer);
+        let once = writer.finish(&instance(1), &plan, &summary(2)).unwrap();
+        assert!(many.stored_bytes < once.stored_bytes + once.stored_bytes / 4, "{many:?} {once:?}");
+        let checkpoint = store.checkpoint(many.id).unwrap();
+        checkpoint.verify().unwrap();
+        now.compare(&checkpoint);
+        let raw =
+            checkpoint.frames_in_load_order().into_iter().filter(|f| f.treatment == Treatment::Raw);
+        assert!(raw.clone().count() > 20 && raw.clone().all(|f| f.offset_bytes % 4096 == 0));
+    }
 }

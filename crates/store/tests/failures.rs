@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use codec::Want;
 use common::{begin, files, id, instance, plan, publish, put_sample, summary};
 use mem::{PageRange, PageSink};
-use rekindle_store::{Store, WriteError};
+use rekindle_store::{Keep, Store, WriteError};
 
 const INSIDE: &str = "REKINDLE_TEST_INSIDE";
 
@@ -154,6 +154,54 @@ fn killed_writers_leave_nothing_visible() {
         assert_eq!(files(&store.root().join("checkpoints")), []);
     }
     assert!(published > 0 && left > 0, "{published} published, {left} left: not random enough");
+}
+
+/// A process that makes chains, prunes and consolidates until it is killed.
+fn chain_for_ever(store: &Path) -> ! {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
+    let store = Store::open(store).unwrap();
+    let mut history = common::History::new(11);
+    for round in 1u64.. {
+        let newest = store.resolve("latest").ok().map(|found| found.open().unwrap());
+        history.publish(&store, Want::Zstd(1), newest);
+        history.churn(10);
+        if round % 3 == 0 {
+            store.prune(Keep { newest: Some(3), consolidate: round % 2 == 0 }).unwrap();
+        }
+    }
+    unreachable!()
+}
+
+/// Whenever the one who makes, prunes and consolidates chains dies: what is listed is whole, with
+/// all its parents.
+#[test]
+fn killed_chains_stay_whole() {
+    if let Some(store) = std::env::var_os(INSIDE) {
+        chain_for_ever(Path::new(&store));
+    }
+    let (_dir, store) = common::new_store();
+    let (mut whole, mut left, mut deep) = (0, 0, 0);
+    for round in 0..50u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "killed_chains_stay_whole", "--nocapture"])
+            .env(INSIDE, store.root())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(20_000 + round * 7919 % 120_000));
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9), "the writer ended by itself");
+        let listing = store.listing().unwrap();
+        assert_eq!(listing.damaged, []);
+        for listed in &listing.checkpoints {
+            let verified = store.checkpoint(listed.id).unwrap().verify().unwrap();
+            whole += 1;
+            deep += u32::from(verified.checkpoints > 1);
+        }
+        left += store.prune(Keep::default()).unwrap().leftovers.len();
+        assert_eq!(files(&store.root().join("tmp")), []);
+    }
+    assert!(whole > 50 && left > 0 && deep > 10, "{whole}, {left}, {deep}: not random enough");
 }
 
 /// How many entries there are, whatever happens to them meanwhile.

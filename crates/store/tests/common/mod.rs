@@ -293,7 +293,7 @@ impl History {
     }
 
     /// Puts everything, in ranges as they come.
-    fn put_all(&mut self, writer: &CheckpointWriter) {
+    pub(crate) fn put_all(&mut self, writer: &CheckpointWriter) {
         use mem::PageSink;
         for (memory, set) in self.runs() {
             for run in set.runs() {
