@@ -57,6 +57,21 @@ impl TrialPages {
         }
     }
 
+    /// Writes one word of `count` pages that lie all over the place, each another one as long as
+    /// there are so many; as programs do, and dearer than one page after the other.
+    pub fn write_scattered(&mut self, count: usize, value: u64) {
+        // No divisor of any number of pages that is a power of two.
+        const STEP: usize = 7919;
+        let mut page = usize::try_from(value).unwrap_or(0) % self.count;
+        for _ in 0..count {
+            page = (page + STEP) % self.count;
+            // SAFETY: the word lies inside the mapping, which is borrowed mutably.
+            unsafe {
+                self.base.as_ptr().add(page * PAGE_BYTES).cast::<u64>().write_volatile(value);
+            }
+        }
+    }
+
     /// Gives the pages back to the kernel: the next touch of each is a fault.
     ///
     /// # Errors
