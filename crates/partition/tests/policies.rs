@@ -5,11 +5,11 @@ mod common;
 
 use common::{INTERVALS, MEMORY, check_cover, heat, heat_runs, inventory, one_region, stretch};
 use mem::{MemoryId, PageIndex};
-use plan::{Planned, Thresholds, Tier, Treatment};
+use plan::{NumericType, Planned, Thresholds, Tier, Treatment};
 use proptest::prelude::*;
 use rekindle_partition::{
     Adaptive, Budget, Fault, FaultLog, HeatRuns, HeatView, HostCosts, Input, Inventory, Kind,
-    NoHeat, POLICY_NAMES, Policy, Provenance, Stretch, Threshold, policy,
+    NoHeat, Numbers, POLICY_NAMES, Policy, Provenance, Stretch, Threshold, policy,
 };
 
 fn plan(policy: &dyn Policy, inventory: &Inventory, heat: &dyn HeatView) -> Planned {
@@ -265,6 +265,36 @@ fn what_may_not_be_critical_is_not() {
     assert_eq!(extent(9000).tier, Tier::Critical);
     assert_eq!(&*extent(9000).reason, "stack of thread 1");
     assert_eq!(planned.predictions.not_stored_bytes, 40 * 4096);
+}
+
+#[test]
+fn a_named_loss_is_taken_below_critical_and_nowhere_else() {
+    let (inventory, heat) = usual();
+    let named = |lossy| Numbers { numeric: NumericType::F32, lossy };
+    let numbers = vec![
+        stretch(0, 10, named(true)),
+        stretch(200, 10, named(true)),
+        stretch(300, 10, named(false)),
+        stretch(5000, 10, named(true)),
+    ];
+    let inventory = inventory.with_numbers(numbers);
+    let treated = |policy: &dyn Policy, page: u64| {
+        let page = PageIndex(page);
+        let planned = plan(policy, &inventory, &heat);
+        let extent = planned.plan.extents.iter().find(|e| e.pages.contains(page)).unwrap();
+        (extent.tier, extent.treatment)
+    };
+    // Free to choose, the policy keeps what was named out of critical; the specification's rule
+    // is not free, and critical is without loss.
+    let exactly = Threshold(Thresholds { warm: 2, critical: 50 });
+    assert_eq!(treated(&Adaptive, 5), (Tier::Warm, Treatment::Lossy));
+    assert_eq!(treated(&exactly, 5), (Tier::Critical, Treatment::Lz4));
+    for policy in [&Adaptive as &dyn Policy, &exactly] {
+        assert_eq!(treated(policy, 205), (Tier::Warm, Treatment::Lossy));
+        assert_eq!(treated(policy, 305), (Tier::Warm, Treatment::Typed));
+        assert_eq!(treated(policy, 5005), (Tier::Cold, Treatment::Lossy));
+        assert_ne!(treated(policy, 215).1, Treatment::Lossy, "a neighbour");
+    }
 }
 
 #[test]
