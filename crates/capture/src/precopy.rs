@@ -277,15 +277,18 @@ fn look_at(tracker: &Tracker, range: AddrRange, changed: &mut Changed) -> Result
     Ok(())
 }
 
-/// The mappings that can hold private pages, as they are now.
+/// The mappings that hold private pages and can be tracked, as they are now: those of no file.
+/// When a page that was copied from a file is dropped the kernel puts a marker in its place that
+/// looks armed and unwritten (it must outlive the page for shared files), so of private file
+/// mappings nothing is believed. They are small as a rule, and are copied at the freeze.
 fn private_mappings(process: &Process) -> Result<Vec<PrivateRange>, ProcError> {
     process.dir().parse("maps", &mut Vec::new(), |text| {
         let mut private = Vec::new();
         for entry in maps_entries(text) {
             let entry = entry?;
             // The kernel's own: vdso, vvar, vsyscall.
-            let is_kernels = entry.name_raw.starts_with(b"[v") && !entry.has_inode();
-            if entry.sharing == Sharing::Private && !is_kernels {
+            let is_kernels = entry.name_raw.starts_with(b"[v");
+            if entry.sharing == Sharing::Private && !is_kernels && !entry.has_inode() {
                 let readable = entry.protection.read;
                 private.push(PrivateRange { range: entry.range, readable });
             }
