@@ -155,7 +155,7 @@ impl Batch {
 }
 
 /// What the calls of a batch returned.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
     pub(crate) values: Vec<i64>,
     pub(crate) numbers: Vec<i64>,

@@ -7,7 +7,8 @@ use mem::AddrRange;
 use sys::ptrace::{Options, Regs, Resume, StoppedThread};
 
 use crate::restart::WayBack;
-use crate::runner::Runner;
+use crate::runner::{Going, Runner};
+use crate::table::Table;
 use crate::{Answers, Batch, InjectError, Injector, Scratch};
 
 /// How long a thread may take to re-enter its group stop.
@@ -25,6 +26,10 @@ pub struct Injection<'t> {
     held: Held,
     /// The thread's registers are not its own.
     inside: bool,
+    /// It was let run our code and has not been waited for.
+    going: Option<Going>,
+    /// Bytes of scratch it maps while it is on its way in.
+    entering: Option<u64>,
 }
 
 /// What the thread gets back.
@@ -46,11 +51,11 @@ impl<'t> Injection<'t> {
         runner: Runner,
         held: Held,
     ) -> Self {
-        Self { injector, thread, runner, held, inside: true }
+        Self { injector, thread, runner, held, inside: true, going: None, entering: None }
     }
 
     /// Sends the thread into our code, which maps the scratch area.
-    pub(crate) fn enter(
+    pub(crate) fn start_enter(
         &mut self,
         mask_inside: u64,
         scratch_bytes: u64,
@@ -61,19 +66,15 @@ impl<'t> Injection<'t> {
         // then the mask, which the code sets as well.
         self.thread.set_regs(&entry)?;
         self.thread.set_sigmask(mask_inside)?;
-        let regs = match self.runner.go(self.thread, &entry, 0) {
-            Err(error @ InjectError::LeftByItself { .. }) => {
-                self.inside = false;
-                self.release()?;
-                return Err(error);
-            }
-            // Somewhere between two calls of ours: let go, it ends them and goes back by itself.
-            Err(error @ InjectError::Timeout { .. }) => {
-                self.inside = false;
-                return Err(error);
-            }
-            other => other?,
-        };
+        self.going = Some(Runner::start(self.thread, &entry, 0)?);
+        self.entering = Some(bytes);
+        Ok(())
+    }
+
+    /// Waits until the thread has entered.
+    pub(crate) fn complete_enter(&mut self) -> Result<(), InjectError> {
+        let bytes = self.entering.take().unwrap_or(0);
+        let regs = self.complete()?;
         if regs.rbx == 0 {
             let code = i32::try_from(-regs.r13.cast_signed()).unwrap_or(0);
             let error = io::Error::from_raw_os_error(code);
@@ -81,6 +82,24 @@ impl<'t> Injection<'t> {
         }
         self.runner.area.range = AddrRange::new(regs.rbx, regs.rbx + bytes);
         Ok(())
+    }
+
+    /// Waits for the thread, which was let run our code.
+    fn complete(&mut self) -> Result<Regs, InjectError> {
+        let Some(going) = self.going.take() else { return Ok(self.thread.regs()?) };
+        match self.runner.complete(self.thread, &going) {
+            Err(error @ InjectError::LeftByItself { .. }) => {
+                self.inside = false;
+                self.release()?;
+                Err(error)
+            }
+            // Somewhere between two calls of ours: let go, it ends them and goes back by itself.
+            Err(error @ InjectError::Timeout { .. }) if self.runner.area.range.is_empty() => {
+                self.inside = false;
+                Err(error)
+            }
+            other => other,
+        }
     }
 
     /// The thread's own registers, as it was stopped with them.
@@ -150,12 +169,54 @@ impl<'t> Injection<'t> {
     /// Runs `batch`, and gives also the answers of a batch that a required call ended
     /// ([`Answers::failed`]).
     pub fn run_to_failure(&mut self, batch: &Batch) -> Result<Answers, InjectError> {
-        let answers = self.runner.run(self.thread, batch);
-        if let Err(InjectError::LeftByItself { .. }) = answers {
-            self.inside = false;
-            self.release()?;
+        if batch.is_empty() {
+            return Ok(Answers::default());
         }
-        answers
+        let table = self.start_batch(batch)?;
+        self.complete()?;
+        self.runner.answers(batch, &table)
+    }
+
+    /// Lets the thread run `batch` without waiting for it.
+    fn start_batch(&mut self, batch: &Batch) -> Result<Table, InjectError> {
+        let table = self.runner.prepare(batch)?;
+        self.going = Some(self.runner.start_table(self.thread, &table)?);
+        Ok(table)
+    }
+
+    /// Runs one batch in each of several threads at the same time, `batches[n]` in
+    /// `injections[n]`: it takes little longer than one alone. As [`run`](Self::run), a failed
+    /// required call is an error.
+    ///
+    /// # Errors
+    /// The first there was; every thread is waited for also then.
+    pub fn run_each(
+        injections: &mut [Self],
+        batches: &[Batch],
+    ) -> Result<Vec<Answers>, InjectError> {
+        let pairs = || injections.len().min(batches.len());
+        let mut tables = Vec::with_capacity(pairs());
+        for (injection, batch) in injections.iter_mut().zip(batches) {
+            tables.push(injection.start_batch(batch));
+            if tables.last().is_some_and(Result::is_err) {
+                break;
+            }
+        }
+        let results: Vec<_> = injections
+            .iter_mut()
+            .zip(batches)
+            .zip(tables)
+            .map(|((injection, batch), table)| {
+                let table = table?;
+                injection.complete()?;
+                let answers = injection.runner.answers(batch, &table)?;
+                match answers.failed() {
+                    Some(call) => answers.get(call).map(|_| answers),
+                    None => Ok(answers),
+                }
+            })
+            .collect();
+        results.into_iter().collect()
     }
 
     /// Forgets every registered [`Undo`](crate::Undo): what those calls made is to stay.
@@ -169,20 +230,63 @@ impl<'t> Injection<'t> {
         self.put_back()
     }
 
+    /// [`finish`](Self::finish) of several threads at the same time.
+    ///
+    /// # Errors
+    /// The first there was; every thread is put back as well as it can be also then.
+    pub fn finish_each(mut injections: Vec<Self>) -> Result<(), InjectError> {
+        let started: Vec<_> = injections.iter_mut().map(Self::start_put_back).collect();
+        let results: Vec<_> = injections
+            .iter_mut()
+            .zip(started)
+            .map(|(injection, started)| started.and_then(|()| injection.complete_put_back()))
+            .collect();
+        results.into_iter().collect()
+    }
+
     fn put_back(&mut self) -> Result<(), InjectError> {
+        self.start_put_back()?;
+        self.complete_put_back()
+    }
+
+    /// Lets the thread undo and unmap.
+    fn start_put_back(&mut self) -> Result<(), InjectError> {
+        // Whatever it was to tell, nobody asks any more.
+        if self.entering.is_some() {
+            let _ = self.complete_enter();
+        } else if self.going.is_some() {
+            let _ = self.complete();
+        }
+        if !self.inside || self.runner.area.range.is_empty() {
+            return Ok(());
+        }
+        match self.runner.start_clean(self.thread) {
+            Ok(going) => self.going = Some(going),
+            Err(error) => {
+                self.inside = false;
+                self.let_leave();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for that, and gives the thread its own registers.
+    fn complete_put_back(&mut self) -> Result<(), InjectError> {
         if !self.inside {
             return Ok(());
         }
         self.inside = false;
-        let unmapped =
-            if self.runner.area.range.is_empty() { Ok(0) } else { self.runner.clean(self.thread) };
-        let unmapped = match unmapped {
-            Ok(answer) => answer,
-            Err(InjectError::LeftByItself { .. }) => return self.release(),
-            Err(error) => {
-                self.let_leave();
-                return Err(error);
-            }
+        let unmapped = match self.going.take() {
+            Some(going) => match self.runner.complete(self.thread, &going) {
+                Ok(regs) => regs.r13.cast_signed(),
+                Err(InjectError::LeftByItself { .. }) => return self.release(),
+                Err(error) => {
+                    self.let_leave();
+                    return Err(error);
+                }
+            },
+            None => 0,
         };
         // The mask first: in between, our code finds the way back with it just as well.
         self.thread.set_sigmask(self.held.mask)?;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use mem::VirtAddr;
+use mem::{AddrRange, VirtAddr};
 use sys::ptrace::{Options, PtraceError, Regs, Stop, StoppedThread};
 use sys::remote;
 use sys::task::Pid;
@@ -14,7 +14,7 @@ use crate::restart::{WayBack, rseq_abort};
 use crate::runner::Runner;
 use crate::seccomp::{CallData, Filters};
 use crate::slots::Tail;
-use crate::status::{Status, bit};
+use crate::status::{Status, bit, vdso};
 use crate::{InjectError, Injection};
 
 /// The 64-bit code segment of x86-64 Linux.
@@ -33,7 +33,19 @@ pub struct Injector {
 impl Injector {
     /// Looks for the room in process `pid`. Needs no stop.
     pub fn new(pid: Pid) -> Result<Self, InjectError> {
-        Ok(Self { pid, tail: Tail::find(pid)? })
+        let (tid, vdso) = vdso(pid)?;
+        Ok(Self { pid, tail: Tail::find(pid, tid, vdso)? })
+    }
+
+    /// The same when it is known that the vdso of the process, whose first thread has not ended,
+    /// is mapped at `vdso`.
+    pub fn at(pid: Pid, vdso: AddrRange) -> Result<Self, InjectError> {
+        Ok(Self { pid, tail: Tail::find(pid, pid.main_thread(), vdso)? })
+    }
+
+    /// How many threads may be injected into at the same time, at least one.
+    pub const fn threads_max(&self) -> usize {
+        self.tail.slots_max()
     }
 
     /// Makes `thread`, which belongs to the process and is stopped by an interrupt or a group
@@ -48,9 +60,43 @@ impl Injector {
         thread: &'t mut StoppedThread,
         scratch_bytes: u64,
     ) -> Result<Injection<'t>, InjectError> {
+        let mut injection = self.start(thread, None, scratch_bytes)?;
+        injection.complete_enter()?;
+        Ok(injection)
+    }
+
+    /// [`open`](Self::open) of several threads at the same time, at most
+    /// [`threads_max`](Self::threads_max), each with its `/proc/PID/task/TID/status` as it is
+    /// since the thread stopped, and the scratch memory it is to have.
+    ///
+    /// # Errors
+    /// When one of them is refused or fails; all are put back then.
+    pub fn open_each<'t>(
+        &'t self,
+        threads: impl IntoIterator<Item = (&'t mut StoppedThread, &'t sys::proc::Status, u64)>,
+    ) -> Result<Vec<Injection<'t>>, InjectError> {
+        let mut opened = Vec::new();
+        for (thread, status, bytes) in threads {
+            opened.push(self.start(thread, Some(status), bytes)?);
+        }
+        opened.iter_mut().try_for_each(Injection::complete_enter)?;
+        Ok(opened)
+    }
+
+    /// Lets `thread` enter our code without waiting for it.
+    fn start<'t>(
+        &'t self,
+        thread: &'t mut StoppedThread,
+        status: Option<&sys::proc::Status>,
+        scratch_bytes: u64,
+    ) -> Result<Injection<'t>, InjectError> {
+        let status = match status {
+            Some(status) => Status::from(status),
+            None => Status::of(self.pid, thread.tid())?,
+        };
         let options = thread.options();
         let in_group_stop = matches!(thread.stop(), Stop::Group(_));
-        let (runner, held, mask_inside) = match self.prepare(thread) {
+        let (runner, held, mask_inside) = match self.prepare(thread, &status) {
             Ok(prepared) => prepared,
             Err(error) => {
                 if thread.options() != options {
@@ -61,17 +107,20 @@ impl Injector {
         };
         let held = Held { options, in_group_stop, ..held };
         let mut injection = Injection::new(self, thread, runner, held);
-        injection.enter(mask_inside, scratch_bytes.max(SCRATCH_BYTES_MIN))?;
+        injection.start_enter(mask_inside, scratch_bytes.max(SCRATCH_BYTES_MIN))?;
         Ok(injection)
     }
 
     /// Lays down in the program how `thread` finds its way back. Nothing in the program runs it
     /// yet. Gives also the signal mask to work under.
-    fn prepare(&self, thread: &mut StoppedThread) -> Result<(Runner, Held, u64), InjectError> {
+    fn prepare(
+        &self,
+        thread: &mut StoppedThread,
+        status: &Status,
+    ) -> Result<(Runner, Held, u64), InjectError> {
         let regs = thread.regs()?;
         let mask = thread.sigmask()?;
-        let status = Status::of(self.pid, thread.tid())?;
-        let filters = self.check(thread, &regs, &status)?;
+        let filters = self.check(thread, &regs, status)?;
         let mut way_back = WayBack::to(&regs);
         if way_back.restarts {
             self.check_restart(thread, regs.rip)?;
@@ -79,7 +128,7 @@ impl Injector {
         if let Some(rip) = self.rseq_abort(thread, regs.rip)? {
             way_back = way_back.going_on_at(rip);
         }
-        let signal = self.signal(&regs, &status, mask)?;
+        let signal = self.signal(&regs, status, mask)?;
         let mask_inside = if signal == 0 { u64::MAX } else { !bit(signal) };
         self.check_way_back(thread, &filters, signal, way_back.handler_ends_call)?;
         let data = slot_data(thread.tid().raw(), &way_back, mask, mask_inside);

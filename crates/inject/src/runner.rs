@@ -35,6 +35,14 @@ pub(crate) struct Runner {
     pub(crate) filters: Filters,
 }
 
+/// A thread that was let run our code and has not reported back yet.
+#[derive(Debug)]
+pub(crate) struct Going {
+    started: Instant,
+    /// Address of the table it runs; 0: none.
+    table: u64,
+}
+
 impl Runner {
     /// For a thread stopped with `regs`, with `blob` lying at `code`.
     pub(crate) fn new(
@@ -80,11 +88,11 @@ impl Runner {
         }
     }
 
-    /// Undoes, unmaps and parks `thread`; says what `munmap` returned.
-    pub(crate) fn clean(&mut self, thread: &mut StoppedThread) -> Result<i64, InjectError> {
+    /// Lets `thread` undo, unmap and park; what `munmap` returned is in `r13` then.
+    pub(crate) fn start_clean(&mut self, thread: &mut StoppedThread) -> Result<Going, InjectError> {
         let regs = self.clean_regs();
         self.area.range = AddrRange::default();
-        self.go(thread, &regs, 0).map(|regs| regs.r13.cast_signed())
+        Self::start(thread, &regs, 0)
     }
 
     /// Whether `rip` is where a thread reports and waits.
@@ -103,12 +111,28 @@ impl Runner {
         thread: &mut StoppedThread,
         batch: &Batch,
     ) -> Result<Answers, InjectError> {
-        let mut answers = Answers { values: Vec::new(), numbers: Vec::new(), failed: None };
         if batch.is_empty() {
-            return Ok(answers);
+            return Ok(Answers::default());
         }
+        let table = self.prepare(batch)?;
+        let going = self.start_table(thread, &table)?;
+        self.complete(thread, &going)?;
+        self.answers(batch, &table)
+    }
+
+    /// Lays `batch` down in the scratch area.
+    pub(crate) fn prepare(&mut self, batch: &Batch) -> Result<Table, InjectError> {
         let table = Table::encode(batch, &self.area, &self.filters)?;
         self.area.load(&table)?;
+        Ok(table)
+    }
+
+    /// Lets `thread`, which is parked, run `table`.
+    pub(crate) fn start_table(
+        &self,
+        thread: &mut StoppedThread,
+        table: &Table,
+    ) -> Result<Going, InjectError> {
         let regs = Regs {
             rip: self.code + self.blob.run,
             rbx: self.area.range.start.0,
@@ -117,7 +141,12 @@ impl Runner {
             r14: Mode::Batch as u64,
             ..self.template
         };
-        self.go(thread, &regs, table.start)?;
+        Self::start(thread, &regs, table.start)
+    }
+
+    /// What the calls of `batch` returned, once its `table` has been run.
+    pub(crate) fn answers(&self, batch: &Batch, table: &Table) -> Result<Answers, InjectError> {
+        let mut answers = Answers::default();
         let ended_at = self.area.ended_at()?.unwrap_or(table.end);
         let made = match usize::try_from(ended_at.wrapping_sub(table.start) / ENTRY_BYTES) {
             Ok(index) if index < batch.len() => {
@@ -131,16 +160,24 @@ impl Runner {
         Ok(answers)
     }
 
-    /// Sets `regs` and lets `thread` run until it is parked again; gives its registers there.
-    /// `table` tells in which call it was when it does not come back.
-    pub(crate) fn go(
-        &mut self,
+    /// Sets `regs` and lets `thread` run; [`complete`](Self::complete) waits for it. `table` tells
+    /// in which call it was when it does not come back.
+    pub(crate) fn start(
         thread: &mut StoppedThread,
         regs: &Regs,
         table: u64,
-    ) -> Result<Regs, InjectError> {
+    ) -> Result<Going, InjectError> {
         thread.set_regs(regs)?;
-        let started = Instant::now();
+        thread.resume(Resume::Continue(0))?;
+        Ok(Going { started: Instant::now(), table })
+    }
+
+    /// Waits until `thread` is parked again; gives its registers there.
+    pub(crate) fn complete(
+        &mut self,
+        thread: &mut StoppedThread,
+        &Going { started, table }: &Going,
+    ) -> Result<Regs, InjectError> {
         let deadline = started + self.timeout;
         let result = if self.signal == 0 {
             self.until_seen_parked(thread, deadline)
@@ -166,9 +203,8 @@ impl Runner {
         thread: &mut StoppedThread,
         deadline: Instant,
     ) -> Result<Regs, InjectError> {
-        let mut signal = 0;
         loop {
-            let stop = thread.resume_and_wait(Resume::Continue(signal), deadline)?;
+            let stop = thread.wait(deadline)?;
             if stop == Stop::Signal(self.signal) {
                 let regs = thread.regs()?;
                 if self.is_parked(regs.rip) {
@@ -176,7 +212,8 @@ impl Runner {
                     return Ok(regs);
                 }
             }
-            signal = self.pass(thread, stop, deadline)?;
+            let signal = self.pass(thread, stop, deadline)?;
+            thread.resume(Resume::Continue(signal))?;
         }
     }
 
@@ -188,9 +225,7 @@ impl Runner {
         thread: &mut StoppedThread,
         deadline: Instant,
     ) -> Result<Regs, InjectError> {
-        let mut signal = 0;
         loop {
-            thread.resume(Resume::Continue(signal))?;
             let stop = match self.until_ended(thread, deadline)? {
                 Some(stop) => stop,
                 None => {
@@ -206,7 +241,8 @@ impl Runner {
             if self.is_parked(regs.rip) && regs.r14 != Mode::Leave as u64 && ended {
                 return Ok(regs);
             }
-            signal = self.pass(thread, stop, deadline)?;
+            let signal = self.pass(thread, stop, deadline)?;
+            thread.resume(Resume::Continue(signal))?;
         }
     }
 

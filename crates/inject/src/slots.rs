@@ -12,7 +12,7 @@ use sys::task::{Pid, Tid};
 
 use crate::InjectError;
 use crate::blob::{Blob, SlotData, blob};
-use crate::status::{Whereabouts, threads, vdso, whereabouts};
+use crate::status::{Whereabouts, threads, whereabouts};
 
 const ALIGN: u64 = 16;
 /// Bytes of mark and length.
@@ -36,9 +36,8 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// Finds the room in the vdso of `pid`.
-    pub(crate) fn find(pid: Pid) -> Result<Self, InjectError> {
-        let (tid, vdso) = vdso(pid)?;
+    /// Finds the room in the vdso of `pid`, which thread `tid` has mapped at `vdso`.
+    pub(crate) fn find(pid: Pid, tid: Tid, vdso: AddrRange) -> Result<Self, InjectError> {
         let memory = ProcMem::open_writable_via(tid).ok();
         let blob = blob();
         let mark = MARK | checksum(blob.code);
@@ -52,6 +51,12 @@ impl Tail {
 
     pub(crate) const fn blob(&self) -> &Blob {
         &self.blob
+    }
+
+    /// How many slots there are, at least one.
+    pub(crate) const fn slots_max(&self) -> usize {
+        // At most SLOTS_MAX.
+        if self.slots > 1 { self.slots as usize } else { 1 }
     }
 
     /// Address of the code.

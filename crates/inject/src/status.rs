@@ -70,6 +70,18 @@ impl Status {
     }
 }
 
+impl From<&sys::proc::Status> for Status {
+    fn from(status: &sys::proc::Status) -> Self {
+        Self {
+            blocked: status.signals_blocked,
+            pending: status.signals_pending | status.signals_pending_shared,
+            ignored: status.signals_ignored,
+            caught: status.signals_caught,
+            seccomp: u64::from(status.seccomp_mode),
+        }
+    }
+}
+
 /// Signal numbers of x86-64.
 pub(crate) mod libc_signal {
     pub(crate) const CHLD: i32 = 17;

@@ -30,3 +30,4 @@ pub mod sysvipc;
 pub mod task;
 pub mod trial;
 pub mod userfault;
+pub mod vma;
