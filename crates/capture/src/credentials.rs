@@ -95,11 +95,33 @@ const NAMES: [(NamespaceKind, &str); 10] = [
     (NamespaceKind::Uts, "uts"),
 ];
 
+/// What about ourselves a program is compared with. It does not change.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    /// The links of our namespaces, in the order of [`NAMES`].
+    namespaces: Vec<Option<Vec<u8>>>,
+    /// Our label of a security module; empty without one.
+    pub(crate) lsm_label: Vec<u8>,
+}
+
+impl Own {
+    pub(crate) fn read() -> Result<Self, ProcError> {
+        let own = ProcDir::open(Pid::current().raw())?;
+        let link = |(_, name): (_, &str)| own.link(&format!("ns/{name}")).ok();
+        Ok(Self { namespaces: NAMES.into_iter().map(link).collect(), lsm_label: lsm_label(&own) })
+    }
+}
+
+/// The label that a security module gave the process behind `dir`; empty on a kernel without one.
+pub(crate) fn lsm_label(dir: &ProcDir) -> Vec<u8> {
+    let mut label = Vec::new();
+    dir.read("attr/current", &mut label).map(|()| label).unwrap_or_default()
+}
+
 /// The namespaces of a process, next to ours.
-pub(crate) fn namespaces(dir: &ProcDir) -> Result<Namespaces, ProcError> {
-    let own = ProcDir::open(Pid::current().raw())?;
+pub(crate) fn namespaces(dir: &ProcDir, own: &Own) -> Result<Namespaces, ProcError> {
     let mut entries = Vec::new();
-    for (kind, name) in NAMES {
+    for ((kind, name), ours) in NAMES.into_iter().zip(&own.namespaces) {
         let link = match dir.link(&format!("ns/{name}")) {
             Ok(link) => link,
             // A kernel without this kind, or a namespace for children that has no process yet.
@@ -108,7 +130,7 @@ pub(crate) fn namespaces(dir: &ProcDir) -> Result<Namespaces, ProcError> {
         };
         let prefix = format!("{}:[", name.trim_end_matches("_for_children"));
         let inode = inode_in(&link, prefix.as_bytes()).unwrap_or(0);
-        let is_callers = own.link(&format!("ns/{name}")).is_ok_and(|ours| ours == link);
+        let is_callers = ours.as_ref() == Some(&link);
         entries.push(Namespace { kind, inode, is_callers });
     }
     Ok(Namespaces { entries })

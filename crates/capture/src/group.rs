@@ -9,6 +9,7 @@ use sys::proc::{
 };
 use target::Process;
 
+use crate::credentials::{self, Own};
 use crate::findings::{Findings, text};
 use crate::space::below_root;
 
@@ -42,6 +43,7 @@ pub(crate) fn read(
     stat: &Stat,
     status: &Status,
     ids: &Ids,
+    own: &Own,
     findings: &mut Findings,
 ) -> Result<TaskGroup, ProcError> {
     let dir = process.dir();
@@ -72,7 +74,7 @@ pub(crate) fn read(
         oom_score_adj: i32::try_from(dir.number("oom_score_adj", &mut buffer)?).unwrap_or(0),
         exit_signal: stat.exit_signal,
         cgroups: cgroups(dir, &mut buffer)?,
-        lsm_label: lsm_label(dir, findings),
+        lsm_label: lsm_label(dir, own, findings),
         ..TaskGroup::default()
     })
 }
@@ -120,16 +122,10 @@ fn cgroups(dir: &ProcDir, buffer: &mut Vec<u8>) -> Result<Vec<Vec<u8>>, ProcErro
 }
 
 /// The label of a security module. One that differs from ours could not be given back.
-fn lsm_label(dir: &ProcDir, findings: &mut Findings) -> Vec<u8> {
-    let label = |dir: &ProcDir| {
-        let mut buffer = Vec::new();
-        // Fails on a kernel without such a module.
-        dir.read("attr/current", &mut buffer).map(|()| buffer).unwrap_or_default()
-    };
-    let theirs = label(dir);
-    let ours = ProcDir::open(sys::task::Pid::current().raw()).map(|own| label(&own));
+fn lsm_label(dir: &ProcDir, own: &Own, findings: &mut Findings) -> Vec<u8> {
+    let theirs = credentials::lsm_label(dir);
     let trimmed: Vec<u8> = theirs.trim_ascii_end().to_vec();
-    if ours.is_ok_and(|ours| ours != theirs) {
+    if own.lsm_label != theirs {
         let object = format!("label {:?}", text(&trimmed));
         let lift = "run rekindle under the same label of the security module";
         findings.block(StateKind::LsmLabel, object, lift);

@@ -1,6 +1,8 @@
 //! What only the program itself can tell: system calls that read and change nothing, many to one
 //! round trip.
 
+use std::io;
+
 use inject::{Answers, Arg, Batch, CallId, InjectError, Injection, Scratch, Undo};
 use mem::PAGE_SIZE;
 use process::{AlternateStack, IntervalTimer, SignalAction, SignalSet, TimerSetting};
@@ -9,6 +11,7 @@ use process::{AlternateStack, IntervalTimer, SignalAction, SignalSet, TimerSetti
 mod code {
     pub(super) const GET_PDEATHSIG: i32 = 2;
     pub(super) const GET_DUMPABLE: i32 = 3;
+    pub(super) const GET_NAME: i32 = 16;
     pub(super) const GET_TSC: i32 = 25;
     pub(super) const GET_SECUREBITS: i32 = 27;
     pub(super) const GET_TIMERSLACK: i32 = 30;
@@ -19,11 +22,13 @@ mod code {
     pub(super) const GET_MDWE: i32 = 66;
     pub(super) const GET_MEMORY_MERGE: i32 = 68;
     pub(super) const ARCH_GET_CPUID: i32 = 0x1011;
+    pub(super) const MEMBARRIER_GET_REGISTRATIONS: i32 = 1 << 9;
 }
 
 /// What one thread tells about itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ThreadAnswers {
+    pub(crate) name: Vec<u8>,
     pub(crate) alternate_stack: AlternateStack,
     pub(crate) clear_child_tid: u64,
     pub(crate) timer_slack_ns: u64,
@@ -44,11 +49,22 @@ pub(crate) struct GroupAnswers {
     pub(crate) dumpable: u32,
     pub(crate) child_subreaper: bool,
     pub(crate) thp_disable: bool,
-    pub(crate) lock_future: bool,
+    pub(crate) lock_future: Option<LockFuture>,
+    /// What it registered for with membarrier(2); `None`: this kernel does not tell.
+    pub(crate) membarrier: Option<u32>,
     /// Time left and interval, and overrun count, in the order of the ids asked for.
     pub(crate) timers: Vec<(TimerSetting, i32)>,
     /// Settings that are not carried over, as in [`ThreadAnswers`].
     pub(crate) unusual: Option<&'static str>,
+}
+
+/// How mlockall(2) locks mappings to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LockFuture {
+    /// `MCL_FUTURE`.
+    AtOnce,
+    /// `MCL_FUTURE | MCL_ONFAULT`.
+    OnFault,
 }
 
 /// Signals there are.
@@ -63,142 +79,255 @@ pub(crate) fn scratch_bytes(timers: usize) -> u64 {
     16 * 1024 + 64 * (ACTION_BYTES + 64) + calls * (64 + TIME_BYTES)
 }
 
-/// Asks one thread.
-pub(crate) fn ask_thread(injection: &mut Injection<'_>) -> Result<ThreadAnswers, InjectError> {
-    injection.reset_scratch();
-    let mut batch = Batch::new();
-    let stack = injection.reserve(24)?;
-    let words = injection.reserve(64)?;
-    let stack_call = batch.require(libc::SYS_sigaltstack, &[0.into(), stack.into()]);
-    let mut prctl = |option: i32, into: Option<Scratch>| {
-        let into = into.map_or(Arg::Imm(0), Arg::Scratch);
-        batch.call(libc::SYS_prctl, &[option.into(), into])
-    };
-    let tid_address = prctl(code::GET_TID_ADDRESS, words.part(0, 8));
-    let death = prctl(code::GET_PDEATHSIG, words.part(8, 8));
-    let tsc = prctl(code::GET_TSC, words.part(16, 8));
-    let slack = prctl(code::GET_TIMERSLACK, None);
-    let securebits = prctl(code::GET_SECUREBITS, None);
-    let mce = prctl(code::MCE_KILL_GET, None);
-    let policy_at = words.part(24, 8).map_or(Arg::Imm(0), Arg::Scratch);
-    let policy = batch.call(libc::SYS_get_mempolicy, &[policy_at, 0.into(), 0.into()]);
-    let cpuid = batch.call(libc::SYS_arch_prctl, &[code::ARCH_GET_CPUID.into()]);
-    let answers = injection.run(&batch)?;
-    let (stack, words) = (injection.read_scratch(stack)?, injection.read_scratch(words)?);
-    for call in [stack_call, tid_address, death, slack, securebits] {
-        answers.get(call)?;
-    }
-    // Both cannot fail on x86-64 but in a kernel that lacks them, where nothing is unusual.
-    let faults_on_tsc = answers.get(tsc).is_ok() && int(&words, 16) != 1;
-    let unusual = [
-        (faults_on_tsc, "it faults when it reads the time stamp counter (PR_SET_TSC)"),
-        (answers.get(cpuid).is_ok_and(|on| on == 0), "it faults on CPUID (ARCH_SET_CPUID)"),
-        (answers.get(mce).is_ok_and(|kind| kind != 2), "it has a policy for memory errors"),
-    ];
-    Ok(ThreadAnswers {
-        alternate_stack: AlternateStack {
-            base: word(&stack, 0),
-            flags: int(&stack, 8).cast_unsigned() & !ON_STACK,
-            size_bytes: word(&stack, 16),
-        },
-        clear_child_tid: word(&words, 0),
-        timer_slack_ns: answers.get(slack)?,
-        parent_death_signal: int(&words, 8),
-        securebits: u32::try_from(answers.get(securebits)?).unwrap_or(u32::MAX),
-        unusual: unusual.iter().find(|(is, _)| *is).map(|(_, what)| *what),
-        memory_policy: if answers.get(policy).is_ok() { int(&words, 24) } else { 0 },
-    })
+/// What is asked of one thread, and where the answers will be.
+pub(crate) struct ThreadQuestions {
+    stack: Scratch,
+    words: Scratch,
+    required: [CallId; 6],
+    slack: CallId,
+    securebits: CallId,
+    tsc: CallId,
+    mce: CallId,
+    policy: CallId,
+    cpuid: CallId,
 }
+
+impl ThreadQuestions {
+    /// Adds the questions to `batch`.
+    pub(crate) fn put(
+        injection: &mut Injection<'_>,
+        batch: &mut Batch,
+    ) -> Result<Self, InjectError> {
+        let stack = injection.reserve(24)?;
+        let words = injection.reserve(64)?;
+        let stack_call = batch.call(libc::SYS_sigaltstack, &[0.into(), stack.into()]);
+        let mut prctl = |option: i32, into: Option<Scratch>| {
+            let into = into.map_or(Arg::Imm(0), Arg::Scratch);
+            batch.call(libc::SYS_prctl, &[option.into(), into])
+        };
+        let tid_address = prctl(code::GET_TID_ADDRESS, words.part(0, 8));
+        let death = prctl(code::GET_PDEATHSIG, words.part(8, 8));
+        let tsc = prctl(code::GET_TSC, words.part(16, 8));
+        let name = prctl(code::GET_NAME, words.part(32, NAME_BYTES as u64));
+        let slack = prctl(code::GET_TIMERSLACK, None);
+        let securebits = prctl(code::GET_SECUREBITS, None);
+        let mce = prctl(code::MCE_KILL_GET, None);
+        let policy_at = words.part(24, 8).map_or(Arg::Imm(0), Arg::Scratch);
+        let policy = batch.call(libc::SYS_get_mempolicy, &[policy_at, 0.into(), 0.into()]);
+        let cpuid = batch.call(libc::SYS_arch_prctl, &[code::ARCH_GET_CPUID.into()]);
+        let required = [stack_call, tid_address, death, name, slack, securebits];
+        Ok(Self { stack, words, required, slack, securebits, tsc, mce, policy, cpuid })
+    }
+
+    /// Reads what the thread answered.
+    pub(crate) fn answers(
+        self,
+        injection: &Injection<'_>,
+        answers: &Answers,
+    ) -> Result<ThreadAnswers, InjectError> {
+        let stack = injection.read_scratch(self.stack)?;
+        let words = injection.read_scratch(self.words)?;
+        for call in self.required {
+            answers.get(call)?;
+        }
+        let name = words.get(32..32 + NAME_BYTES).unwrap_or_default();
+        // Both cannot fail on x86-64 but in a kernel that lacks them, where nothing is unusual.
+        let faults_on_tsc = answers.get(self.tsc).is_ok() && int(&words, 16) != 1;
+        let faults_on_cpuid = answers.get(self.cpuid).is_ok_and(|on| on == 0);
+        let unusual = [
+            (faults_on_tsc, "it faults when it reads the time stamp counter (PR_SET_TSC)"),
+            (faults_on_cpuid, "it faults on CPUID (ARCH_SET_CPUID)"),
+            (answers.get(self.mce).is_ok_and(|k| k != 2), "it has a policy for memory errors"),
+        ];
+        let securebits = answers.get(self.securebits)?;
+        Ok(ThreadAnswers {
+            name: name.split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
+            alternate_stack: AlternateStack {
+                base: word(&stack, 0),
+                flags: int(&stack, 8).cast_unsigned() & !ON_STACK,
+                size_bytes: word(&stack, 16),
+            },
+            clear_child_tid: word(&words, 0),
+            timer_slack_ns: answers.get(self.slack)?,
+            parent_death_signal: int(&words, 8),
+            securebits: u32::try_from(securebits).unwrap_or(u32::MAX),
+            unusual: unusual.iter().find(|(is, _)| *is).map(|(_, what)| *what),
+            memory_policy: if answers.get(self.policy).is_ok() { int(&words, 24) } else { 0 },
+        })
+    }
+}
+
+/// `TASK_COMM_LEN`.
+const NAME_BYTES: usize = 16;
 
 /// `SS_ONSTACK`: where the thread is now, which its stack pointer tells too.
 const ON_STACK: u32 = 1;
 
-/// Asks the process, in its first thread, also about the timers with these ids.
-pub(crate) fn ask_group(
-    injection: &mut Injection<'_>,
-    timers: &[i32],
-) -> Result<GroupAnswers, InjectError> {
-    injection.reset_scratch();
-    let mut batch = Batch::new();
-    let actions = injection.reserve(ACTION_BYTES * 64)?;
-    let interval_timers = injection.reserve(TIME_BYTES * 3)?;
-    let times = injection.reserve(TIME_BYTES * timers.len().max(1) as u64)?;
-    let words = injection.reserve(16)?;
-    let mut required = Vec::new();
-    for (signal, at) in (1..=SIGNALS).zip(parts(actions, ACTION_BYTES)) {
-        let args = [signal.into(), 0.into(), at, 8.into()];
-        required.push(batch.call(libc::SYS_rt_sigaction, &args));
-    }
-    for (timer, at) in (0..3).zip(parts(interval_timers, TIME_BYTES)) {
-        required.push(batch.call(libc::SYS_getitimer, &[timer.into(), at]));
-    }
-    let brk = batch.call(libc::SYS_brk, &[0.into()]);
-    let mut prctl = |option: i32, into: Option<Scratch>| {
-        let into = into.map_or(Arg::Imm(0), Arg::Scratch);
-        batch.call(libc::SYS_prctl, &[option.into(), into])
-    };
-    let dumpable = prctl(code::GET_DUMPABLE, None);
-    let subreaper = prctl(code::GET_CHILD_SUBREAPER, words.part(0, 8));
-    let thp = prctl(code::GET_THP_DISABLE, None);
-    let mdwe = prctl(code::GET_MDWE, None);
-    let merge = prctl(code::GET_MEMORY_MERGE, None);
-    let mut overruns = Vec::new();
-    for (id, at) in timers.iter().zip(parts(times, TIME_BYTES)) {
-        required.push(batch.call(libc::SYS_timer_gettime, &[(*id).into(), at]));
-        overruns.push(batch.call(libc::SYS_timer_getoverrun, &[(*id).into()]));
-    }
-    required.extend([brk, dumpable, subreaper, thp]);
-    let answers = injection.run(&batch)?;
-    for call in required {
-        answers.get(call)?;
-    }
-    let actions = injection.read_scratch(actions)?;
-    let interval_timers = injection.read_scratch(interval_timers)?;
-    let times = injection.read_scratch(times)?;
-    let words = injection.read_scratch(words)?;
-    let is_set = |call: CallId| answers.get(call).is_ok_and(|value| value != 0);
-    let unusual = [
-        (is_set(mdwe), "it denies itself writable code (PR_SET_MDWE)"),
-        (is_set(merge), "it lets its memory be merged (PR_SET_MEMORY_MERGE)"),
-    ];
-    Ok(GroupAnswers {
-        signal_actions: actions.chunks_exact(32).map(action).collect(),
-        interval_timers: std::array::from_fn(|n| interval_timer(&interval_timers, n)),
-        brk: answers.get(brk)?,
-        dumpable: u32::try_from(answers.get(dumpable)?).unwrap_or(0),
-        child_subreaper: int(&words, 0) != 0,
-        thp_disable: answers.get(thp)? != 0,
-        lock_future: locks_future_mappings(injection)?,
-        timers: overruns
-            .iter()
-            .enumerate()
-            .map(|(n, overrun)| (timer(&times, n), overrun_of(&answers, *overrun)))
-            .collect(),
-        unusual: unusual.iter().find(|(is, _)| *is).map(|(_, what)| *what),
-    })
+/// What is asked of the process through its first thread, and where the answers will be.
+pub(crate) struct GroupQuestions {
+    actions: Scratch,
+    interval_timers: Scratch,
+    times: Scratch,
+    words: Scratch,
+    required: Vec<CallId>,
+    brk: CallId,
+    dumpable: CallId,
+    thp: CallId,
+    mdwe: CallId,
+    merge: CallId,
+    membarrier: CallId,
+    overruns: Vec<CallId>,
+    new_page: NewPage,
 }
 
-/// Whether `mlockall(MCL_FUTURE)` is in force. Nothing shows it but a new mapping: advice to
-/// drop its page is refused exactly when it is locked.
-fn locks_future_mappings(injection: &mut Injection<'_>) -> Result<bool, InjectError> {
-    const PROT_READ: i32 = libc::PROT_READ;
-    let mut batch = Batch::new();
-    let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    let length = Arg::Imm(PAGE_SIZE);
-    let unmap = Undo::munmap_result(PAGE_SIZE);
-    let args = [0.into(), length, PROT_READ.into(), anonymous.into(), (-1).into(), 0.into()];
-    let page = batch.require_with_undo(libc::SYS_mmap, &args, unmap);
-    let advice = [page.into(), length, libc::MADV_DONTNEED.into()];
-    let dropped = batch.call(libc::SYS_madvise, &advice);
-    let answers = injection.run_to_failure(&batch)?;
-    match answers.get(page) {
-        Ok(_) => Ok(answers.raw(dropped) == Some(-i64::from(libc::EINVAL))),
-        // A new page that may not be locked is refused as well.
-        Err(InjectError::Call { source, .. }) if source.raw_os_error() == Some(libc::EAGAIN) => {
-            Ok(true)
+impl GroupQuestions {
+    /// Adds the questions to `batch`, also about the timers with these ids.
+    pub(crate) fn put(
+        injection: &mut Injection<'_>,
+        batch: &mut Batch,
+        timers: &[i32],
+    ) -> Result<Self, InjectError> {
+        let actions = injection.reserve(ACTION_BYTES * 64)?;
+        let interval_timers = injection.reserve(TIME_BYTES * 3)?;
+        let times = injection.reserve(TIME_BYTES * timers.len().max(1) as u64)?;
+        let words = injection.reserve(16)?;
+        let mut required = Vec::new();
+        for (signal, at) in (1..=SIGNALS).zip(parts(actions, ACTION_BYTES)) {
+            let args = [signal.into(), 0.into(), at, 8.into()];
+            required.push(batch.call(libc::SYS_rt_sigaction, &args));
         }
-        Err(cause) => Err(cause),
+        for (timer, at) in (0..3).zip(parts(interval_timers, TIME_BYTES)) {
+            required.push(batch.call(libc::SYS_getitimer, &[timer.into(), at]));
+        }
+        let brk = batch.call(libc::SYS_brk, &[0.into()]);
+        let mut prctl = |option: i32, into: Option<Scratch>| {
+            let into = into.map_or(Arg::Imm(0), Arg::Scratch);
+            batch.call(libc::SYS_prctl, &[option.into(), into])
+        };
+        let dumpable = prctl(code::GET_DUMPABLE, None);
+        let subreaper = prctl(code::GET_CHILD_SUBREAPER, words.part(0, 8));
+        let thp = prctl(code::GET_THP_DISABLE, None);
+        let mdwe = prctl(code::GET_MDWE, None);
+        let merge = prctl(code::GET_MEMORY_MERGE, None);
+        let command = [code::MEMBARRIER_GET_REGISTRATIONS.into()];
+        let membarrier = batch.call(libc::SYS_membarrier, &command);
+        let mut overruns = Vec::new();
+        for (id, at) in timers.iter().zip(parts(times, TIME_BYTES)) {
+            required.push(batch.call(libc::SYS_timer_gettime, &[(*id).into(), at]));
+            overruns.push(batch.call(libc::SYS_timer_getoverrun, &[(*id).into()]));
+        }
+        required.extend([brk, dumpable, subreaper, thp]);
+        let resident = words.part(8, 8).map_or(Arg::Imm(0), Arg::Scratch);
+        let new_page = NewPage::put(batch, resident);
+        Ok(Self {
+            actions,
+            interval_timers,
+            times,
+            words,
+            required,
+            brk,
+            dumpable,
+            thp,
+            mdwe,
+            merge,
+            membarrier,
+            overruns,
+            new_page,
+        })
     }
+
+    /// Asks them alone.
+    pub(crate) fn ask(
+        injection: &mut Injection<'_>,
+        timers: &[i32],
+    ) -> Result<GroupAnswers, InjectError> {
+        let mut batch = Batch::new();
+        let questions = Self::put(injection, &mut batch, timers)?;
+        let answers = injection.run(&batch)?;
+        questions.answers(injection, &answers)
+    }
+
+    /// Reads what the process answered.
+    pub(crate) fn answers(
+        self,
+        injection: &Injection<'_>,
+        answers: &Answers,
+    ) -> Result<GroupAnswers, InjectError> {
+        for call in self.required {
+            answers.get(call)?;
+        }
+        let actions = injection.read_scratch(self.actions)?;
+        let interval_timers = injection.read_scratch(self.interval_timers)?;
+        let times = injection.read_scratch(self.times)?;
+        let words = injection.read_scratch(self.words)?;
+        let is_set = |call: CallId| answers.get(call).is_ok_and(|value| value != 0);
+        let unusual = [
+            (is_set(self.mdwe), "it denies itself writable code (PR_SET_MDWE)"),
+            (is_set(self.merge), "it lets its memory be merged (PR_SET_MEMORY_MERGE)"),
+        ];
+        let registrations = answers.get(self.membarrier).ok();
+        Ok(GroupAnswers {
+            signal_actions: actions.chunks_exact(32).map(action).collect(),
+            interval_timers: std::array::from_fn(|n| interval_timer(&interval_timers, n)),
+            brk: answers.get(self.brk)?,
+            dumpable: u32::try_from(answers.get(self.dumpable)?).unwrap_or(0),
+            child_subreaper: int(&words, 0) != 0,
+            thp_disable: answers.get(self.thp)? != 0,
+            lock_future: self.new_page.locked(answers, words.get(8).copied().unwrap_or(0))?,
+            membarrier: registrations.and_then(|commands| u32::try_from(commands).ok()),
+            timers: self
+                .overruns
+                .iter()
+                .enumerate()
+                .map(|(n, overrun)| (timer(&times, n), overrun_of(answers, *overrun)))
+                .collect(),
+            unusual: unusual.iter().find(|(is, _)| *is).map(|(_, what)| *what),
+        })
+    }
+}
+
+/// A page mapped to see whether `mlockall(MCL_FUTURE)` is in force: nothing else shows it. Advice
+/// to drop such a page is refused exactly when it is locked, and without `MCL_ONFAULT` it is there
+/// from the start.
+struct NewPage {
+    page: CallId,
+    resident: CallId,
+    dropped: CallId,
+}
+
+impl NewPage {
+    /// `resident`: where a byte is free.
+    fn put(batch: &mut Batch, resident: Arg) -> Self {
+        let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let length = Arg::Imm(PAGE_SIZE);
+        let unmap = Undo::munmap_result(PAGE_SIZE);
+        let read = libc::PROT_READ;
+        let args = [0.into(), length, read.into(), anonymous.into(), (-1).into(), 0.into()];
+        let page = batch.call_with_undo(libc::SYS_mmap, &args, unmap);
+        let resident = batch.call(libc::SYS_mincore, &[page.into(), length, resident]);
+        let advice = [page.into(), length, libc::MADV_DONTNEED.into()];
+        Self { page, resident, dropped: batch.call(libc::SYS_madvise, &advice) }
+    }
+
+    fn locked(&self, answers: &Answers, residence: u8) -> Result<Option<LockFuture>, InjectError> {
+        match answers.get(self.page) {
+            Ok(_) if answers.raw(self.dropped) != Some(-i64::from(libc::EINVAL)) => Ok(None),
+            Ok(_) => {
+                answers.get(self.resident)?;
+                let is_there = residence & 1 != 0;
+                Ok(Some(if is_there { LockFuture::AtOnce } else { LockFuture::OnFault }))
+            }
+            // A new page that may not be locked is refused as well.
+            Err(InjectError::Call { source, .. }) if is_again(&source) => {
+                Ok(Some(LockFuture::AtOnce))
+            }
+            Err(cause) => Err(cause),
+        }
+    }
+}
+
+fn is_again(cause: &io::Error) -> bool {
+    cause.raw_os_error() == Some(libc::EAGAIN)
 }
 
 /// The addresses of consecutive pieces of `bytes` in `place`.

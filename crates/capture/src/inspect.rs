@@ -3,15 +3,17 @@
 use std::io;
 
 use process::{Namespaces, StateKind, TaskGroup};
-use sys::proc::{ProcError, Stat, Status, parse_stat, parse_status};
+use sys::proc::{ProcError, Stat, Status, parse_stat};
 use target::Process;
 
-use crate::descriptors::{self, DescriptorError, Descriptors};
+use crate::credentials::Own;
+use crate::descriptors::{self, DescriptorError, Descriptors, KnownDescriptors};
 use crate::findings::{Findings, text};
+use crate::flags::Lister;
 use crate::group::{self, Ids};
 use crate::objects::Objects;
 use crate::outside::Outside;
-use crate::space::{self, BuildIds, Space};
+use crate::space::{self, KnownFiles, Space};
 use crate::{Options, credentials, parent};
 
 /// Why a program could not be looked at.
@@ -37,8 +39,14 @@ pub enum LookError {
 /// Results that are kept from a look for the freeze, because they take too long there.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
-    pub(crate) build_ids: BuildIds,
+    pub(crate) lister: Lister,
+    pub(crate) files: KnownFiles,
     pub(crate) outside: Outside,
+    pub(crate) descriptors: KnownDescriptors,
+    /// What about ourselves the program is compared with.
+    pub(crate) own: Option<Own>,
+    /// Namespaces that were found to be no obstacle.
+    pub(crate) namespaces: Option<Namespaces>,
 }
 
 /// What was read.
@@ -54,30 +62,47 @@ pub(crate) struct Inspection {
 }
 
 /// Reads everything that needs no stop. At the freeze (`frozen`) it is exact; before it is good
-/// enough to find what stands in the way.
+/// enough to find what stands in the way. `statuses` are those of the threads, the first thread
+/// first.
 pub(crate) fn inspect(
     process: &Process,
     options: &Options,
+    statuses: &[Status],
     frozen: bool,
     kept: &mut Kept,
     findings: &mut Findings,
 ) -> Result<Inspection, LookError> {
     let dir = process.dir();
-    let mut buffer = Vec::new();
-    let stat = dir.parse("stat", &mut buffer, parse_stat)?;
-    let status = dir.parse("status", &mut buffer, parse_status)?;
-    parent::look(process, &stat, options, findings)?;
-    refuse_status(&status, findings);
+    let stat = dir.parse("stat", &mut Vec::new(), parse_stat)?;
+    let gone = || ProcError::Gone { path: process.pid().to_string() };
+    let status = statuses.first().ok_or_else(gone)?;
+    parent::look(process, &stat, statuses, options, findings)?;
+    refuse_status(status, findings);
     refuse_semaphores(process, findings)?;
-    let ids = ids(process, &stat, &status)?;
-    let namespaces = credentials::namespaces(dir)?;
-    credentials::refuse_namespaces(dir, &namespaces, findings)?;
-    let group = group::read(process, &stat, &status, &ids, findings)?;
+    let mut ids = Ids::new(&stat, status);
+    let inside = |status: &Status| status.ns_tid.last().copied().unwrap_or(status.tid);
+    ids.pairs.extend(statuses.iter().map(|status| (status.tid, inside(status))));
+    let own = match kept.own.take() {
+        Some(own) => own,
+        None => Own::read()?,
+    };
+    let namespaces = credentials::namespaces(dir, &own)?;
+    if kept.namespaces.as_ref() != Some(&namespaces) {
+        let before = findings.blockers.len();
+        credentials::refuse_namespaces(dir, &namespaces, findings)?;
+        kept.namespaces = (findings.blockers.len() == before).then(|| namespaces.clone());
+    }
+    let group = group::read(process, &stat, status, &ids, &own, findings)?;
+    kept.own = Some(own);
     let mut objects = Objects::new().map_err(|cause| LookError::Kernel {
         what: "make a memfd to know the kernel's tmpfs by",
         cause,
     })?;
-    let space = space::read(dir, &mut objects, &mut kept.build_ids, findings)?;
+    if !frozen {
+        kept.lister = Lister::new(process.pid().main_thread());
+    }
+    let entries = kept.lister.list(dir)?;
+    let space = space::read(dir, &entries, &mut objects, &mut kept.files, findings)?;
     let descriptors = descriptors::read(descriptors::Context {
         process,
         options,
@@ -85,6 +110,7 @@ pub(crate) fn inspect(
         ids: &ids.pairs,
         objects: &mut objects,
         outside: &mut kept.outside,
+        known: &mut kept.descriptors,
         findings,
     })?;
     objects.refuse(&kept.outside, findings);
@@ -98,18 +124,6 @@ pub(crate) fn inspect(
         findings.block(StateKind::Tracer, format!("its hold on {tracee}"), lift);
     }
     Ok(Inspection { stat, ids, space, objects, descriptors, group, namespaces })
-}
-
-/// The ids of the process and of every thread.
-fn ids(process: &Process, stat: &Stat, status: &Status) -> Result<Ids, ProcError> {
-    let mut ids = Ids::new(stat, status);
-    for tid in process.dir().tids()? {
-        let Ok(dir) = process.dir().open_task(tid) else { continue };
-        if let Ok(status) = dir.parse("status", &mut Vec::new(), parse_status) {
-            ids.pairs.push((tid, status.ns_tid.last().copied().unwrap_or(tid)));
-        }
-    }
-    Ok(ids)
 }
 
 fn refuse_status(status: &Status, findings: &mut Findings) {

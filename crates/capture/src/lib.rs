@@ -15,6 +15,7 @@ mod copy;
 mod credentials;
 mod descriptors;
 mod findings;
+mod flags;
 mod group;
 mod host;
 mod huge;

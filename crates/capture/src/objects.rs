@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 use process::{SharedObject, SharedObjectKind, StateKind};
 use sys::proc::{FileStat, ProcDir, ProcError};
@@ -28,11 +29,16 @@ struct Entry {
 
 impl Objects {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self {
-            kernel_tmpfs: sys::file::kernel_tmpfs_device()?,
-            by_inode: BTreeMap::new(),
-            list: Vec::new(),
-        })
+        // It is the same as long as the kernel runs.
+        static KERNEL_TMPFS: OnceLock<u64> = OnceLock::new();
+        let kernel_tmpfs = match KERNEL_TMPFS.get() {
+            Some(known) => *known,
+            None => {
+                let device = sys::file::kernel_tmpfs_device()?;
+                *KERNEL_TMPFS.get_or_init(|| device)
+            }
+        };
+        Ok(Self { kernel_tmpfs, by_inode: BTreeMap::new(), list: Vec::new() })
     }
 
     /// The object that the magic link `link` with the text `name` leads to, or `None` when it

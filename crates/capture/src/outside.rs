@@ -25,6 +25,7 @@ pub(crate) enum Link {
 /// Who outside the instance holds what.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outside {
+    has_looked: bool,
     asked: BTreeSet<Link>,
     holders: BTreeMap<Link, Vec<String>>,
     /// Processes we may not look into.
@@ -40,6 +41,11 @@ impl Outside {
     /// known; ask first.
     pub(crate) fn holders(&self, link: Link) -> &[String] {
         self.holders.get(&link).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether `link` has been asked for.
+    pub(crate) fn has_asked(&self, link: Link) -> bool {
+        self.asked.contains(&link)
     }
 
     /// Whether there are processes we may not look into.
@@ -65,7 +71,7 @@ impl Outside {
         links: &BTreeSet<Link>,
         opened: &[i32],
     ) -> Result<(), ProcError> {
-        if !self.asked.is_empty() && links.is_subset(&self.asked) {
+        if self.has_looked && links.is_subset(&self.asked) {
             return Ok(());
         }
         *self = scan(process, links, opened)?;
@@ -74,7 +80,8 @@ impl Outside {
 }
 
 fn scan(process: &Process, links: &BTreeSet<Link>, opened: &[i32]) -> Result<Outside, ProcError> {
-    let mut outside = Outside { asked: links.clone(), ..Outside::default() };
+    let asked = links.clone();
+    let mut outside = Outside { has_looked: true, asked, ..Outside::default() };
     let wants_files = links.iter().any(|link| matches!(link, Link::File(..)));
     let wants_mappings = links.iter().any(|link| matches!(link, Link::Mapping(..)));
     let tids = process.dir().tids()?;

@@ -1,7 +1,7 @@
 //! Who looks on: the parent, a supervisor, the session, children, a tracer.
 
 use process::{ChangeKind, StateKind};
-use sys::proc::{ProcDir, ProcError, RunState, Stat, parse_cgroup, parse_stat};
+use sys::proc::{ProcDir, ProcError, RunState, Stat, Status, parse_cgroup, parse_stat};
 use target::Process;
 
 use crate::Options;
@@ -39,10 +39,11 @@ const END_IT: &str = "stop the unit or container through its supervisor instead,
 pub(crate) fn look(
     process: &Process,
     stat: &Stat,
+    statuses: &[Status],
     options: &Options,
     findings: &mut Findings,
 ) -> Result<(), ProcError> {
-    children(process, findings)?;
+    children(process, statuses, findings);
     if options.stop {
         supervisor(process, stat, findings)?;
     }
@@ -69,10 +70,10 @@ fn stat_of(pid: i32) -> Option<Stat> {
     ProcDir::open(pid).ok()?.parse("stat", &mut Vec::new(), parse_stat).ok()
 }
 
-fn children(process: &Process, findings: &mut Findings) -> Result<(), ProcError> {
+fn children(process: &Process, statuses: &[Status], findings: &mut Findings) {
     let dir = process.dir();
     let mut buffer = Vec::new();
-    for tid in dir.tids()? {
+    for tid in statuses.iter().map(|status| status.tid) {
         if dir.read(&format!("task/{tid}/children"), &mut buffer).is_err() {
             // The thread has ended, and its children are another thread's.
             continue;
@@ -91,7 +92,6 @@ fn children(process: &Process, findings: &mut Findings) -> Result<(), ProcError>
             }
         }
     }
-    Ok(())
 }
 
 fn supervisor(process: &Process, stat: &Stat, findings: &mut Findings) -> Result<(), ProcError> {

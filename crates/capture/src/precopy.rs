@@ -56,6 +56,10 @@ pub struct Last {
     pub pages: PageList,
     /// Bytes copied now.
     pub copied_bytes: u64,
+    /// Guard pages in private memory, ascending, for [`Captured::set_guards`].
+    ///
+    /// [`Captured::set_guards`]: crate::Captured::set_guards
+    pub guards: Vec<AddrRange>,
 }
 
 /// Why copying while it runs was given up. The program runs on.
@@ -199,6 +203,11 @@ impl<'p> Precopy<'p> {
                 changed.content = changed.content.union(&memory.content(mapped.addrs())?);
             }
         }
+        // Guard pages are never armed, so that each look sees them as changed.
+        let mut guards = Vec::new();
+        for run in changed.pages.difference(&changed.content).runs() {
+            guards.extend(memory.guards(run.addrs())?);
+        }
         // What is not mapped any more is no page of the program.
         let kept: PageSet = ranges
             .iter()
@@ -215,7 +224,7 @@ impl<'p> Precopy<'p> {
             left.push((id, object));
         }
         let copied = copy(memory, &PageList::new(left), sink, workers, stop)?;
-        Ok(Last { pages: PageList::new(pages), copied_bytes: copied.bytes })
+        Ok(Last { pages: PageList::new(pages), copied_bytes: copied.bytes, guards })
     }
 
     /// What changed in `ranges` of the frozen program, looked at by `workers` threads.

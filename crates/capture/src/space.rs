@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use mem::{Backing, FileIdentity, Mapping, Sharing, SpecialMapping};
+use mem::{AddrRange, Backing, FileIdentity, Mapping, Sharing, SpecialMapping};
 use process::StateKind;
-use sys::proc::{FileStat, ProcDir, ProcError, SmapsEntry, parse_smaps};
+use sys::proc::{FileStat, ProcDir, ProcError, SmapsEntry};
 use target::PrivateRange;
 
 use crate::binary;
@@ -17,23 +17,29 @@ use crate::outside::Link;
 pub(crate) struct Space {
     pub(crate) mappings: Vec<Mapping>,
     pub(crate) private: Vec<PrivateRange>,
-    /// Private pages in RAM or swapped out, an estimate.
-    pub(crate) private_bytes: u64,
-    /// Clean pages of files.
-    pub(crate) file_clean_bytes: u64,
-    /// Private pages in huge pages.
-    pub(crate) huge_bytes: u64,
 }
 
-/// Build ids of files that were read before: reading them takes too long for a freeze.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct BuildIds(BTreeMap<(u64, u64, i128, i128), Vec<u8>>);
+impl Space {
+    /// Where the vdso is mapped.
+    pub(crate) fn vdso(&self) -> Option<AddrRange> {
+        let is_vdso = |m: &&Mapping| matches!(m.backing, Backing::Special(SpecialMapping::Vdso));
+        self.mappings.iter().find(is_vdso).map(|mapping| mapping.range)
+    }
+}
 
-impl BuildIds {
+/// What is known of mapped files since a look, so that the freeze need not ask again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KnownFiles {
+    build_ids: BTreeMap<(u64, u64, i128, i128), Vec<u8>>,
+    /// Files that were found under their names, by name, as they were then.
+    named: BTreeMap<Vec<u8>, (FileStat, FileIdentity)>,
+}
+
+impl KnownFiles {
     /// The build id of the regular file behind the magic link `name`.
-    fn of(&mut self, dir: &ProcDir, name: &str, stat: &FileStat) -> Vec<u8> {
+    fn build_id(&mut self, dir: &ProcDir, name: &str, stat: &FileStat) -> Vec<u8> {
         let key = (stat.device, stat.inode, stat.mtime_ns, stat.ctime_ns);
-        if let Some(known) = self.0.get(&key) {
+        if let Some(known) = self.build_ids.get(&key) {
             return known.clone();
         }
         let flags = sys::proc::open_flags::READ_WITHOUT_WAITING;
@@ -44,27 +50,29 @@ impl BuildIds {
             .and_then(|file| binary::read(file).ok())
             .map(|binary| binary.build_id)
             .unwrap_or_default();
-        self.0.insert(key, id.clone());
+        self.build_ids.insert(key, id.clone());
         id
+    }
+
+    /// The identity of the file that was found under `name` when it was just as `stat` says.
+    fn unchanged(&self, name: &[u8], stat: &FileStat) -> Option<&FileIdentity> {
+        self.named.get(name).filter(|(known, _)| known == stat).map(|(_, identity)| identity)
     }
 }
 
-/// Reads the mappings of the process behind `dir`. Shared objects go to `objects`.
+/// Makes the mappings out of `entries`. Shared objects go to `objects`.
 pub(crate) fn read(
     dir: &ProcDir,
+    entries: &[SmapsEntry],
     objects: &mut Objects,
-    build_ids: &mut BuildIds,
+    known: &mut KnownFiles,
     findings: &mut Findings,
 ) -> Result<Space, ProcError> {
     let root = dir.link("root")?;
-    let entries = dir.parse("smaps", &mut Vec::new(), parse_smaps)?;
-    let mut reader = Reader { dir, root: &root, objects, build_ids, findings };
+    let mut reader = Reader { dir, root: &root, objects, known, seen: BTreeMap::new(), findings };
     let mut space = Space::default();
-    for entry in &entries {
+    for entry in entries {
         let Some(mapping) = reader.mapping(entry)? else { continue };
-        space.private_bytes += entry.anonymous_bytes + entry.swap_bytes;
-        space.file_clean_bytes += entry.rss_bytes.saturating_sub(entry.anonymous_bytes);
-        space.huge_bytes += entry.anon_huge_bytes;
         if mapping.holds_private_pages() {
             let readable = mapping.protection.read;
             space.private.push(PrivateRange { range: mapping.range, readable });
@@ -74,11 +82,23 @@ pub(crate) fn read(
     Ok(space)
 }
 
+/// Device, inode, and whether the mapping shares.
+type FileKey = ((u32, u32), u64, bool);
+
+/// What a file is known to be once one of its mappings was looked at.
+#[derive(Clone)]
+enum Seen {
+    Object(u32),
+    File(FileIdentity),
+}
+
 struct Reader<'a> {
     dir: &'a ProcDir,
     root: &'a [u8],
     objects: &'a mut Objects,
-    build_ids: &'a mut BuildIds,
+    known: &'a mut KnownFiles,
+    /// Files of mappings before.
+    seen: BTreeMap<FileKey, (Vec<u8>, Seen)>,
     findings: &'a mut Findings,
 }
 
@@ -142,14 +162,47 @@ impl Reader<'_> {
 
     /// What a mapping with an inode shows.
     fn behind(&mut self, entry: &SmapsEntry) -> Result<Option<Backing>, ProcError> {
+        let key = (entry.device, entry.inode, entry.sharing == Sharing::Shared);
+        let offset_bytes = entry.offset_bytes;
+        let seen = match self.seen.get(&key) {
+            Some((name, seen)) if *name == entry.name => Some(seen.clone()),
+            _ => None,
+        };
+        let file = match seen {
+            Some(Seen::Object(object)) => {
+                return Ok(Some(Backing::SharedObject { object, offset_bytes }));
+            }
+            Some(Seen::File(file)) => file,
+            None => match self.behind_first(entry)? {
+                Some(Backing::File { file, .. }) => {
+                    let seen = Seen::File(file.clone());
+                    self.seen.insert(key, (entry.name.clone(), seen));
+                    file
+                }
+                Some(Backing::SharedObject { object, offset_bytes }) => {
+                    self.seen.insert(key, (entry.name.clone(), Seen::Object(object)));
+                    return Ok(Some(Backing::SharedObject { object, offset_bytes }));
+                }
+                other => return Ok(other),
+            },
+        };
+        Ok(Some(Backing::File { file, offset_bytes }))
+    }
+
+    /// The same for the first mapping of a file.
+    fn behind_first(&mut self, entry: &SmapsEntry) -> Result<Option<Backing>, ProcError> {
         let link = map_file(entry);
         // What has no path in the file system first: opening or statting it may not be possible.
         if let Some((kind, lift)) = unsupported(&entry.name) {
             self.block(entry, kind, lift);
             return Ok(None);
         }
-        let name = self.dir.link(&link)?;
+        let offset_bytes = entry.offset_bytes;
         let stat = self.dir.stat(&link)?;
+        if let Some(file) = self.known.unchanged(&entry.name, &stat) {
+            return Ok(Some(Backing::File { file: file.clone(), offset_bytes }));
+        }
+        let name = self.dir.link(&link)?;
         if stat.file_type() == libc::S_IFCHR && name == b"/dev/zero" {
             // A private mapping of /dev/zero is anonymous memory to the kernel too.
             return Ok(Some(Backing::Anonymous));
@@ -163,17 +216,20 @@ impl Reader<'_> {
         let mapping = Link::Mapping(entry.device, entry.inode);
         if let Some(object) = self.objects.of_file(self.dir, &link, &name, &stat, shares)? {
             self.objects.mapped(object, mapping);
-            let offset_bytes = entry.offset_bytes;
             return Ok(Some(Backing::SharedObject { object, offset_bytes }));
         }
         let mut file = identity(self.root, &name, &stat);
-        if !still_named(self.dir, &file) {
+        let is_named = still_named(self.dir, &file);
+        if !is_named {
             file.deleted = true;
             let lift = "the file it has mapped was deleted or replaced; restart the program";
             self.block(entry, StateKind::DeletedFile, lift);
         }
-        file.build_id = self.build_ids.of(self.dir, &link, &stat);
-        Ok(Some(Backing::File { file, offset_bytes: entry.offset_bytes }))
+        file.build_id = self.known.build_id(self.dir, &link, &stat);
+        if is_named {
+            self.known.named.insert(entry.name.clone(), (stat, file.clone()));
+        }
+        Ok(Some(Backing::File { file, offset_bytes }))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Looking at a running program.
 
 use process::{Blocker, Change, Host, StateKind};
-use sys::proc::{ProcDir, ProcError, RunState, parse_stat, parse_status};
+use sys::proc::{ProcDir, ProcError, RunState, Status, parse_status};
 use sys::task::Pid;
 use target::Process;
 
@@ -22,7 +22,6 @@ pub struct Survey {
     private_bytes: u64,
     shared_bytes: u64,
     file_clean_bytes: u64,
-    huge_bytes: u64,
 }
 
 impl Survey {
@@ -60,11 +59,6 @@ impl Survey {
     pub fn file_clean_bytes(&self) -> u64 {
         self.file_clean_bytes
     }
-
-    /// Private memory in huge pages.
-    pub fn huge_bytes(&self) -> u64 {
-        self.huge_bytes
-    }
 }
 
 /// Looks at `process`, which runs on. The survey has every blocker that can be seen from
@@ -79,7 +73,8 @@ pub fn look(process: &Process, options: &Options) -> Result<Survey, LookError> {
     let mut buffer = Vec::new();
     let status = dir.parse("status", &mut buffer, parse_status)?;
     parent::tracer(status.tracer_pid, &mut findings);
-    let (threads, has_seccomp_filters) = threads(dir, &mut findings)?;
+    let statuses = threads(dir, &mut findings)?;
+    let has_seccomp_filters = statuses.iter().any(|status| status.seccomp_mode == 2);
     if has_seccomp_filters {
         refuse_filters_out_of_reach(&mut findings)?;
     }
@@ -89,21 +84,17 @@ pub fn look(process: &Process, options: &Options) -> Result<Survey, LookError> {
         kept: Kept::default(),
         host: host::fixed()?,
         command: command(dir, &mut buffer),
-        threads,
+        threads: statuses.len(),
         has_seccomp_filters,
-        private_bytes: 0,
+        private_bytes: status.rss_anonymous_bytes + status.swap_bytes,
         shared_bytes: 0,
-        file_clean_bytes: 0,
-        huge_bytes: 0,
+        file_clean_bytes: status.rss_file_bytes,
     };
     match permitted(process, &mut findings) {
         false => refuse_permission(status.uid.real, &mut findings),
         true => {
-            let found = inspect(process, options, false, &mut kept, &mut findings)?;
-            survey.private_bytes = found.space.private_bytes;
+            let found = inspect(process, options, &statuses, false, &mut kept, &mut findings)?;
             survey.shared_bytes = found.objects.resident_bytes();
-            survey.file_clean_bytes = found.space.file_clean_bytes;
-            survey.huge_bytes = found.space.huge_bytes;
         }
     }
     survey.findings = findings;
@@ -144,24 +135,26 @@ fn refuse_permission(uid: u32, findings: &mut Findings) {
     findings.block(StateKind::Permission, object, lift);
 }
 
-/// Counts the threads, and notes those that could not be stopped now. Says whether any is
-/// filtered.
-fn threads(dir: &ProcDir, findings: &mut Findings) -> Result<(usize, bool), ProcError> {
+/// The status of each thread, the first thread first, and a note of those that could not be
+/// stopped now.
+fn threads(dir: &ProcDir, findings: &mut Findings) -> Result<Vec<Status>, ProcError> {
     let mut buffer = Vec::new();
-    let (mut count, mut filtered) = (0, false);
+    let mut statuses = Vec::new();
     for tid in dir.tids()? {
-        let Ok(task) = dir.open_task(tid) else { continue };
-        let Ok(stat) = task.parse("stat", &mut buffer, parse_stat) else { continue };
-        let Ok(status) = task.parse("status", &mut buffer, parse_status) else { continue };
-        count += 1;
-        filtered |= status.seccomp_mode == 2;
-        if stat.state == RunState::DiskSleep {
-            let object = format!("thread {tid} ({})", text(&stat.name));
+        let status = dir.parse(&format!("task/{tid}/status"), &mut buffer, parse_status);
+        let Ok(status) = status else { continue };
+        if status.state == RunState::DiskSleep {
+            let object = format!("thread {tid} ({})", text(&status.name));
             let lift = "wait until the device or file system has answered";
             findings.block_for_now(StateKind::UninterruptibleSleep, object, "", lift);
         }
+        statuses.push(status);
     }
-    Ok((count, filtered))
+    let first = statuses.iter().position(|status| status.tid == status.tgid);
+    if let Some(first) = first {
+        statuses[..=first].rotate_right(1);
+    }
+    Ok(statuses)
 }
 
 /// Filters can be read and suspended only by a process that has none and has `CAP_SYS_ADMIN`.

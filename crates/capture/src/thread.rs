@@ -5,8 +5,8 @@ use std::io;
 use process::{
     GeneralRegisters, QueuedSignal, RobustList, Rseq, Scheduling, SignalSet, StateKind, Thread,
 };
-use sys::proc::{ProcDir, Status, parse_status};
-use sys::ptrace::{SigInfo, SignalQueue, StoppedThread};
+use sys::proc::Status;
+use sys::ptrace::{SigInfo, StoppedThread};
 use sys::sched::{affinity, io_priority, sched_attr};
 use sys::task::robust_list;
 
@@ -16,19 +16,15 @@ use crate::findings::Findings;
 /// The 64-bit code segment.
 const CS_64: u64 = 0x33;
 
-/// Reads a stopped thread. What only the thread itself can tell is added by `injected`.
+/// Reads a stopped thread with this `status`. What only the thread itself can tell is added by
+/// `injected`, its pending signals by `pending`.
 pub(crate) fn read(
     thread: &StoppedThread,
-    process: &ProcDir,
+    status: &Status,
     findings: &mut Findings,
-) -> Result<(Thread, Status), StateError> {
+) -> Result<Thread, StateError> {
     let tid = thread.tid();
     let failed = |cause: io::Error| StateError::Thread { tid: tid.raw(), cause };
-    let dir = process.open_task(tid.raw())?;
-    let mut buffer = Vec::new();
-    let status = dir.parse("status", &mut buffer, parse_status)?;
-    dir.read("comm", &mut buffer)?;
-    let name = buffer.strip_suffix(b"\n").unwrap_or(&buffer).to_vec();
     let registers = thread.regs()?;
     if registers.cs != CS_64 {
         let object = format!("thread {tid}, which runs 32-bit code");
@@ -39,14 +35,12 @@ pub(crate) fn read(
         findings.block(StateKind::Unknown, object, "run the program without it (prctl(2))");
     }
     let robust = robust_list(tid).map_err(failed)?;
-    let state = Thread {
+    Ok(Thread {
         tid: status.ns_tid.last().copied().unwrap_or(status.tid),
         tid_outside: tid.raw(),
-        name,
         registers: GeneralRegisters::from_words(registers.to_words()),
         xstate: thread.xstate()?,
         blocked_signals: SignalSet(thread.sigmask()?),
-        pending_signals: queued(thread.pending_signals(SignalQueue::Thread)?),
         robust_list: RobustList { head: robust.head.0, size_bytes: robust.head_bytes },
         rseq: thread.rseq()?.map(|rseq| Rseq {
             address: rseq.area.0,
@@ -58,8 +52,7 @@ pub(crate) fn read(
         seccomp_mode: status.seccomp_mode,
         no_new_privs: status.no_new_privs,
         ..Thread::default()
-    };
-    Ok((state, status))
+    })
 }
 
 /// Signals with all that the kernel keeps of them.

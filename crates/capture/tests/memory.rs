@@ -190,6 +190,7 @@ for a in kinds + [locked, down]:
         assert!(mapping.has_flag(flag), "{flag:?} {mapping:?}");
     }
     assert!(instance.spaces[0].lock_future);
+    assert!(!instance.spaces[0].lock_future_on_fault);
     let stack = instance.spaces[0].mappings.iter().find(|m| m.name == b"[stack]").unwrap();
     assert!(stack.has_flag(b"gd") && stack.backing == Backing::Anonymous);
     let layout = instance.spaces[0].layout;
@@ -269,4 +270,21 @@ tell(hex(a)); tell(hex(b))
         let wanted = n.is_multiple_of(2).then(|| format!("{n:02}").repeat(2048).into_bytes());
         assert!(private == wanted && shared == wanted, "page {n}");
     }
+}
+
+#[test]
+fn memory_to_come_locked_on_fault_and_barriers_registered_for() {
+    let Some(child) = python(
+        "
+need('locked memory', lambda: call(151, 6))
+call(324, 1 << 4, 0, 0)
+call(324, 1 << 2, 0, 0)
+",
+    ) else {
+        return;
+    };
+    let instance = support::instance(&child);
+    let space = &instance.spaces[0];
+    assert!(space.lock_future && space.lock_future_on_fault);
+    assert_eq!(space.membarrier, Some(1 << 4 | 1 << 2));
 }

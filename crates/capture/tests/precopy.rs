@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use mem::{MemoryId, PageRange, PageSink, PageSinkError, Sharing};
+use mem::{MemoryId, PageRange, PageSet, PageSink, PageSinkError, Sharing};
 use rekindle_capture::Precopy;
 use support::{Guarded, python};
 use sys::proc::maps_entries;
@@ -52,6 +52,7 @@ struct Outcome {
     copied_bytes: Vec<u64>,
     resident_bytes: u64,
     stops: usize,
+    guarded_bytes: u64,
 }
 
 /// Copies `child` in `rounds` rounds, `between` after each, freezes it and compares every page.
@@ -92,10 +93,15 @@ fn copy_and_compare(child: &Guarded, rounds: usize, mut between: impl FnMut(usiz
         }
     }
     assert!(wrong.is_empty(), "{} pages differ, first {:#x}", wrong.len(), wrong[0]);
+    let guards: Vec<_> =
+        private(&process).iter().flat_map(|m| memory.guards(m.range).unwrap()).collect();
+    let pages = |runs: &[mem::AddrRange]| runs.iter().map(|run| run.pages()).collect::<PageSet>();
+    assert_eq!(pages(&last.guards), pages(&guards));
     drop(frozen);
     let stops = precopy.stops().len();
     precopy.release();
-    Outcome { copied_bytes, resident_bytes: expected.count().bytes(), stops }
+    let guarded_bytes = pages(&guards).count().bytes();
+    Outcome { copied_bytes, resident_bytes: expected.count().bytes(), stops, guarded_bytes }
 }
 
 fn sleep(ms: u64) {

@@ -3,8 +3,9 @@
 
 mod support;
 
-use process::{PosixTimerNotify, SignalSet};
+use process::{LineIdentity, PosixTimerNotify, SignalSet};
 use support::{instance, python};
+use sys::ptrace::Regs;
 
 #[test]
 fn signals_of_a_process_and_of_a_thread() {
@@ -118,7 +119,7 @@ os.chdir({folder:?})
 os.umask(0o037)
 resource.setrlimit(resource.RLIMIT_NOFILE, (123, 456))
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-os.nice(3)
+os.setpriority(os.PRIO_PROCESS, 0, 3)
 os.sched_setaffinity(0, {{0}})
 open('/proc/self/oom_score_adj', 'w').write('77')
 libc.personality(0x0040000)
@@ -197,4 +198,43 @@ libc.prctl(1, 9)
     assert_eq!(fillers, [111, 222], "the oldest first");
     assert_eq!((filters[0].flags, filters[1].flags), (0, 2), "SECCOMP_FILTER_FLAG_LOG");
     assert!(instance.groups[0].threads.iter().all(|t| t.seccomp_mode == 2 && t.no_new_privs));
+}
+
+#[test]
+fn an_alarm_is_captured_either_as_armed_or_as_pending() {
+    const SIGTIMEDWAIT: u64 = 128;
+    const ERESTARTNOHAND: i64 = -514;
+    let Some(child) = python(
+        "
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+def alarms():
+    while True:
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        signal.sigwait({signal.SIGALRM})
+threading.Thread(target=alarms, daemon=True).start()
+",
+    ) else {
+        return;
+    };
+    let process = child.process();
+    let survey = support::look(&process);
+    let mut seen = [0, 0];
+    for _ in 0..400 {
+        let mut frozen = support::freeze(&process);
+        let captured =
+            rekindle_capture::state(&mut frozen, &survey, &LineIdentity::default()).unwrap();
+        frozen.thaw();
+        let group = &captured.instance.groups[0];
+        let registers = group.threads[1].registers.to_words();
+        let regs = Regs::from_words(registers);
+        // Elsewhere it may be about to arm the next one.
+        let waits = regs.orig_rax == SIGTIMEDWAIT && regs.rax.cast_signed() == ERESTARTNOHAND;
+        if waits {
+            let armed = group.interval_timers[0].setting.value_ns != 0;
+            let pending = group.pending_signals.iter().any(|s| s.signal() == libc::SIGALRM);
+            assert_ne!(armed, pending, "the alarm is lost, or comes twice");
+            seen[usize::from(pending)] += 1;
+        }
+    }
+    assert!(seen.iter().all(|times| *times > 0), "armed and pending: {seen:?}");
 }

@@ -138,6 +138,15 @@ impl Batch {
         self.push(nr, args, true, Some(undo))
     }
 
+    /// As [`call`](Self::call); when the call has succeeded, `undo` is run as in
+    /// [`require_with_undo`](Self::require_with_undo).
+    ///
+    /// # Panics
+    /// With more than six arguments.
+    pub fn call_with_undo(&mut self, nr: i64, args: &[Arg], undo: Undo) -> CallId {
+        self.push(nr, args, false, Some(undo))
+    }
+
     /// How many calls it holds.
     pub fn len(&self) -> usize {
         self.calls.len()

@@ -54,9 +54,8 @@ impl Tail {
     }
 
     /// How many slots there are, at least one.
-    pub(crate) const fn slots_max(&self) -> usize {
-        // At most SLOTS_MAX.
-        if self.slots > 1 { self.slots as usize } else { 1 }
+    pub(crate) fn slots_max(&self) -> usize {
+        usize::try_from(self.slots).unwrap_or(1).max(1)
     }
 
     /// Address of the code.

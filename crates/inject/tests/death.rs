@@ -9,7 +9,8 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
-use rekindle_inject::{Batch, Injector, Undo};
+use rekindle_inject::{Batch, Injection, Injector, Undo};
+use sys::proc::{ProcDir, parse_status};
 use sys::ptrace::{Options, Traced};
 use sys::task::{Pid, Tid};
 use witness::Witness;
@@ -88,29 +89,49 @@ fn inject_for_ever(pid: Pid) -> ! {
     let mut tids: Vec<i32> = threads().collect();
     let turn = std::process::id() as usize % tids.len();
     tids.rotate_left(turn);
-    for tid in tids.into_iter().cycle() {
-        let traced = Traced::seize(Tid::new(tid).unwrap(), Options::default()).unwrap();
-        traced.interrupt().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let mut thread = traced.into_stopped(deadline).unwrap();
-        let mut injection = match injector.open(&mut thread, 64 * 1024) {
-            Ok(injection) => injection,
-            Err(rekindle_inject::InjectError::Busy { .. }) => continue,
-            Err(error) => panic!("{error}"),
-        };
-        for _ in 0..2 {
-            let mut batch = Batch::new();
-            let eventfd = batch.require_with_undo(290, &[0.into(), 0.into()], Undo::close_result());
-            batch.require(72, &[eventfd.into(), 1.into()]);
-            for _ in 0..20 {
-                batch.call(39, &[]);
-            }
-            injection.run(&batch).unwrap();
+    // One thread at a time, or as many as can be.
+    let at_once = [1, injector.threads_max()][std::process::id() as usize % 2];
+    loop {
+        for tids in tids.chunks(at_once) {
+            inject_into(&injector, pid, tids);
         }
-        injection.finish().unwrap();
+    }
+}
+
+fn inject_into(injector: &Injector, pid: Pid, tids: &[i32]) {
+    let stop = |tid: &i32| {
+        let traced = Traced::seize(Tid::new(*tid).unwrap(), Options::default()).unwrap();
+        traced.interrupt().unwrap();
+        traced.into_stopped(Instant::now() + Duration::from_secs(5)).unwrap()
+    };
+    let mut threads: Vec<_> = tids.iter().map(stop).collect();
+    let process = ProcDir::open(pid.raw()).unwrap();
+    let status = |tid: &i32| {
+        process.parse(&format!("task/{tid}/status"), &mut Vec::new(), parse_status).unwrap()
+    };
+    let statuses: Vec<_> = tids.iter().map(status).collect();
+    let each = threads.iter_mut().zip(&statuses).map(|(thread, status)| (thread, status, 65536));
+    let mut injections = match injector.open_each(each) {
+        Ok(injections) => injections,
+        Err(rekindle_inject::InjectError::Busy { .. }) => return,
+        Err(error) => panic!("{error}"),
+    };
+    for _ in 0..2 {
+        let mut batch = Batch::new();
+        let eventfd = batch.require_with_undo(290, &[0.into(), 0.into()], Undo::close_result());
+        batch.require(72, &[eventfd.into(), 1.into()]);
+        for _ in 0..20 {
+            batch.call(39, &[]);
+        }
+        let batches = vec![batch; injections.len()];
+        for answers in Injection::run_each(&mut injections, &batches).unwrap() {
+            assert_eq!(answers.values().len(), 22);
+        }
+    }
+    Injection::finish_each(injections).unwrap();
+    for thread in threads {
         thread.detach(0).unwrap();
     }
-    unreachable!("the list of threads is never empty")
 }
 
 /// A process that injects into a witness whenever it is asked to.

@@ -13,6 +13,11 @@ pub struct AddressSpace {
     pub auxv: Vec<u8>,
     /// `mlockall(2)` in force for mappings to come (`MCL_FUTURE`).
     pub lock_future: bool,
+    /// The same with `MCL_ONFAULT`: they are locked as they are touched.
+    pub lock_future_on_fault: bool,
+    /// Commands of membarrier(2) that the program has registered for, as
+    /// `MEMBARRIER_CMD_GET_REGISTRATIONS` lists them (Linux >= 6.3); `None`: not known.
+    pub membarrier: Option<u32>,
     /// blake3 of the vdso's ELF image, without the padding behind it.
     pub vdso_hash: [u8; 32],
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use sys::priority::Urgent;
 use sys::proc::ProcError;
 use sys::ptrace::{Options, PtraceError, Stop, StoppedThread, Traced};
 use sys::task::Tid;
@@ -78,6 +79,8 @@ pub struct Frozen<'p> {
     /// The first thread first, the others by number.
     threads: Vec<StoppedThread>,
     since: Instant,
+    /// The program waits for the thread that froze it.
+    _urgent: Urgent,
 }
 
 impl Process {
@@ -90,6 +93,7 @@ impl Process {
     /// # Errors
     /// When a thread does not stop in time or may not be traced, or the process ends.
     pub fn freeze(&self, options: FreezeOptions) -> Result<Frozen<'_>, FreezeError> {
+        let urgent = Urgent::begin();
         let since = Instant::now();
         let mut threads = Vec::new();
         // A thread that is not stopped yet may start another, so the list is read until it
@@ -114,7 +118,7 @@ impl Process {
         };
         threads[..=leader].rotate_right(1);
         tracing::debug!(pid = self.pid().raw(), threads = threads.len(), "frozen");
-        Ok(Frozen { process: self, threads, since })
+        Ok(Frozen { process: self, threads, since, _urgent: urgent })
     }
 
     /// Seizes and interrupts the threads that are not in `known`.

@@ -27,7 +27,7 @@ impl Reader<'_> {
             return Ok(DescriptionKind::SharedObject(object));
         }
         let dir = self.context.process.dir();
-        let magic = match dir.file_system_magic(&slot.path()) {
+        let magic = match self.context.known.magic(dir, &slot.path(), &slot.stat) {
             Ok(magic) => magic,
             Err(cause) if cause.is_gone() && !self.context.frozen => 0,
             Err(cause) => return Err(cause.into()),
@@ -41,9 +41,9 @@ impl Reader<'_> {
             let lift = "the program has to close this view of the kernel before the checkpoint";
             return Ok(self.blocked_for_now(slot, StateKind::RegularFile, lift));
         }
-        let root = dir.link("root")?;
-        let identity = identity(&root, &slot.name, &slot.stat);
-        if !still_named(dir, &identity) {
+        let identity = identity(&self.root, &slot.name, &slot.stat);
+        let look = || still_named(dir, &identity);
+        if !self.context.known.is_named(&slot.name, &slot.stat, look) {
             let lift = "the program has to close the file, or give it its name back (the file \
                         was deleted or replaced while it was open)";
             return Ok(self.blocked(slot, StateKind::DeletedFile, lift));

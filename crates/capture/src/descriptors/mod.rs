@@ -6,6 +6,7 @@
 
 mod epoll;
 mod file;
+mod known;
 mod other;
 mod pipe;
 mod slots;
@@ -29,6 +30,7 @@ use crate::Options;
 use crate::findings::Findings;
 use crate::objects::Objects;
 use crate::outside::{Link, Outside};
+pub(crate) use known::KnownDescriptors;
 use slots::Slot;
 
 /// What was read of the descriptors.
@@ -82,6 +84,7 @@ pub(crate) struct Context<'a> {
     pub(crate) ids: &'a [(i32, i32)],
     pub(crate) objects: &'a mut Objects,
     pub(crate) outside: &'a mut Outside,
+    pub(crate) known: &'a mut KnownDescriptors,
     pub(crate) findings: &'a mut Findings,
 }
 
@@ -94,7 +97,9 @@ pub(crate) fn read(context: Context<'_>) -> Result<Descriptors, DescriptorError>
         true => list_unix_sockets()?,
         false => BTreeMap::new(),
     };
-    let mut reader = Reader { context, slots: &slots, unix, found: Descriptors::default() };
+    let root = context.process.dir().link("root")?;
+    let mut reader = Reader { context, root, slots: &slots, unix, found: Descriptors::default() };
+    reader.leave_out_connections(&mut links);
     reader.intern_objects()?;
     links.extend(reader.context.objects.links());
     let opened = reader.context.objects.opened();
@@ -126,12 +131,31 @@ fn list_unix_sockets() -> Result<BTreeMap<u64, UnixSocketInfo>, DescriptorError>
 /// Walks the descriptions and fills the tables.
 struct Reader<'a> {
     context: Context<'a>,
+    /// The root directory of the process.
+    root: Vec<u8>,
     slots: &'a [Slot],
     unix: BTreeMap<u64, UnixSocketInfo>,
     found: Descriptors,
 }
 
 impl Reader<'_> {
+    /// At the freeze, connections that are new since the look are taken for the program's own: to
+    /// look for them in all processes takes longer than a program may stand still, and whoever
+    /// else held one would keep it.
+    fn leave_out_connections(&self, links: &mut BTreeSet<Link>) {
+        if !self.context.frozen {
+            return;
+        }
+        for slot in self.slots.iter().filter(|slot| slot.is_socket()) {
+            let link = Link::Socket(slot.stat.inode);
+            if !self.context.outside.has_asked(link)
+                && self.copy_of(slot).is_ok_and(|copy| socket::is_connection(&copy))
+            {
+                links.remove(&link);
+            }
+        }
+    }
+
     /// Shared objects that are only held, not mapped, count too.
     fn intern_objects(&mut self) -> Result<(), DescriptorError> {
         for slot in self.slots {

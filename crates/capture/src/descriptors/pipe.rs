@@ -79,7 +79,7 @@ impl Reader<'_> {
                     false => 0,
                 };
                 let fifo_path = match slot.name.starts_with(b"/") {
-                    true => below_root(&self.context.process.dir().link("root")?, &slot.name),
+                    true => below_root(&self.root, &slot.name),
                     false => Vec::new(),
                 };
                 let inode = slot.stat.inode;

@@ -12,7 +12,6 @@ use sys::socket::{
 };
 
 use super::slots::Slot;
-use super::socket_options::changed;
 use super::{CLOSE, DescriptorError, Reader};
 use crate::TcpPolicy;
 use crate::outside::Link;
@@ -113,8 +112,9 @@ impl Reader<'_> {
         match found? {
             // What stands in for a closed connection is another kind of socket.
             Found::Node(mut socket) if socket.state != SocketState::ClosedByPeer => {
-                let options = changed(copy, family_number, kind_number, protocol);
-                socket.options = options.map_err(failed)?;
+                let kind = (family_number, kind_number, protocol);
+                let fresh = self.context.known.fresh(kind).map_err(failed)?;
+                socket.options = fresh.changed(copy).map_err(failed)?;
                 Ok(Found::Node(socket))
             }
             other => Ok(other),
@@ -190,6 +190,14 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// Whether it is a TCP socket that does not listen.
+pub(super) fn is_connection(socket: &OwnedFd) -> bool {
+    let option = |name| option_int(socket, libc::SOL_SOCKET, name).unwrap_or(-1);
+    matches!(option(libc::SO_DOMAIN), libc::AF_INET | libc::AF_INET6)
+        && option(libc::SO_TYPE) == libc::SOCK_STREAM
+        && option(libc::SO_ACCEPTCONN) == 0
 }
 
 /// The kind of state that a socket is which another process holds as well.

@@ -86,37 +86,48 @@ const TCP: [(i32, usize); 13] = [
     (libc::TCP_CONGESTION, 16),
 ];
 
-/// The options of `socket` that differ from those of a new one of the same family, type and
-/// protocol.
-pub(super) fn changed(
-    socket: &OwnedFd,
-    family: i32,
-    kind: i32,
-    protocol: i32,
-) -> io::Result<Vec<SocketOption>> {
-    let new = fresh(family, kind, protocol)?;
-    let mut options = Vec::new();
-    let mut compare = |level: i32, list: &[(i32, usize)]| {
-        for (name, bytes_max) in list {
-            // An option that this kind of socket does not have is no state of it.
-            let Ok(value) = option_bytes(socket, level, *name, *bytes_max) else { continue };
-            if option_bytes(&new, level, *name, *bytes_max).is_ok_and(|fresh| fresh != value) {
-                options.push(SocketOption { level, name: *name, value });
+/// The options of a new socket of some family, type and protocol.
+#[derive(Debug)]
+pub(super) struct Fresh(Vec<(i32, i32, usize, Vec<u8>)>);
+
+impl Fresh {
+    pub(super) fn read((family, kind, protocol): (i32, i32, i32)) -> io::Result<Self> {
+        let new = fresh(family, kind, protocol)?;
+        let mut lists: Vec<(i32, &[(i32, usize)])> = vec![(libc::SOL_SOCKET, &SOCKET)];
+        if family == libc::AF_INET6 {
+            lists.push((libc::IPPROTO_IPV6, &IPV6));
+        }
+        if family != libc::AF_UNIX {
+            lists.push((libc::IPPROTO_IP, &IP));
+            if kind == libc::SOCK_STREAM {
+                lists.push((libc::IPPROTO_TCP, &TCP));
             }
         }
-    };
-    compare(libc::SOL_SOCKET, &SOCKET);
-    if family == libc::AF_INET6 {
-        compare(libc::IPPROTO_IPV6, &IPV6);
-    }
-    if family != libc::AF_UNIX {
-        compare(libc::IPPROTO_IP, &IP);
-        if kind == libc::SOCK_STREAM {
-            compare(libc::IPPROTO_TCP, &TCP);
+        let mut options = Vec::new();
+        for (level, list) in lists {
+            for (name, bytes_max) in list {
+                // An option that this kind of socket does not have is no state of it.
+                if let Ok(value) = option_bytes(&new, level, *name, *bytes_max) {
+                    options.push((level, *name, *bytes_max, value));
+                }
+            }
         }
+        Ok(Self(options))
     }
-    options.extend(buffer_sizes(socket)?);
-    Ok(options)
+
+    /// The options of `socket` that differ.
+    pub(super) fn changed(&self, socket: &OwnedFd) -> io::Result<Vec<SocketOption>> {
+        let mut options = Vec::new();
+        for (level, name, bytes_max, fresh) in &self.0 {
+            if let Ok(value) = option_bytes(socket, *level, *name, *bytes_max)
+                && value != *fresh
+            {
+                options.push(SocketOption { level: *level, name: *name, value });
+            }
+        }
+        options.extend(buffer_sizes(socket)?);
+        Ok(options)
+    }
 }
 
 /// Buffer sizes that were set and are not the kernel's to change (`SO_BUF_LOCK`, Linux >= 5.17).
@@ -143,10 +154,11 @@ mod tests {
     #[test]
     fn what_was_set_is_found_and_nothing_else() {
         let idle = fresh(libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
-        assert!(changed(&idle, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap().is_empty());
+        let new = Fresh::read((libc::AF_INET, libc::SOCK_STREAM, 0)).unwrap();
+        assert!(new.changed(&idle).unwrap().is_empty());
         // The standard library sets SO_REUSEADDR.
         let listener = OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
-        let options = changed(&listener, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+        let options = new.changed(&listener).unwrap();
         let names: Vec<_> = options.iter().map(|o| (o.level, o.name)).collect();
         assert_eq!(names, [(libc::SOL_SOCKET, libc::SO_REUSEADDR)]);
     }

@@ -1,14 +1,15 @@
 //! Putting what was read into the graph.
 
 use process::{
-    AddressSpace, Credentials, CredentialsId, Host, Instance, MmLayout, NamespacesId, SpaceId,
-    TableId, TaskGroup, Terminal, TerminalId, Thread,
+    AddressSpace, Credentials, CredentialsId, Host, Instance, MmLayout, NamespacesId, QueuedSignal,
+    SpaceId, TableId, TaskGroup, Terminal, TerminalId, Thread,
 };
 use sys::proc::{PosixTimerInfo, StatMemory, parse_auxv};
 use target::{ObjectFile, PrivateRange};
 
 use super::Told;
 use super::outside::Seen;
+use crate::injected::{LockFuture, ThreadAnswers};
 use crate::inspect::Inspection;
 use crate::{Survey, credentials, group};
 
@@ -19,8 +20,8 @@ pub(super) fn instance(
     timers: &[PosixTimerInfo],
     survey: &Survey,
 ) -> (Instance, Vec<PrivateRange>, Vec<ObjectFile>) {
-    let threads = threads(seen.threads, &told);
-    let leader = told.threads.first().copied().unwrap_or_default();
+    let leader = told.threads.first().cloned().unwrap_or_default();
+    let threads = threads(seen.threads, told.threads, told.pending.threads);
     let credentials = Credentials {
         securebits: leader.securebits,
         seccomp_filters: seen.filters,
@@ -48,7 +49,7 @@ pub(super) fn instance(
         credentials: CredentialsId(0),
         namespaces: NamespacesId(0),
         signal_actions: told.group.signal_actions,
-        pending_signals: seen.pending,
+        pending_signals: told.pending.process,
         interval_timers: told.group.interval_timers,
         posix_timers: timers
             .iter()
@@ -65,7 +66,9 @@ pub(super) fn instance(
         mappings: space.mappings,
         layout: space_layout,
         auxv: seen.auxv,
-        lock_future: told.group.lock_future,
+        lock_future: told.group.lock_future.is_some(),
+        lock_future_on_fault: told.group.lock_future == Some(LockFuture::OnFault),
+        membarrier: told.group.membarrier,
         vdso_hash: seen.vdso_hash,
     };
     let instance = Instance {
@@ -95,9 +98,15 @@ fn place_of(terminal: Terminal, terminals: &mut Vec<Terminal>) -> TerminalId {
     TerminalId(u32::try_from(place).unwrap_or(u32::MAX))
 }
 
-/// The threads with what they told about themselves.
-fn threads(mut threads: Vec<Thread>, told: &Told) -> Vec<Thread> {
-    for (thread, answers) in threads.iter_mut().zip(&told.threads) {
+/// The threads with what they told about themselves, and the signals that wait for them.
+fn threads(
+    mut threads: Vec<Thread>,
+    told: Vec<ThreadAnswers>,
+    pending: Vec<Vec<QueuedSignal>>,
+) -> Vec<Thread> {
+    for ((thread, answers), pending) in threads.iter_mut().zip(told).zip(pending) {
+        thread.name = answers.name;
+        thread.pending_signals = pending;
         thread.alternate_stack = answers.alternate_stack;
         thread.clear_child_tid = answers.clear_child_tid;
         thread.timer_slack_ns = answers.timer_slack_ns;

@@ -1,5 +1,6 @@
 //! Reading a frozen program completely.
 
+mod ask;
 mod assemble;
 mod outside;
 mod refuse;
@@ -7,15 +8,16 @@ mod refuse;
 use std::io;
 use std::time::Instant;
 
-use inject::{InjectError, Injector};
+use inject::InjectError;
+use mem::AddrRange;
 use process::{Blocker, Instance, LineIdentity};
 use sys::proc::ProcError;
 use sys::ptrace::PtraceError;
 use target::{Frozen, Memory, MemoryError};
 
 use crate::findings::Findings;
-use crate::injected::{self, GroupAnswers, ThreadAnswers};
 use crate::{LookError, Survey, group};
+use ask::Told;
 
 /// A program's state at the freeze.
 #[derive(Debug)]
@@ -52,6 +54,9 @@ pub enum StateError {
         /// What the kernel said.
         cause: io::Error,
     },
+    /// It has ended while it was being read.
+    #[error("capture the program: it has no threads any more")]
+    NoThreads,
     /// Its filters could not be read.
     #[error(
         "capture the seccomp filters of thread {tid}: {cause}; this needs CAP_SYS_ADMIN and no \
@@ -91,7 +96,7 @@ pub fn state(
     refuse(&findings)?;
     let timers = group::posix_timers(frozen.process().dir())?;
     let ids: Vec<i32> = timers.iter().map(|timer| timer.id).collect();
-    let answers = ask(frozen, &ids)?;
+    let answers = ask::ask(frozen, &seen, &ids)?;
     steps.done("threads asked");
     refuse::unusual(&answers, &seen.threads, &mut findings);
     refuse::mixed_credentials(&seen.statuses, &answers.threads, &mut findings);
@@ -99,13 +104,41 @@ pub fn state(
     let (mut instance, private, objects) = assemble::instance(seen, answers, &timers, survey);
     instance.line = line.clone();
     let memory = Memory::frozen(frozen.process(), private, objects)?;
-    for mapping in instance.spaces.iter_mut().flat_map(|space| &mut space.mappings) {
-        if !matches!(mapping.backing, mem::Backing::Special(_)) {
-            mapping.guards = memory.guards(mapping.range)?;
-        }
-    }
     steps.done("memory opened");
     Ok(Captured { instance, memory, changes: findings.changes })
+}
+
+impl Captured {
+    /// Fills in where guard pages lie (`MADV_GUARD_INSTALL`), by a walk over all page tables of
+    /// the frozen program: some 5 ms per GB.
+    ///
+    /// # Errors
+    /// When the page tables cannot be read.
+    pub fn find_guards(&mut self) -> Result<(), MemoryError> {
+        for mapping in self.instance.spaces.iter_mut().flat_map(|space| &mut space.mappings) {
+            if !matches!(mapping.backing, mem::Backing::Special(_)) {
+                mapping.guards = self.memory.guards(mapping.range)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same when the guard pages in private memory are known already, `private`, ascending.
+    ///
+    /// # Errors
+    /// When the page tables cannot be read.
+    pub fn set_guards(&mut self, private: &[AddrRange]) -> Result<(), MemoryError> {
+        for mapping in self.instance.spaces.iter_mut().flat_map(|space| &mut space.mappings) {
+            if mapping.holds_private_pages() {
+                let whole = mapping.range.pages();
+                let inside = private.iter().filter_map(|guard| guard.pages().intersect(whole));
+                mapping.guards = inside.map(|pages| pages.addrs()).collect();
+            } else if !matches!(mapping.backing, mem::Backing::Special(_)) {
+                mapping.guards = self.memory.guards(mapping.range)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn refuse(findings: &Findings) -> Result<(), StateError> {
@@ -113,30 +146,6 @@ fn refuse(findings: &Findings) -> Result<(), StateError> {
         true => Ok(()),
         false => Err(StateError::Blocked(findings.blockers.clone())),
     }
-}
-
-/// What the program told about itself.
-struct Told {
-    group: GroupAnswers,
-    /// In the order of the threads.
-    threads: Vec<ThreadAnswers>,
-}
-
-/// Asks every thread, and the process through its first one.
-fn ask(frozen: &mut Frozen<'_>, timers: &[i32]) -> Result<Told, StateError> {
-    let injector = Injector::new(frozen.process().pid())?;
-    let mut group = None;
-    let mut threads = Vec::new();
-    for stopped in frozen.threads_mut() {
-        let bytes = if group.is_none() { injected::scratch_bytes(timers.len()) } else { 0 };
-        let mut injection = injector.open(stopped, bytes)?;
-        if group.is_none() {
-            group = Some(injected::ask_group(&mut injection, timers)?);
-        }
-        threads.push(injected::ask_thread(&mut injection)?);
-        injection.finish()?;
-    }
-    Ok(Told { group: group.unwrap_or_default(), threads })
 }
 
 /// How long each step of a capture takes, for `-v`: all of it is pause.

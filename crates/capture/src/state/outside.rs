@@ -2,10 +2,9 @@
 
 use std::io;
 
-use mem::{Backing, SpecialMapping};
-use process::{Clocks, QueuedSignal, SeccompFilter, Thread};
-use sys::proc::{ProcError, Status, parse_auxv};
-use sys::ptrace::SignalQueue;
+use process::{Clocks, SeccompFilter, Thread};
+use sys::proc::{ProcError, Status, parse_auxv, parse_status};
+use sys::ptrace::StoppedThread;
 use target::{Frozen, Process};
 
 use super::{StateError, Steps, refuse};
@@ -21,7 +20,6 @@ pub(super) struct Seen {
     /// In the order of the threads.
     pub(super) statuses: Vec<Status>,
     pub(super) filters: Vec<SeccompFilter>,
-    pub(super) pending: Vec<QueuedSignal>,
     pub(super) auxv: Vec<u8>,
     pub(super) vdso_hash: [u8; 32],
 }
@@ -36,26 +34,30 @@ pub(super) fn read(
     let process = frozen.process();
     let mut kept = survey.kept.clone();
     let clocks = host::clocks(process.dir())?;
-    let found = inspect(process, &survey.options, true, &mut kept, findings)?;
+    let statuses = statuses(frozen)?;
+    steps.done("threads listed");
+    let found = inspect(process, &survey.options, &statuses, true, &mut kept, findings)?;
     steps.done("inspected");
     let mut threads = Vec::new();
-    let mut statuses = Vec::new();
-    for stopped in frozen.threads() {
-        let (state, status) = thread::read(stopped, process.dir(), findings)?;
-        threads.push(state);
-        statuses.push(status);
+    for (stopped, status) in frozen.threads().iter().zip(&statuses) {
+        threads.push(thread::read(stopped, status, findings)?);
     }
     refuse::unshared(frozen, findings);
     let filters = refuse::filters(frozen, &statuses, findings)?;
-    // `freeze` gives no value without threads.
-    let pending = match frozen.threads().first() {
-        Some(leader) => thread::queued(leader.pending_signals(SignalQueue::Process)?),
-        None => Vec::new(),
-    };
     let auxv = auxv(process)?;
     let vdso_hash = vdso_hash(process, &found)?;
     steps.done("threads read");
-    Ok(Seen { found, clocks, threads, statuses, filters, pending, auxv, vdso_hash })
+    Ok(Seen { found, clocks, threads, statuses, filters, auxv, vdso_hash })
+}
+
+/// The status of each thread, in their order.
+fn statuses(frozen: &Frozen<'_>) -> Result<Vec<Status>, ProcError> {
+    let mut buffer = Vec::new();
+    let status = |stopped: &StoppedThread| {
+        let name = format!("task/{}/status", stopped.tid());
+        frozen.process().dir().parse(&name, &mut buffer, parse_status)
+    };
+    frozen.threads().iter().map(status).collect()
 }
 
 fn auxv(process: &Process) -> Result<Vec<u8>, ProcError> {
@@ -66,14 +68,11 @@ fn auxv(process: &Process) -> Result<Vec<u8>, ProcError> {
 
 /// blake3 of the vdso's image; zeros when there is none.
 fn vdso_hash(process: &Process, found: &Inspection) -> Result<[u8; 32], StateError> {
-    let is_vdso = |backing: &Backing| matches!(backing, Backing::Special(SpecialMapping::Vdso));
-    let Some(vdso) = found.space.mappings.iter().find(|m| is_vdso(&m.backing)) else {
-        return Ok([0; 32]);
-    };
+    let Some(vdso) = found.space.vdso() else { return Ok([0; 32]) };
     let tid = process.pid().main_thread();
     let failed = |cause| StateError::Thread { tid: tid.raw(), cause };
-    let length = usize::try_from(vdso.range.len()).map_err(|e| failed(io::Error::other(e)))?;
+    let length = usize::try_from(vdso.len()).map_err(|e| failed(io::Error::other(e)))?;
     let mut bytes = vec![0; length];
-    sys::remote::read_exact(tid, vdso.range.start, &mut bytes).map_err(failed)?;
+    sys::remote::read_exact(tid, vdso.start, &mut bytes).map_err(failed)?;
     Ok(*blake3::hash(inject::vdso_image(&bytes)).as_bytes())
 }

@@ -117,7 +117,9 @@ pub(crate) fn instance(child: &Guarded) -> Instance {
     let process = child.process();
     let survey = look(&process);
     let mut frozen = freeze(&process);
-    capture::state(&mut frozen, &survey, &LineIdentity::default()).unwrap().instance
+    let mut captured = capture::state(&mut frozen, &survey, &LineIdentity::default()).unwrap();
+    captured.find_guards().unwrap();
+    captured.instance
 }
 
 /// Looks, freezes, captures, copies every page and thaws.
@@ -125,7 +127,8 @@ pub(crate) fn whole(child: &Guarded) -> (Captured, Pages) {
     let process = child.process();
     let survey = look(&process);
     let mut frozen = freeze(&process);
-    let captured = capture::state(&mut frozen, &survey, &LineIdentity::default()).unwrap();
+    let mut captured = capture::state(&mut frozen, &survey, &LineIdentity::default()).unwrap();
+    captured.find_guards().unwrap();
     let list = capture::pages(&captured.memory).unwrap();
     let pages = Pages::default();
     capture::copy(&captured.memory, &list, &pages, 2, &|_| None).unwrap();

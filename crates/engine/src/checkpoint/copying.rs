@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use capture::{Captured, PageList, Precopy, PrecopyError, Round};
+use capture::{Captured, PageList, Precopy, PrecopyError, Round, StateError};
 use mem::PageSink;
 use store::CheckpointWriter;
 use target::{FreezeOptions, Process, Released, TrackError};
@@ -107,9 +107,11 @@ impl<'p> Copying<'p> {
         match self {
             Self::Running { precopy, .. } => {
                 let last = precopy.last(&captured.memory, sink, workers(), stop)?;
+                captured.set_guards(&last.guards).map_err(StateError::from)?;
                 Ok(Copied { pages: last.pages, in_pause_bytes: last.copied_bytes })
             }
             Self::Frozen => {
+                captured.find_guards().map_err(StateError::from)?;
                 let pages = capture::pages(&captured.memory)?;
                 let copied = capture::copy(&captured.memory, &pages, sink, workers(), stop)?;
                 Ok(Copied { pages, in_pause_bytes: copied.bytes })

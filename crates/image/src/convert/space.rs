@@ -13,6 +13,8 @@ wire_struct!(AddressSpace => proto::AddressSpace {
     layout: one,
     auxv: same,
     lock_future: same,
+    lock_future_on_fault: same,
+    membarrier: same,
     vdso_hash: bytes,
 });
 

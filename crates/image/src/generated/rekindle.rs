@@ -278,6 +278,10 @@ pub struct AddressSpace {
     pub lock_future: bool,
     #[prost(bytes = "vec", tag = "5")]
     pub vdso_hash: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bool, tag = "6")]
+    pub lock_future_on_fault: bool,
+    #[prost(uint32, optional, tag = "7")]
+    pub membarrier: ::core::option::Option<u32>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MmLayout {

@@ -229,6 +229,8 @@ fn space() -> AddressSpace {
         },
         auxv: vec![33, 0, 0, 0, 0, 0, 0, 0],
         lock_future: true,
+        lock_future_on_fault: false,
+        membarrier: None,
         vdso_hash: [0x5a; 32],
     }
 }

@@ -218,6 +218,8 @@ fn space(draw: &mut Draw, instance: &Instance) -> AddressSpace {
         },
         auxv: draw.bytes(),
         lock_future: draw.bool(),
+        lock_future_on_fault: draw.bool(),
+        membarrier: draw.bool().then_some(0x14),
         vdso_hash: std::array::from_fn(|_| draw.u8()),
     }
 }

@@ -35,7 +35,8 @@ pub(super) fn group(
     switch(script, "child subreaper", libc::PR_SET_CHILD_SUBREAPER, group.child_subreaper);
     switch(script, "huge page", libc::PR_SET_THP_DISABLE, group.thp_disable);
     if space.lock_future {
-        let args: [Arg; 1] = [libc::MCL_FUTURE.into()];
+        let on_fault = if space.lock_future_on_fault { libc::MCL_ONFAULT } else { 0 };
+        let args: [Arg; 1] = [(libc::MCL_FUTURE | on_fault).into()];
         script.call("lock memory to come", libc::SYS_mlockall, &args);
     }
     for (resource, (soft, hard)) in (0_u64..).zip(&group.rlimits) {

@@ -41,15 +41,25 @@ pub(super) fn clear(script: &mut Script<'_>, room: &Room, rseq: Option<sys::ptra
     script.call(step, libc::SYS_munmap, &[above.into(), (USER_END - above).into()]);
 }
 
-/// Registers for the expedited kinds of membarrier(2). A program that had registered would fail
-/// without; one that had not does not notice. While the process has one thread this costs nothing.
-pub(super) fn barriers(script: &mut Script<'_>) {
-    const PRIVATE_EXPEDITED: u64 = 1 << 4;
-    const PRIVATE_EXPEDITED_SYNC_CORE: u64 = 1 << 6;
-    const PRIVATE_EXPEDITED_RSEQ: u64 = 1 << 8;
-    for kind in [PRIVATE_EXPEDITED, PRIVATE_EXPEDITED_SYNC_CORE, PRIVATE_EXPEDITED_RSEQ] {
-        // A kernel without a kind has no program that uses it.
-        script.attempt(libc::SYS_membarrier, &[kind.into(), 0_u64.into(), 0_u64.into()]);
+/// Registers for the kinds of membarrier(2) that the program had registered for. Where the record
+/// does not tell (a kernel before 6.3), for all expedited kinds within a process: without, a
+/// program that had registered would fail, and one that had not does not notice. While the process
+/// has one thread this costs nothing.
+pub(super) fn barriers(script: &mut Script<'_>, space: &AddressSpace) {
+    /// Private expedited: plain, with core serialisation, for restartable sequences.
+    const PRIVATE: u32 = 1 << 4 | 1 << 6 | 1 << 8;
+    for kind in (0..u32::BITS).map(|bit| 1_u32 << bit) {
+        let args = [u64::from(kind).into(), 0_u64.into(), 0_u64.into()];
+        match space.membarrier {
+            Some(registered) if registered & kind != 0 => {
+                script.call("register for memory barriers", libc::SYS_membarrier, &args);
+            }
+            // A kernel without a kind has no program that uses it.
+            None if PRIVATE & kind != 0 => {
+                script.attempt(libc::SYS_membarrier, &args);
+            }
+            _ => {}
+        }
     }
 }
 

@@ -177,7 +177,7 @@ impl Half {
         descriptions::take_callers(&mut script, files);
         group::open_proc(&mut script, slots);
         mappings::clear(&mut script, &whole, rseq);
-        mappings::barriers(&mut script);
+        mappings::barriers(&mut script, plan.space);
         mappings::vdso(&mut script, plan.space);
         script.run()?;
         // Objects of one kind are made as mappings first, right behind the room.

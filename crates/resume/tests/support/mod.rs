@@ -84,7 +84,8 @@ impl Original {
             start_time_ticks: process.start_time_ticks(),
             ..LineIdentity::default()
         };
-        let captured = capture::state(&mut frozen, &survey, &line).unwrap();
+        let mut captured = capture::state(&mut frozen, &survey, &line).unwrap();
+        captured.find_guards().unwrap();
         let pages = Pages::default();
         let list = capture::pages(&captured.memory).unwrap();
         capture::copy(&captured.memory, &list, &pages, 2, &|_| None).unwrap();

@@ -189,7 +189,12 @@ impl ProcDir {
             }
             match file.read(&mut buffer[filled..]) {
                 Ok(0) => break,
-                Ok(count) => filled += count,
+                Ok(count) => {
+                    filled += count;
+                    if is_whole_at_once(name) && filled < buffer.len() {
+                        break;
+                    }
+                }
                 Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
                 Err(cause) => {
                     buffer.clear();
@@ -306,6 +311,13 @@ fn numbers(dir: OwnedFd) -> io::Result<Vec<i32>> {
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// Files that the kernel writes as one piece: a read that does not fill the buffer has it all.
+fn is_whole_at_once(name: &str) -> bool {
+    const WHOLE: [&str; 6] = ["stat", "status", "comm", "limits", "cgroup", "personality"];
+    let last = name.rsplit('/').next().unwrap_or(name);
+    WHOLE.contains(&last) || name.starts_with("fdinfo/")
 }
 
 /// The process ids in `/proc`, ascending.

@@ -123,7 +123,8 @@ pub struct SmapsEntry {
 }
 
 impl SmapsEntry {
-    fn from_line(line: &MapsEntry<'_>) -> Self {
+    /// A mapping as `/proc/PID/maps` has it, without figures and flags.
+    pub fn from_line(line: &MapsEntry<'_>) -> Self {
         Self {
             range: line.range,
             protection: line.protection,

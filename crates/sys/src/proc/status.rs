@@ -133,6 +133,10 @@ pub struct Status {
     pub speculation_indirect_branch: Vec<u8>,
     /// Resident set in bytes, 0 for a task without memory.
     pub rss_bytes: u64,
+    /// Resident anonymous memory in bytes.
+    pub rss_anonymous_bytes: u64,
+    /// Resident pages of files in bytes.
+    pub rss_file_bytes: u64,
     /// Swapped-out anonymous memory in bytes.
     pub swap_bytes: u64,
     /// Memory in hugetlb pages, in bytes.
@@ -180,6 +184,8 @@ impl Default for Status {
             speculation_store_bypass: Vec::new(),
             speculation_indirect_branch: Vec::new(),
             rss_bytes: 0,
+            rss_anonymous_bytes: 0,
+            rss_file_bytes: 0,
             swap_bytes: 0,
             hugetlb_bytes: 0,
             pinned_bytes: 0,
@@ -275,6 +281,8 @@ fn signals_and_rights(status: &mut Status, name: &[u8], value: &[u8]) -> Result<
 fn memory(status: &mut Status, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
     let mut cursor = Cursor::new(value);
     match name {
+        b"RssAnon" => status.rss_anonymous_bytes = kib(&mut cursor)?,
+        b"RssFile" => status.rss_file_bytes = kib(&mut cursor)?,
         b"VmRSS" => {
             status.has_memory = true;
             status.rss_bytes = kib(&mut cursor)?;
@@ -326,7 +334,7 @@ mod tests {
     const TEXT: &[u8] = b"Name:\tcat\nUmask:\t0022\nState:\tR (running)\nTgid:\t7124\nNgid:\t0\n\
         Pid:\t7124\nPPid:\t7110\nTracerPid:\t0\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nFDSize:\t256\n\
         Groups:\t10 20 30 \nNStgid:\t7124\t12\nNSpid:\t7124\t12\nNSpgid:\t7110\t0\nNSsid:\t5444\t0\n\
-        Kthread:\t0\nVmPeak:\t    3060 kB\nVmRSS:\t    1760 kB\nVmSwap:\t       8 kB\n\
+        Kthread:\t0\nVmPeak:\t    3060 kB\nVmRSS:\t    1760 kB\nRssAnon:\t     400 kB\nRssFile:\t    1360 kB\nVmSwap:\t       8 kB\n\
         HugetlbPages:\t       0 kB\nCoreDumping:\t0\nTHP_enabled:\t1\n\
         untag_mask:\t0xffffffffffffffff\nThreads:\t3\nSigQ:\t0/96365\nSigPnd:\t0000000000000001\n\
         ShdPnd:\t0000000000000002\nSigBlk:\t0000000000000004\nSigIgn:\t0000000000000008\n\
@@ -349,6 +357,7 @@ mod tests {
         assert!(s.no_new_privs && s.has_memory);
         assert_eq!((s.seccomp_mode, s.seccomp_filters), (2, 3));
         assert_eq!((s.rss_bytes, s.swap_bytes), (1760 * 1024, 8192));
+        assert_eq!((s.rss_anonymous_bytes, s.rss_file_bytes), (400 * 1024, 1360 * 1024));
         assert_eq!((s.signals_pending, s.signals_pending_shared, s.signals_blocked), (1, 2, 4));
         assert_eq!(s.thread_features, b"shstk");
         assert_eq!(s.kthread, Some(false));

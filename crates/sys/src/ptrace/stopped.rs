@@ -14,6 +14,7 @@ const NT_PRSTATUS: i32 = 1;
 const NT_X86_XSTATE: i32 = 0x202;
 /// Larger than any XSAVE area there is (AMX: 11 KB).
 const XSTATE_BYTES_MAX: usize = 64 * 1024;
+const XSTATE_BYTES_USUAL: usize = 4 * 1024;
 const SIGINFO_BATCH: usize = 32;
 
 /// A seized thread that is stopped. Dropping it lets it run on ([`Traced`]).
@@ -89,10 +90,17 @@ impl StoppedThread {
     /// The floating-point, vector and other extended state: the XSAVE area in standard format,
     /// as long as this processor makes it (832 bytes with AVX, 2.7 KB with AVX-512).
     pub fn xstate(&self) -> Result<Vec<u8>, PtraceError> {
-        let mut bytes = vec![0; XSTATE_BYTES_MAX];
-        let got = raw::get_regset("read vector state of", self.tid(), NT_X86_XSTATE, &mut bytes)?;
-        bytes.truncate(got);
-        Ok(bytes)
+        // Without AMX it is short; what fills the buffer may be longer.
+        for room in [XSTATE_BYTES_USUAL, XSTATE_BYTES_MAX] {
+            let mut bytes = vec![0; room];
+            let action = "read vector state of";
+            let got = raw::get_regset(action, self.tid(), NT_X86_XSTATE, &mut bytes)?;
+            if got < room || room == XSTATE_BYTES_MAX {
+                bytes.truncate(got);
+                return Ok(bytes);
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// Sets the extended state from a whole XSAVE area of this processor's length.
