@@ -136,7 +136,7 @@ pub(crate) fn namespaces(dir: &ProcDir, own: &Own) -> Result<Namespaces, ProcErr
     Ok(Namespaces { entries })
 }
 
-/// Refuses namespaces that could not be entered again. Pid and mount namespaces of a resumed
+/// Refuses namespaces that could not be entered again. Pid, time and mount namespaces of a resumed
 /// instance's own are made anew, so they do not stand in the way.
 pub(crate) fn refuse_namespaces(
     dir: &ProcDir,
@@ -147,10 +147,11 @@ pub(crate) fn refuse_namespaces(
     for entry in &namespaces.entries {
         let name = NAMES.iter().find(|(kind, _)| *kind == entry.kind).map_or("", |(_, n)| n);
         let is_refused = match entry.kind {
-            _ if entry.is_callers => false,
-            NamespaceKind::Pid => false,
             NamespaceKind::PidForChildren => Some(entry.inode) != inode(NamespaceKind::Pid),
             NamespaceKind::TimeForChildren => Some(entry.inode) != inode(NamespaceKind::Time),
+            _ if entry.is_callers => false,
+            // Its clocks go on from what they showed, in a new one.
+            NamespaceKind::Pid | NamespaceKind::Time => false,
             NamespaceKind::Mount => !same_mounts(dir)?,
             _ => true,
         };

@@ -325,6 +325,16 @@ fn a_checkpoint_of_another_boot() {
             let changed = report.json["changed"].to_string();
             assert!(changed.contains("time namespace"), "no word of the clocks: {report}");
             saved.witness.goes_on(2);
+            // From there it is stored and brought back like any other, in that boot and in ours.
+            let instance = saved.rekindle.run(&["list"]).json["checkpoints"][0]["instance"].clone();
+            let instance = instance.as_str().unwrap();
+            let again = saved.rekindle.run(&["checkpoint", instance, "--stop"]).expect("stopped");
+            saved.rekindle.resume(again.text("id"), &[]);
+            saved.witness.goes_on(2);
+            let again = saved.rekindle.run(&["checkpoint", instance, "--stop"]).expect("stopped");
+            assert!(Command::new("umount").arg(real).status().unwrap().success());
+            saved.rekindle.resume(again.text("id"), &[]);
+            saved.witness.goes_on(2);
             saved.witness.program.kill();
             return;
         }

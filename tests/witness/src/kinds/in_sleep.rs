@@ -21,10 +21,12 @@ pub fn nanosleep(_context: &Context) -> Outcome<Box<dyn Kind>> {
 pub fn nanosleep_until(_context: &Context) -> Outcome<Box<dyn Kind>> {
     let wait = |_| {
         let clock = libc::CLOCK_MONOTONIC;
-        let at = raw::timespec(Duration::from_nanos(raw::mono()) + WAIT);
         let (flags, none) = (libc::TIMER_ABSTIME, std::ptr::null_mut::<libc::timespec>());
         let call = libc::SYS_clock_nanosleep;
-        lasting(WAIT, Ok(0), || sys!(libc::syscall(call, clock, flags, &at, none)))
+        lasting(WAIT, Ok(0), || {
+            let at = raw::timespec(Duration::from_nanos(raw::mono()) + WAIT);
+            sys!(libc::syscall(call, clock, flags, &at, none))
+        })
     };
     Call::timed(wait).start("in-nanosleep-until")
 }
@@ -91,8 +93,10 @@ pub fn futex_wait(_context: &Context) -> Outcome<Box<dyn Kind>> {
 pub fn futex_bitset(_context: &Context) -> Outcome<Box<dyn Kind>> {
     let operation = libc::FUTEX_WAIT_BITSET;
     in_futex("in-futex-bitset", operation, move |word, value| {
-        let at = Duration::from_nanos(raw::mono()) + WAIT;
-        lasting(WAIT, Err(libc::ETIMEDOUT), || futex(word, operation, value, Some(at)))
+        lasting(WAIT, Err(libc::ETIMEDOUT), || {
+            let at = Duration::from_nanos(raw::mono()) + WAIT;
+            futex(word, operation, value, Some(at))
+        })
     })
 }
 

@@ -58,7 +58,8 @@ pub fn set_up(_context: &Context) -> Outcome<Box<dyn Kind>> {
     let at = raw::clock(libc::CLOCK_REALTIME) + 5 * DAYS;
     arm(absolute, libc::TFD_TIMER_ABSTIME, Duration::from_nanos(at), Duration::ZERO)?;
     for (fd, period) in [(monotonic, HOUR), (boot, 0), (absolute, 0)] {
-        long.push((fd, period, Countdown::new(left(fd)?.0, 1)));
+        let since = raw::mono();
+        long.push((fd, period, Countdown::new(since, left(fd)?.0, 1)));
     }
     let unread = descriptor(libc::CLOCK_MONOTONIC)?;
     arm(unread, 0, Duration::from_nanos(1), Duration::ZERO)?;
@@ -88,9 +89,10 @@ impl Kind for Descriptors {
         ensure!(remaining <= period, "the timer descriptor has {remaining} ns left");
         self.ticks.saw("the timer descriptor", read_ticks(self.ticking)?)?;
         for (fd, expected, countdown) in &mut self.long {
+            let since = raw::mono();
             let (remaining, period) = left(*fd)?;
             same!(format!("period of timer descriptor {fd}"), *expected, period);
-            countdown.follow(&format!("timer descriptor {fd}"), remaining)?;
+            countdown.follow(&format!("timer descriptor {fd}"), since, remaining)?;
         }
         same!("the disarmed timer descriptor", (0, 0), left(self.disarmed)?);
         self.check_unread()?;

@@ -24,23 +24,24 @@ const SILENCE_MS: u64 = 10_000;
 #[derive(Debug)]
 pub(super) struct Countdown {
     pub left: u64,
-    at: u64,
+    /// When the clock was read before it: a stop may lie between the two.
+    since: u64,
     /// CPU time can pass on several CPUs at once.
     speed: u64,
 }
 
 impl Countdown {
-    pub fn new(left: u64, speed: u64) -> Self {
-        Self { left, at: raw::mono(), speed }
+    /// `since`: the clock, read before `left`.
+    pub fn new(since: u64, left: u64, speed: u64) -> Self {
+        Self { left, since, speed }
     }
 
-    pub fn follow(&mut self, what: &str, left: u64) -> Outcome {
-        let now = raw::mono();
-        let passed = (now - self.at) * self.speed + SLACK;
+    pub fn follow(&mut self, what: &str, since: u64, left: u64) -> Outcome {
+        let passed = (raw::mono() - self.since) * self.speed + SLACK;
         ensure!(left <= self.left + SLACK, "{what} went up from {} to {left} ns", self.left);
         let least = self.left.saturating_sub(passed);
         ensure!(left >= least, "{what} fell from {} to {left} ns in {passed} ns", self.left);
-        (self.left, self.at) = (left, now);
+        (self.left, self.since) = (left, since);
         Ok(())
     }
 }
@@ -120,7 +121,8 @@ pub fn interval(_context: &Context) -> Outcome<Box<dyn Kind>> {
         let mut cpu = Vec::new();
         for which in [VIRTUAL, PROF] {
             set_itimer(which, CPU_PERIOD)?;
-            cpu.push((which, Countdown::new(itimer(which)?.0, 64)));
+            let since = raw::mono();
+            cpu.push((which, Countdown::new(since, itimer(which)?.0, 64)));
         }
         let Ok(cpu) = cpu.try_into() else {
             wrong!("two timers make two countdowns");
@@ -138,9 +140,10 @@ impl Member for Interval {
         ensure!(left > 0 || alarm_is_pending()?, "ITIMER_REAL is disarmed");
         ensure!(left <= period + SLACK, "ITIMER_REAL has {left} ns left of {period}");
         for (which, countdown) in &mut self.cpu {
+            let since = raw::mono();
             let (left, period) = itimer(*which)?;
             same!("period of a CPU timer", CPU_PERIOD.as_nanos() as u64, period);
-            countdown.follow(&format!("interval timer {which}"), left)?;
+            countdown.follow(&format!("interval timer {which}"), since, left)?;
         }
         // The handler runs inside sigsuspend only; the mask of set-up blocks SIGALRM.
         let open = raw::quiet_mask(&[libc::SIGALRM]);
@@ -229,7 +232,8 @@ pub fn posix(_context: &Context) -> Outcome<Box<dyn Kind>> {
             let notify = if period == 0 { none } else { libc::SIGEV_SIGNAL };
             let id = timer_create(clock, notify, 0xfeed, 0)?;
             timer_set(id, Duration::from_nanos(first), Duration::from_nanos(period))?;
-            long.push((id, period, Countdown::new(timer_get(id)?.0, speed)));
+            let since = raw::mono();
+            long.push((id, period, Countdown::new(since, timer_get(id)?.0, speed)));
             deleted.push(timer_create(libc::CLOCK_MONOTONIC, none, 0, 0)?);
         }
         let value = 0x1234_5678_9abc_def0;
@@ -284,9 +288,10 @@ impl Member for Posix {
         same!("period of the POSIX timer", POSIX_PERIOD.as_nanos() as u64, period);
         ensure!(left <= period, "the POSIX timer has {left} ns left of {period}");
         for (id, expected, countdown) in &mut self.long {
+            let since = raw::mono();
             let (left, period) = timer_get(*id)?;
             same!(format!("period of timer {id}"), *expected, period);
-            countdown.follow(&format!("timer {id}"), left)?;
+            countdown.follow(&format!("timer {id}"), since, left)?;
         }
         same!("the disarmed timer", (0, 0), timer_get(self.disarmed)?);
         for id in &self.deleted {
