@@ -72,7 +72,7 @@ fn copy_and_compare(child: &Guarded, rounds: usize, mut between: impl FnMut(usiz
     copied_bytes.push(last.copied_bytes);
     // The truth, listed and read without any tracking.
     let mem = File::open(format!("/proc/{}/mem", child.pid())).unwrap();
-    let mut expected = mem::PageSet::new();
+    let mut expected = PageSet::new();
     for mapping in private(&process) {
         for run in memory.content(mapping.range).unwrap().runs() {
             expected.insert(*run);
