@@ -14,7 +14,7 @@ use crate::registry::Registry;
 use crate::report::Outcome;
 
 /// How long either side waits for the other.
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(2);
 
 /// What an agent says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

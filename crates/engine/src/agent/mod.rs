@@ -22,8 +22,8 @@ mod revive;
 mod server;
 
 pub(crate) use brief::Brief;
+pub(crate) use control::complete;
 pub use control::{StatusError, StatusReport, StatusRow, status};
-pub(crate) use control::{ask, complete};
 pub use keeper::{AgentError, AgentStart, run as run_agent};
 pub(crate) use link::AgentLink;
 pub(crate) use revive::revive_if_needed;

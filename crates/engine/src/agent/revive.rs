@@ -72,43 +72,49 @@ pub(super) fn save_faults(brief: &Brief, ledger: &Ledger) {
 /// has no need of one.
 pub(crate) fn revive_if_needed(registry: &Registry, instance: &str) -> io::Result<()> {
     let folder = registry.folder(instance);
-    let record: Record = serde_json::from_slice(&fs::read(path(&folder))?)?;
-    if super::ask(registry, instance, "status").is_some() {
+    let read = || -> io::Result<Record> { Ok(serde_json::from_slice(&fs::read(path(&folder))?)?) };
+    if keeper_lives(&read()?) {
         return Ok(());
     }
-    // One at a time, and not while a server is handing over by itself.
+    // One at a time.
     let lock = File::options().create(true).append(true).open(folder.join("revive"))?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
     let until = Instant::now() + LIMIT;
     let mut started = false;
     while Instant::now() < until {
-        if super::ask(registry, instance, "status").is_some() {
+        // The record changes when another agent is up, and goes when there is no need of one.
+        let record = read()?;
+        if keeper_lives(&record) {
             return Ok(());
         }
-        let again: Record = serde_json::from_slice(&fs::read(path(&folder))?)?;
         let holder_lives =
-            crate::host::start_time_ticks(again.holder) == Some(again.holder_start_ticks);
-        if !holder_lives && again.holder == record.holder {
-            return Err(io::Error::other("every process of ours was killed"));
-        }
-        if !started && !others_live(&again)? {
-            let mut command = link::command(&again.brief)?;
-            command.args(["--from", &again.holder.to_string()]).spawn()?;
+            crate::host::start_time_ticks(record.holder) == Some(record.holder_start_ticks);
+        // A server that is left has an agent executed by itself.
+        if holder_lives && !started && !server_lives(&record)? {
+            let mut command = link::command(&record.brief)?;
+            command.args(["--from", &record.holder.to_string()]).spawn()?;
             started = true;
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    Err(io::Error::other("the new agent does not answer"))
+    Err(io::Error::other("no agent could take over; were all three processes killed?"))
 }
 
-/// Whether somebody else than the holder has the ledger open, and so will go on by itself.
-fn others_live(record: &Record) -> io::Result<bool> {
-    let ledger = open_ledger_of(record.holder)?;
-    let [keeper, server, _] = ledger.status().pids;
-    let lives = |pid: u64, name: &str| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
-    };
-    Ok(lives(keeper, "rekindle-agent") || lives(server, "rekindle-faults"))
+fn is_called(pid: u64, name: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+        && !fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+        })
+}
+
+fn keeper_lives(record: &Record) -> bool {
+    is_called(u64::from(record.keeper), "rekindle-agent")
+}
+
+/// Whether the server goes on by itself.
+fn server_lives(record: &Record) -> io::Result<bool> {
+    let [_, server, _] = open_ledger_of(record.holder)?.status().pids;
+    Ok(is_called(server, "rekindle-faults"))
 }
 
 fn links(pid: i32) -> io::Result<Vec<(i32, String)>> {

@@ -43,6 +43,9 @@ pub enum ServeError {
     /// The ledger cannot hold the state.
     #[error("keep the state of the program's memory: {0}")]
     Ledger(io::Error),
+    /// A userfaultfd that the ledger names is not there.
+    #[error("find a userfaultfd of the program: {0}")]
+    Lost(io::Error),
     /// Messages cannot be waited for.
     #[error("wait for the program's faults: {0}")]
     Wait(io::Error),

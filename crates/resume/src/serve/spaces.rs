@@ -29,12 +29,14 @@ impl State {
         let (snapshot, next_space, logged) = ledger.state();
         let mut state = Self { spaces: Spaces::new(), next_space, logged: 0, changes: 0 };
         for Noted { number, descriptor, view } in snapshot {
-            // One that was closed before its server was killed has an entry in the log.
-            let closed = logged.contains(&(number, Logged::Closed));
-            if let (false, Ok(userfault)) = (closed, Userfault::adopt(descriptor)) {
-                let userfault = Kept::new(userfault);
-                state.spaces.insert(number, Space { userfault, view });
+            // The number of one that was closed before its server was killed may be that of a later
+            // one by now: it must not even be looked at.
+            if logged.contains(&(number, Logged::Closed)) {
+                continue;
             }
+            let userfault = Userfault::adopt(descriptor).map_err(ServeError::Lost)?;
+            let userfault = Kept::new(userfault);
+            state.spaces.insert(number, Space { userfault, view });
         }
         for (space, entry) in &logged {
             match entry {
@@ -91,7 +93,11 @@ impl State {
             self.next_space += 1;
             self.changes += 1;
             let view = self.spaces.get(&space).map(|parent| parent.view.of_child());
-            let userfault = if is_open(number) { Userfault::adopt(descriptor).ok() } else { None };
+            let adopted = is_open(number).then(|| Userfault::adopt(descriptor)).transpose();
+            let userfault = adopted.unwrap_or_else(|error| {
+                tracing::error!(%error, descriptor, "the memory of a fork cannot be served");
+                None
+            });
             if let (Some(view), Some(userfault)) = (view, userfault) {
                 let userfault = Kept::new(userfault);
                 self.spaces.insert(number, Space { userfault, view });
