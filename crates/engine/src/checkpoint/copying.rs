@@ -24,7 +24,7 @@ const NICE: i32 = 19;
 /// How the memory is copied.
 pub(super) enum Copying<'p> {
     /// In rounds while it runs; the freeze copies what is left.
-    Running { precopy: Precopy<'p>, rounds: Vec<Round> },
+    Running { precopy: Box<Precopy<'p>>, rounds: Vec<Round> },
     /// While it stands still.
     Frozen,
 }
