@@ -32,6 +32,18 @@ impl PageList {
         Self { memories }
     }
 
+    /// Adds pages of `memory`, which come from elsewhere.
+    pub fn add(&mut self, memory: MemoryId, pages: &PageSet) {
+        let at = self.memories.iter().position(|(id, _)| *id == memory);
+        let at = at.unwrap_or_else(|| {
+            self.memories.push((memory, PageSet::new()));
+            self.memories.len() - 1
+        });
+        if let Some((_, set)) = self.memories.get_mut(at) {
+            pages.runs().iter().for_each(|run| set.insert(*run));
+        }
+    }
+
     /// All of them, in bytes.
     pub fn bytes(&self) -> u64 {
         self.memories.iter().map(|(_, set)| set.count().bytes()).sum()

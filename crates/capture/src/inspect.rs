@@ -102,7 +102,8 @@ pub(crate) fn inspect(
         kept.lister = Lister::new(process.pid().main_thread());
     }
     let entries = kept.lister.list(dir)?;
-    let space = space::read(dir, &entries, &mut objects, &mut kept.files, findings)?;
+    let allow = options.served;
+    let space = space::read(dir, &entries, &mut objects, &mut kept.files, allow, findings)?;
     let descriptors = descriptors::read(descriptors::Context {
         process,
         options,

@@ -22,6 +22,9 @@ pub struct Options {
     /// (`--external fd=N:POLICY`). 0, 1 and 2 always count as named: they default to the
     /// caller's.
     pub external: Vec<i32>,
+    /// Missing pages of the program are served by rekindle itself: memory registered for that is
+    /// no blocker, but listed in [`Captured::served`](crate::Captured::served).
+    pub served: bool,
 }
 
 impl Options {

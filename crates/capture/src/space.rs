@@ -17,6 +17,8 @@ use crate::outside::Link;
 pub(crate) struct Space {
     pub(crate) mappings: Vec<Mapping>,
     pub(crate) private: Vec<PrivateRange>,
+    /// Mappings whose missing pages are served from outside, when that is allowed.
+    pub(crate) served: Vec<AddrRange>,
 }
 
 impl Space {
@@ -66,12 +68,17 @@ pub(crate) fn read(
     entries: &[SmapsEntry],
     objects: &mut Objects,
     known: &mut KnownFiles,
+    allow_served: bool,
     findings: &mut Findings,
 ) -> Result<Space, ProcError> {
     let root = dir.link("root")?;
-    let mut reader = Reader { dir, root: &root, objects, known, seen: BTreeMap::new(), findings };
+    let seen = BTreeMap::new();
+    let mut reader = Reader { dir, root: &root, objects, known, allow_served, seen, findings };
     let mut space = Space::default();
     for entry in entries {
+        if allow_served && entry.has_flag(b"um") {
+            space.served.push(entry.range);
+        }
         let Some(mapping) = reader.mapping(entry)? else { continue };
         if mapping.holds_private_pages() {
             let readable = mapping.protection.read;
@@ -97,6 +104,8 @@ struct Reader<'a> {
     root: &'a [u8],
     objects: &'a mut Objects,
     known: &'a mut KnownFiles,
+    /// Registered memory is no blocker.
+    allow_served: bool,
     /// Files of mappings before.
     seen: BTreeMap<FileKey, (Vec<u8>, Seen)>,
     findings: &'a mut Findings,
@@ -127,7 +136,7 @@ impl Reader<'_> {
             sharing: entry.sharing,
             backing,
             name: if in_brackets { entry.name.clone() } else { Vec::new() },
-            vm_flags: entry.vm_flags.iter().filter(|f| *f != b"uw").copied().collect(),
+            vm_flags: carried(&entry.vm_flags),
             guards: Vec::new(),
         }))
     }
@@ -147,7 +156,8 @@ impl Reader<'_> {
         } else if [b"io", b"pf"].iter().any(|flag| entry.has_flag(flag)) {
             self.block(entry, StateKind::DeviceMapping, program);
         }
-        if [b"um", b"ui"].iter().any(|flag| entry.has_flag(flag)) {
+        let is_missing = entry.has_flag(b"um") && !self.allow_served;
+        if is_missing || entry.has_flag(b"ui") {
             self.block(entry, StateKind::UserfaultMapping, program);
         }
         if entry.has_flag(b"ss") {
@@ -231,6 +241,11 @@ impl Reader<'_> {
         }
         Ok(Some(Backing::File { file, offset_bytes }))
     }
+}
+
+/// The flags of a mapping without those of a userfaultfd, which is not the program's.
+fn carried(flags: &[[u8; 2]]) -> Vec<[u8; 2]> {
+    flags.iter().filter(|flag| !matches!(*flag, b"uw" | b"um")).copied().collect()
 }
 
 /// The name of the mapping's magic link.

@@ -92,7 +92,9 @@ pub fn check(
     };
     if let Some(request) = request {
         let found = find(&request.target, registry)?;
-        let survey = capture::look(&found.process, &request.capture_options())?;
+        let run = (found.line.pid, found.line.start_time_ticks);
+        let is_served = crate::agent::is_recorded(registry, found.line.instance.as_str(), run);
+        let survey = capture::look(&found.process, &request.capture_options(is_served))?;
         report.blockers = survey.blockers().iter().map(BlockerReport::from).collect();
         report.changed = survey.changes().iter().map(ChangeReport::from).collect();
         if !report.blockers.is_empty() {

@@ -1,5 +1,6 @@
 //! Which checkpoint a new one builds on.
 
+use image::CheckpointId;
 use process::InstanceId;
 use store::{CHAIN_DEPTH_MAX, Checkpoint, ResolveError, Store};
 
@@ -11,7 +12,9 @@ const NONE: &str = "none";
 /// `--parent`: build on the instance's newest checkpoint, if it has one that can be used.
 const LATEST: &str = "latest";
 
-/// The checkpoint of `instance` that `--parent wanted` means, open and pinned.
+/// The checkpoint of `instance` that `--parent wanted` means, open and pinned. The newest one is
+/// passed over for `stored_in`, which has the pages that the program has not got yet, unless it
+/// builds on that.
 ///
 /// # Errors
 /// When one that was named cannot be used. The instance's newest is passed over, with a note,
@@ -20,11 +23,12 @@ pub(crate) fn parent(
     store: &Store,
     instance: &InstanceId,
     wanted: &str,
+    stored_in: Option<CheckpointId>,
     observer: &dyn Observer,
 ) -> Result<Option<Checkpoint>, CheckpointError> {
     let parent = match wanted {
         NONE => None,
-        LATEST => match newest(store, instance) {
+        LATEST => match newest(store, instance, stored_in) {
             Ok(parent) => parent,
             Err(error) => {
                 observer.note(&format!(
@@ -46,10 +50,25 @@ pub(crate) fn parent(
 }
 
 /// The instance's newest checkpoint; none when there is none.
-fn newest(store: &Store, instance: &InstanceId) -> Result<Option<Checkpoint>, CheckpointError> {
+fn newest(
+    store: &Store,
+    instance: &InstanceId,
+    stored_in: Option<CheckpointId>,
+) -> Result<Option<Checkpoint>, CheckpointError> {
     let reference = format!("{LATEST}:{instance}");
     match store.resolve(&reference) {
-        Ok(found) => Ok(Some(found.open()?)),
+        Ok(found) => {
+            let newest = found.open()?;
+            let mut chain = std::iter::successors(Some(&newest), |checkpoint| checkpoint.parent());
+            let Some(stored_in) = stored_in.filter(|id| chain.all(|c| c.id() != *id)) else {
+                return Ok(Some(newest));
+            };
+            // In another store, it can be copied from, not built on.
+            match store.resolve(&stored_in.to_string()) {
+                Ok(found) => Ok(Some(found.open()?)),
+                Err(_) => Ok(Some(newest)),
+            }
+        }
         Err(ResolveError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -87,7 +106,7 @@ mod tests {
         instance
     }
 
-    fn publish(store: &Store, time: u64, parent: Option<Checkpoint>) -> image::CheckpointId {
+    fn publish(store: &Store, time: u64, parent: Option<Checkpoint>) -> CheckpointId {
         let instance = instance();
         let lock = store.lock_line(&instance.line.instance).unwrap();
         let options = store::WriteOptions { want: codec::Want::Raw, reserve_bytes: 0 };
@@ -102,7 +121,7 @@ mod tests {
         let store = Store::create(&dir.path().join("store")).unwrap();
         let line = instance().line.instance;
         let notes = Notes::default();
-        let ask = |wanted: &str| parent(&store, &line, wanted, &notes);
+        let ask = |wanted: &str| parent(&store, &line, wanted, None, &notes);
         assert!(ask("latest").unwrap().is_none());
         assert!(ask("none").unwrap().is_none());
         assert!(matches!(ask("abcd"), Err(CheckpointError::Reference(_))));
@@ -130,10 +149,10 @@ mod tests {
         let line = instance().line.instance;
         let notes = Notes::default();
         for time in 0..u64::from(CHAIN_DEPTH_MAX) + 2 {
-            let on = parent(&store, &line, "latest", &notes).unwrap();
+            let on = parent(&store, &line, "latest", None, &notes).unwrap();
             publish(&store, time, on);
         }
         assert_eq!(notes.0.lock().unwrap().len(), 1);
-        assert_eq!(parent(&store, &line, "latest", &notes).unwrap().unwrap().depth(), 0);
+        assert_eq!(parent(&store, &line, "latest", None, &notes).unwrap().unwrap().depth(), 0);
     }
 }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where an assumption does not hold")]
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -194,6 +196,13 @@ impl Program {
     }
 }
 
+/// Nobody asks for the state here.
+fn bell() -> BorrowedFd<'static> {
+    static BELL: OnceLock<OwnedFd> = OnceLock::new();
+    let flags = rustix::event::EventfdFlags::CLOEXEC;
+    BELL.get_or_init(|| rustix::event::eventfd(0, flags).unwrap()).as_fd()
+}
+
 /// Runs `work` while a server serves; gives how the server ended.
 fn served(
     program: &mut Program,
@@ -203,7 +212,7 @@ fn served(
     work: impl FnOnce(&mut Program, &Server<'_>),
 ) -> Ended {
     let ranges = [program.pages];
-    let server = Server::new(ledger, source, MEMORY, &ranges, (None, fill)).unwrap();
+    let server = Server::new(ledger, source, MEMORY, &ranges, (None, fill), bell()).unwrap();
     std::thread::scope(|scope| {
         let serving = scope.spawn(|| server.run().unwrap());
         let work = std::panic::AssertUnwindSafe(|| work(program, &server));

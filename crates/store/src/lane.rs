@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use codec::{FRAME_PAGES_MAX, Want};
 use image::{Frame, LineKey, PageHash, PageMask, Put, Sealer};
-use mem::{MemoryId, PAGE_SIZE, PageRange};
+use mem::{MemoryId, PAGE_SIZE, PageIndex, PageRange, PageSource};
 use plan::Treatment;
 
 use crate::Checkpoint;
@@ -88,6 +88,51 @@ impl Lane {
             done?;
         }
         Ok(())
+    }
+
+    /// Takes `pages`, which are as the pages from `from` on of a memory of `source`. What the parent
+    /// has just so is referred to without being read.
+    pub(crate) fn put_same(
+        &mut self,
+        target: &Target<'_>,
+        pages: PageRange,
+        (source, memory, from): (&Checkpoint, MemoryId, PageIndex),
+    ) -> io::Result<()> {
+        for part in pages.aligned_chunks(FRAME_PAGES_MAX) {
+            let start = from.offset(part.start.0 - pages.start.0);
+            let is_in_place = start == part.start && memory == target.memory;
+            if is_in_place && self.is_in_parent(target, part, source)? {
+                let frame = Frame::without_bytes(memory, part, Treatment::Parent);
+                self.puts.push(Put { round: self.round, frame });
+                continue;
+            }
+            let wanted = PageRange { start, end: start.offset(part.count().0) };
+            let length = usize::try_from(part.bytes()).map_err(io::Error::other)?;
+            let mut bytes = vec![0; length];
+            source.read(memory, wanted, &mut bytes).map_err(io::Error::other)?;
+            self.put(target, part, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the parent has all pages of one chunk exactly as `source` has them.
+    fn is_in_parent(
+        &self,
+        target: &Target<'_>,
+        pages: PageRange,
+        source: &Checkpoint,
+    ) -> io::Result<bool> {
+        let Some(parent) = target.parent.filter(|parent| parent.key == source.key) else {
+            return Ok(false);
+        };
+        let (memory, chunk) = (target.memory, chunk_of(pages.start).start);
+        let all = PageMask::of(pages, chunk);
+        let theirs = parent.chunk_hashes(memory, chunk, all).map_err(io::Error::other)?;
+        let wanted = source.chunk_hashes(memory, chunk, all).map_err(io::Error::other)?;
+        Ok(all.places().all(|place| {
+            let both = theirs.present.has(place) && wanted.present.has(place);
+            both && theirs.hashes[place] == wanted.hashes[place]
+        }))
     }
 
     /// Takes pages of one chunk: those that are as in the parent are referred to, the others

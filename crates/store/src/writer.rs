@@ -9,7 +9,7 @@ use codec::Want;
 use image::{
     CheckpointId, ContentHash, Frame, IndexFile, Manifest, PageHash, ParentEntry, Put, Summary,
 };
-use mem::{MemoryId, PageRange, PageSink, PageSinkError};
+use mem::{MemoryId, PageIndex, PageRange, PageSink, PageSinkError};
 use plan::{Plan, Tier};
 use process::Instance;
 use rustix::fs::FlockOperation;
@@ -215,6 +215,27 @@ impl CheckpointWriter {
         self.with_lane(memory, pages, |lane| {
             let (data, parent, pace) = (&self.data, self.parent.as_ref(), self.pace.as_ref());
             lane.put(&Target { data, parent, pace, memory, want }, pages, bytes)
+        })
+    }
+
+    /// Takes `pages` of `memory`, which are the same as those of `source` from page `from.1` of
+    /// memory `from.0` on. Nothing is read of what the parent has at the same place, as is the
+    /// rule when `source` is the parent or stands behind it; else the pages are read and stored.
+    ///
+    /// # Errors
+    /// As [`PageSink::put`], and when `source` cannot be read.
+    pub fn put_same(
+        &self,
+        memory: MemoryId,
+        pages: PageRange,
+        source: &Checkpoint,
+        from: (MemoryId, PageIndex),
+    ) -> Result<(), PageSinkError> {
+        let want = self.pace.as_ref().map_or(self.options.want, Pace::want);
+        self.with_lane(memory, pages, |lane| {
+            let (data, parent, pace) = (&self.data, self.parent.as_ref(), self.pace.as_ref());
+            let target = Target { data, parent, pace, memory, want };
+            lane.put_same(&target, pages, (source, from.0, from.1))
         })
     }
 

@@ -101,6 +101,15 @@ impl ScanFilter {
         report: Categories::NONE,
     };
 
+    /// Everything that has an entry in the page tables: where a touch brings no page into being
+    /// that was missing.
+    pub const OCCUPIED: Self = Self {
+        all: Categories::NONE,
+        any: Categories(Categories::PRESENT.0 | Categories::SWAPPED.0 | Categories::GUARD.0),
+        inverted: Categories::NONE,
+        report: Categories::NONE,
+    };
+
     /// Everything that has an entry in the page tables, guards apart, with what is needed to
     /// tell content from the rest: see [`Categories::is_private_content`].
     pub const ARMABLE: Self = Self {

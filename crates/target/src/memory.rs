@@ -148,6 +148,17 @@ impl Memory {
         Ok(pages)
     }
 
+    /// The pages of private memory in `range` that are not missing: content, zeros or guards.
+    ///
+    /// # Errors
+    /// When the page tables cannot be read.
+    pub fn occupied(&self, range: AddrRange) -> Result<PageSet, MemoryError> {
+        let mut pages = PageSet::new();
+        let found = |region: sys::pagemap::Region| pages.insert(region.range.pages());
+        self.pagemap.scan(range, &ScanFilter::OCCUPIED, found)?;
+        Ok(pages)
+    }
+
     /// Tells a frozen source which pages of `memory` hold content, when that is known without
     /// listing them again. Nothing is changed when they were listed already.
     pub fn know(&self, memory: MemoryId, pages: PageSet) {

@@ -103,10 +103,123 @@ fn killed_servers_and_keepers_lose_no_page() {
         assert_eq!(wrong, 0, "of {count} pages");
         // With both killed the program waits for the next verb, which comes within a round.
         assert!(longest < 2 * STALL, "it stood still for {longest:?}");
-        // A checkpoint loads the rest, and nothing of ours stays.
+        // What it has not asked for need not be there for a checkpoint.
         rekindle.checkpoint(program.pid(), &[]);
-        assert_eq!(rekindle.run(&["status"]).json["instances"][0]["state"], "complete");
+        assert_eq!(rekindle.run(&["status"]).json["instances"][0]["state"], "loading");
         assert_eq!(seen(&out).1, 0);
+        program.kill();
+    });
+}
+
+/// Does what the files `step.0`, `step.1`, ... in its folder say, and tells after each how many
+/// pages were not as they should be.
+const STEPS: &str = r"
+import mmap, os, sys, time
+folder = sys.argv[1]
+out = open(folder + '/out', 'a', buffering=1)
+N = 32 * 256
+m = mmap.mmap(-1, N * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+should = list(range(1, N + 1))
+def put(i, value):
+    m[i * 4096:i * 4096 + 8] = value.to_bytes(8, 'little'); should[i] = value
+def is_wrong(i):
+    page = m[i * 4096:i * 4096 + 4096]
+    return page[:8] != should[i].to_bytes(8, 'little') or any(page[8:])
+for i in range(N): put(i, i + 1)
+def check(start, count): return sum(is_wrong(i) for i in range(start, start + count))
+def drop(start, count):
+    m.madvise(mmap.MADV_DONTNEED, start * 4096, count * 4096)
+    for i in range(start, start + count): should[i] = 0
+    return 0
+def write(start, count):
+    for i in range(start, start + count): put(i, (should[i] << 8) % (1 << 60) + 77)
+    return 0
+def grow(_, count):
+    m.resize((len(should) + count) * 4096)
+    should.extend([0] * count)
+    return 0
+def everything(*_): return check(0, len(should))
+n = 0
+out.write('begun\n')
+while True:
+    name = f'{folder}/step.{n}'
+    if not os.path.exists(name):
+        time.sleep(0.002); continue
+    word, start, count = open(name).read().split()
+    wrong = {'check': check, 'drop': drop, 'write': write, 'grow': grow, 'all': everything}[word](int(start), int(count))
+    n += 1
+    out.write(f'{n} {wrong}\n')
+";
+
+/// A running program of [`STEPS`].
+struct Steps<'a> {
+    place: &'a Place,
+    count: usize,
+}
+
+impl Steps<'_> {
+    fn told(&self) -> String {
+        std::fs::read_to_string(self.place.path("out")).unwrap_or_default()
+    }
+
+    /// Has a step done, which must find nothing wrong.
+    fn step(&mut self, word: &str, start: u64, count: u64) {
+        let (part, whole) = (self.place.path("part"), self.place.path("step"));
+        std::fs::write(&part, format!("{word} {start} {count}")).unwrap();
+        std::fs::rename(part, format!("{}.{}", whole.display(), self.count)).unwrap();
+        self.count += 1;
+        let line = format!("{} ", self.count);
+        let told = || self.told().lines().find_map(|l| l.strip_prefix(&line).map(str::to_owned));
+        wait::until_true("the step to be done", Duration::from_secs(60), || told().is_some());
+        assert_eq!(told().unwrap(), "0", "wrong pages in step {}: {word} {start}", self.count);
+    }
+
+    /// Drops, writes, moves and looks at some pages.
+    fn change(&mut self, seed: u64) {
+        let at = |n: u64| (seed * 1_000_003 + n * 7919) % 8000;
+        for n in 0..4 {
+            self.step("check", at(n), 30);
+            self.step("drop", at(n + 10), 25);
+            self.step("write", at(n + 20), 20);
+            self.step("check", at(n + 10), 60);
+        }
+    }
+}
+
+#[test]
+fn checkpoints_of_half_loaded_programs_refer_to_the_rest() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = rekindle(place);
+        let script = place.path("steps.py");
+        std::fs::write(&script, STEPS).unwrap();
+        let words = [&script, &place.dir().to_owned()].map(|path| path.display().to_string());
+        let mut all = vec!["/usr/bin/python3".to_owned(), "-S".to_owned()];
+        all.extend(words);
+        let mut program = Start::new(place.dir(), "steps", &all).start();
+        let mut steps = Steps { place, count: 0 };
+        wait::until_true("it to begin", Duration::from_secs(60), || steps.told().contains("begun"));
+        rekindle.stop(program.pid(), &[]);
+        for round in 0..rounds(4, 60) {
+            let resumed = rekindle.resume("latest", &["--on-demand"]);
+            program = Program::of_pid(resumed.pid("pid"));
+            let seed = u64::try_from(round).unwrap();
+            steps.change(2 * seed);
+            // One that runs on, with the first still being what its pages come from.
+            let live = rekindle.checkpoint(program.pid(), &[]);
+            // Unless there are so many behind it that all is stored anew.
+            let refers = live.number("referenced_bytes") > 8 << 20;
+            assert!(refers || live.json["parent"].is_null(), "{live}");
+            assert_eq!(rekindle.run(&["status"]).json["instances"][0]["state"], "loading");
+            steps.change(2 * seed + 1);
+            // What moves is not where the parent has it: it is read and stored anew.
+            steps.step("grow", 0, 300);
+            steps.step("drop", 100 * seed, 70);
+            rekindle.stop(program.pid(), &[]);
+            rekindle.run(&["verify", "latest"]).expect_ok();
+        }
+        let resumed = rekindle.resume("latest", &["--eager"]);
+        program = Program::of_pid(resumed.pid("pid"));
+        steps.step("all", 0, 0);
         program.kill();
     });
 }

@@ -26,6 +26,8 @@ pub struct Captured {
     pub instance: Instance,
     /// Its pages; to be read while it is frozen.
     pub memory: Memory,
+    /// Mappings whose missing pages are served from outside, see [`crate::Options::served`].
+    pub served: Vec<AddrRange>,
     /// What will be different although nothing blocked.
     pub changes: Vec<process::Change>,
 }
@@ -101,11 +103,12 @@ pub fn state(
     refuse::unusual(&answers, &seen.threads, &mut findings);
     refuse::mixed_credentials(&seen.statuses, &answers.threads, &mut findings);
     refuse(&findings)?;
+    let served = seen.found.space.served.clone();
     let (mut instance, private, objects) = assemble::instance(seen, answers, &timers, survey);
     instance.line = line.clone();
     let memory = Memory::frozen(frozen.process(), private, objects)?;
     steps.done("memory opened");
-    Ok(Captured { instance, memory, changes: findings.changes })
+    Ok(Captured { instance, memory, served, changes: findings.changes })
 }
 
 impl Captured {

@@ -1,8 +1,9 @@
 //! Asking an agent, and its answers.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::resume::serve::Ledger;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use crate::report::Outcome;
 
 /// How long either side waits for the other.
 const LIMIT: Duration = Duration::from_secs(2);
+/// How long the keeper, which does nothing else meanwhile, waits for the server's state.
+const STATE_WITHIN: Duration = Duration::from_millis(500);
 
 /// What an agent says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,9 @@ pub(crate) struct AgentAnswer {
     pub(crate) faults: u64,
     pub(crate) servers: u64,
     pub(crate) complete_us: Option<u64>,
+    /// The state was written down, as it is after the question.
+    #[serde(default)]
+    pub(crate) state_given: bool,
     pub(crate) keeper: u64,
     pub(crate) server: u64,
     pub(crate) holder: u64,
@@ -44,15 +50,25 @@ pub(super) fn listen(brief: &Brief) -> io::Result<UnixListener> {
 }
 
 /// Answers one caller. One that does not speak is not waited for long.
-pub(super) fn answer(listener: &UnixListener, ledger: &Ledger, session: &Session) {
+pub(super) fn answer(
+    listener: &UnixListener,
+    ledger: &Ledger,
+    session: &Session,
+    bell: BorrowedFd<'_>,
+) {
     let told = listener.accept().and_then(|(stream, _)| {
         stream.set_read_timeout(Some(Duration::from_millis(500)))?;
         stream.set_write_timeout(Some(Duration::from_millis(500)))?;
         let mut question = String::new();
         BufReader::new(&stream).read_line(&mut question)?;
-        if question.trim() == "fill" {
-            ledger.ask_to_fill();
-        }
+        let state_given = match question.trim() {
+            "fill" => {
+                ledger.ask_to_fill();
+                false
+            }
+            "state" => is_state_given(ledger, bell),
+            _ => false,
+        };
         let status = ledger.status();
         let [keeper, server, holder] = status.pids;
         let answer = AgentAnswer {
@@ -64,6 +80,7 @@ pub(super) fn answer(listener: &UnixListener, ledger: &Ledger, session: &Session
             faults: status.faults,
             servers: status.servers,
             complete_us: status.complete_after.map(crate::report::micros),
+            state_given,
             keeper,
             server,
             holder,
@@ -75,6 +92,22 @@ pub(super) fn answer(listener: &UnixListener, ledger: &Ledger, session: &Session
     }
 }
 
+/// Has the server write its state down; says whether it did. It may be dead, which is not known
+/// before this returns.
+fn is_state_given(ledger: &Ledger, bell: BorrowedFd<'_>) -> bool {
+    let until = Instant::now() + STATE_WITHIN;
+    let question = ledger.ask_for_state();
+    // Full only if it was rung 2^64 times and nobody heard.
+    let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+    while !ledger.is_state_given(question) {
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::sleep(Duration::from_micros(50));
+    }
+    true
+}
+
 /// Asks the agent of `instance`; `None` when there is none.
 pub(crate) fn ask(registry: &Registry, instance: &str, question: &str) -> Option<AgentAnswer> {
     let path = registry.folder(instance).join("sock");
@@ -84,32 +117,6 @@ pub(crate) fn ask(registry: &Registry, instance: &str, question: &str) -> Option
     let mut answer = String::new();
     BufReader::new(&stream).read_line(&mut answer).ok()?;
     serde_json::from_str(&answer).ok()
-}
-
-/// Has everything loaded that an instance misses, and waits for it: what is missing is in no page
-/// table, so nobody else could read it. `check` says when to give up.
-pub(crate) fn complete<E>(
-    registry: &Registry,
-    instance: &str,
-    check: impl Fn() -> Result<(), E>,
-) -> Result<(), E> {
-    // Not needed, or every process of ours was killed: then there is nothing to wait for.
-    if super::revive_if_needed(registry, instance).is_err() {
-        return Ok(());
-    }
-    while ask(registry, instance, "fill").is_some_and(|answer| answer.complete_us.is_none()) {
-        check()?;
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    // The agent closes the userfaultfd and goes; its socket goes last.
-    while registry.folder(instance).join("agent").exists() {
-        check()?;
-        if super::revive_if_needed(registry, instance).is_err() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(())
 }
 
 /// One instance in `status`.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ::resume::serve::{Ledger, begin};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, poll};
 use store::{Checkpoint, Store};
 use sys::clone::{Forked, fork_sharing_files};
 use sys::task::{Pid, PidFd};
@@ -103,7 +103,8 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
     keeper.keep()
 }
 
-fn open(brief: &Brief) -> io::Result<Checkpoint> {
+/// Opens, and pins, the checkpoint that pages come from.
+pub(super) fn open(brief: &Brief) -> io::Result<Checkpoint> {
     let store = Store::open(&brief.store).map_err(io::Error::other)?;
     let found = store.resolve(&brief.checkpoint).map_err(io::Error::other)?;
     found.open().map_err(io::Error::other)
@@ -134,6 +135,8 @@ struct Keeper {
     holder: (Pid, PidFd),
     server: (Pid, PidFd),
     listener: Option<UnixListener>,
+    /// Rung when the server is to write its state down.
+    bell: OwnedFd,
     /// Descriptors that are ours, beside the userfaultfds.
     own: Vec<i32>,
 }
@@ -158,13 +161,19 @@ impl Keeper {
         if crate::host::start_time_ticks(session.pid) != Some(session.start_time_ticks) {
             return Err(io::Error::other("the program has ended"));
         }
+        let held = revive::hold_folder(&brief)?;
         let listener = control::listen(&brief)?;
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let bell = rustix::event::eventfd(0, flags)?;
         let holder = hold()?;
         let served = ledger.descriptors();
         let own = open_numbers().into_iter().filter(|number| !served.contains(number)).collect();
+        // Before the server tells `resume` that it answers: the next verb looks for it.
+        note(&ledger, &brief, holder.0)?;
+        drop(held);
         let parts = (&ledger, &checkpoint, &brief, &session);
-        let server = spawn_server(parts, socket.as_ref().map(AsFd::as_fd))?;
-        let mut keeper = Self {
+        let server = spawn_server(parts, (socket.as_ref().map(AsFd::as_fd), bell.as_fd()))?;
+        Ok(Self {
             ledger,
             checkpoint,
             brief,
@@ -173,18 +182,9 @@ impl Keeper {
             holder,
             server,
             listener: Some(listener),
+            bell,
             own,
-        };
-        keeper.note()?;
-        Ok(keeper)
-    }
-
-    /// Writes down who we are.
-    fn note(&mut self) -> io::Result<()> {
-        let holder = self.holder.0.raw().unsigned_abs();
-        self.ledger.note_processes(std::process::id(), holder);
-        revive::record(&self.brief, self.holder.0)?;
-        Ok(())
+        })
     }
 
     /// Waits until the server answers.
@@ -219,17 +219,18 @@ impl Keeper {
                 self.close_strays();
                 let parts = (&self.ledger, &self.checkpoint, &self.brief, &self.session);
                 // Should `resume` wait to hear that faults are answered, it does still.
-                self.server = spawn_server(parts, self.socket.as_ref().map(AsFd::as_fd))?;
+                let ready = self.socket.as_ref().map(AsFd::as_fd);
+                self.server = spawn_server(parts, (ready, self.bell.as_fd()))?;
             }
             if seen.holder_ended {
                 sys::clone::reap(self.holder.0);
                 self.holder = hold()?;
-                self.note()?;
+                note(&self.ledger, &self.brief, self.holder.0)?;
             }
             if seen.asked
                 && let Some(listener) = &self.listener
             {
-                control::answer(listener, &self.ledger, &self.session);
+                control::answer(listener, &self.ledger, &self.session, self.bell.as_fd());
             }
         }
     }
@@ -284,6 +285,12 @@ impl Keeper {
     }
 }
 
+/// Writes down who we are.
+fn note(ledger: &Ledger, brief: &Brief, holder: Pid) -> io::Result<()> {
+    ledger.note_processes(std::process::id(), holder.raw().unsigned_abs());
+    revive::record(brief, holder)
+}
+
 fn is_exit(status: i32, code: u8) -> bool {
     libc_exit_code(status) == Some(code)
 }
@@ -308,7 +315,7 @@ fn hold() -> io::Result<(Pid, PidFd)> {
 
 fn spawn_server(
     (ledger, checkpoint, brief, session): (&Ledger, &Checkpoint, &Brief, &Session),
-    ready: Option<BorrowedFd<'_>>,
+    (ready, bell): (Option<BorrowedFd<'_>>, BorrowedFd<'_>),
 ) -> io::Result<(Pid, PidFd)> {
     let keeper = Pid::current();
     match fork_sharing_files()? {
@@ -316,7 +323,7 @@ fn spawn_server(
         Forked::Child => {
             let _ = rustix::thread::set_name(c"rekindle-faults");
             // Nothing may unwind into what the keeper was doing: its descriptors are open here.
-            let work = || server::run(ledger, checkpoint, (brief, session), keeper, ready);
+            let work = || server::run(ledger, checkpoint, (brief, session), keeper, (ready, bell));
             let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
             sys::inherit::exit_now(code.unwrap_or(SERVER_FAILED))
         }

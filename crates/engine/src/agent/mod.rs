@@ -12,8 +12,12 @@
 //!   has an agent take over from the holder.
 //! - All three die: the kernel fills missing pages with zeros (docs/LIMITS.md).
 //!
+//! A checkpoint of a program that is not all there asks what is missing and refers to it where it
+//! is stored ([`borrow`]).
+//!
 //! Read next: [`keeper`].
 
+mod borrow;
 mod brief;
 mod control;
 mod keeper;
@@ -21,9 +25,9 @@ mod link;
 mod revive;
 mod server;
 
+pub(crate) use borrow::{Served, served};
 pub(crate) use brief::Brief;
-pub(crate) use control::complete;
 pub use control::{StatusError, StatusReport, StatusRow, status};
 pub use keeper::{AgentError, AgentStart, run as run_agent};
 pub(crate) use link::AgentLink;
-pub(crate) use revive::revive_if_needed;
+pub(crate) use revive::{is_recorded, revive_if_needed};

@@ -47,8 +47,22 @@ pub(super) fn record(brief: &Brief, holder: Pid) -> io::Result<()> {
     fs::rename(fresh, path(&brief.folder()))
 }
 
-/// There is no agent any more, and no need of one.
+/// Holds off whoever begins or ends in the folder of an instance, where the agent of a program
+/// that has ended and that of its next resume may meet.
+pub(super) fn hold_folder(brief: &Brief) -> io::Result<File> {
+    let lock = File::options().create(true).append(true).open(brief.folder().join("agent.lock"))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+    Ok(lock)
+}
+
+/// There is no agent any more, and no need of one; unless it is another's folder by now.
 pub(super) fn forget(brief: &Brief) {
+    let Ok(_held) = hold_folder(brief) else { return };
+    let text = fs::read(path(&brief.folder())).ok();
+    let record = text.and_then(|text| serde_json::from_slice::<Record>(&text).ok());
+    if record.is_some_and(|record| record.keeper != std::process::id()) {
+        return;
+    }
     for name in ["agent", "sock"] {
         // Not there when the program ended before it was written.
         let _ = fs::remove_file(brief.folder().join(name));
@@ -66,6 +80,22 @@ pub(super) fn save_faults(brief: &Brief, ledger: &Ledger) {
     if let Err(error) = fs::write(brief.folder().join("faults"), text) {
         tracing::warn!(%error, "the fault log is lost");
     }
+}
+
+/// Whether pages of the process that runs as `pid` since `start_time_ticks` were missing when the
+/// last agent of `instance` was written down.
+pub(crate) fn is_recorded(registry: &Registry, instance: &str, run: (i32, u64)) -> bool {
+    let text = fs::read(path(&registry.folder(instance))).ok();
+    let record = text.and_then(|text| serde_json::from_slice::<Record>(&text).ok());
+    let session = record.and_then(|record| record.brief.session);
+    session.is_some_and(|session| (session.pid, session.start_time_ticks) == run)
+}
+
+/// The brief and the ledger of the agent that is at work on `instance`.
+pub(super) fn at_work(registry: &Registry, instance: &str) -> io::Result<(Brief, Ledger)> {
+    let record: Record = serde_json::from_slice(&fs::read(path(&registry.folder(instance)))?)?;
+    let ledger = open_ledger_of(record.holder)?;
+    Ok((record.brief, ledger))
 }
 
 /// Has an agent take over when the last one and its server were killed. `NotFound`: the instance

@@ -24,9 +24,9 @@ pub(super) fn run(
     checkpoint: &Checkpoint,
     (brief, session): (&Brief, &Session),
     keeper: Pid,
-    ready: Option<BorrowedFd<'_>>,
+    (ready, bell): (Option<BorrowedFd<'_>>, BorrowedFd<'_>),
 ) -> u8 {
-    match serve(ledger, checkpoint, (brief, session), keeper, ready) {
+    match serve(ledger, checkpoint, (brief, session), keeper, (ready, bell)) {
         Ok(code) => code,
         Err(error) => {
             tracing::error!(%error, "the fault server failed");
@@ -40,14 +40,14 @@ fn serve(
     checkpoint: &Checkpoint,
     (brief, session): (&Brief, &Session),
     keeper: Pid,
-    ready: Option<BorrowedFd<'_>>,
+    (ready, bell): (Option<BorrowedFd<'_>>, BorrowedFd<'_>),
 ) -> io::Result<u8> {
     // A keeper that ended before this was opened has a number that is somebody else's at worst;
     // then nobody takes over from us until that one ends, and nothing is lost.
     let keeper = PidFd::open(keeper).ok();
     let ranges = session.ranges();
     let choice = (Some(checkpoint.plan()), brief.fill);
-    let server = Server::new(ledger, checkpoint, session.memory(), &ranges, choice);
+    let server = Server::new(ledger, checkpoint, session.memory(), &ranges, choice, bell);
     let server = server.map_err(io::Error::other)?;
     if let Some(socket) = ready {
         link::send(socket, link::READY, None)?;

@@ -67,6 +67,12 @@ pub enum CheckpointError {
     /// The state could not be read.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Pages are missing, and it is not to be learned which.
+    #[error(
+        "learn which pages of the program are not loaded yet: {0}; try again, and if all \
+         processes that served them were killed, resume its checkpoint anew"
+    )]
+    Missing(#[from] io::Error),
     /// The pages could not be listed.
     #[error("list the pages to copy: {0}")]
     Pages(#[from] mem::PageSourceError),
@@ -146,6 +152,7 @@ impl VerbError for CheckpointError {
             Self::Look(_)
             | Self::Freeze(_)
             | Self::State(_)
+            | Self::Missing(_)
             | Self::Pages(_)
             | Self::Copy(_)
             | Self::Precopy(_)

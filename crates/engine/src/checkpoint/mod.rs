@@ -5,6 +5,7 @@
 
 mod copying;
 mod error;
+mod missing;
 mod phases;
 mod report;
 mod take;
@@ -23,7 +24,7 @@ use crate::report::CheckpointReport;
 use crate::settings::Settings;
 use crate::target_name::find;
 pub use error::CheckpointError;
-use phases::{LOAD, LOOK};
+use phases::{BORROW, LOOK};
 use report::report;
 use take::Run;
 
@@ -47,11 +48,13 @@ pub struct CheckpointRequest {
 }
 
 impl CheckpointRequest {
-    pub(crate) fn capture_options(&self) -> capture::Options {
+    /// `served`: pages that are missing are served by an agent of ours.
+    pub(crate) fn capture_options(&self, served: bool) -> capture::Options {
         capture::Options {
             stop: self.stop,
             tcp: if self.tcp_close { TcpPolicy::Close } else { TcpPolicy::Refuse },
             external: self.external.iter().map(|(fd, _)| *fd).collect(),
+            served,
         }
     }
 }
@@ -69,18 +72,19 @@ pub fn checkpoint(
     let mut phases = Phases::new(observer, settings.timeout);
     let found = find(&request.target, registry)?;
     let _lock = registry.lock(&found.line.instance, "checkpoint")?;
-    // A dry run changes nothing: memory that is still missing shows as a blocker then.
-    if !settings.dry_run {
-        phases.run(LOAD, |watch| {
-            crate::agent::complete(registry, found.line.instance.as_str(), || watch.check())
-        })?;
-    }
+    let served = phases.run(BORROW, |watch| {
+        let run = (found.line.pid, found.line.start_time_ticks);
+        let check = || watch.check().map_err(CheckpointError::from);
+        crate::agent::served(registry, found.line.instance.as_str(), run, check)
+    })?;
+    let options = request.capture_options(served.is_some());
     let survey =
-        phases.run(LOOK, |watch| look(&found.process, request, settings.wait, watch, observer))?;
+        phases.run(LOOK, |watch| look(&found.process, &options, settings.wait, watch, observer))?;
     if settings.dry_run {
         return Ok(report(&found.line, &survey, None, &phases));
     }
-    let run = Run { request, found: &found, survey: &survey, observer };
+    let served = served.as_ref();
+    let run = Run { request, found: &found, survey: &survey, options: &options, served, observer };
     let done = run.take(settings, &mut phases)?;
     Ok(report(&found.line, &survey, Some(&done), &phases))
 }
@@ -88,7 +92,7 @@ pub fn checkpoint(
 /// Looks until no blocker is left, or one that does not pass, or the time to wait is over.
 pub(crate) fn look(
     process: &Process,
-    request: &CheckpointRequest,
+    options: &capture::Options,
     wait: Duration,
     watch: &Watch,
     observer: &dyn Observer,
@@ -96,7 +100,7 @@ pub(crate) fn look(
     let until = Instant::now() + wait;
     let mut told = false;
     loop {
-        let survey = capture::look(process, &request.capture_options())?;
+        let survey = capture::look(process, options)?;
         let blockers = survey.blockers();
         if blockers.is_empty() {
             return Ok(survey);

@@ -71,9 +71,15 @@ pub(super) const END: Phase = Phase {
     limit: Duration::from_secs(60),
     undo: "none: the checkpoint is published, the instance is ended",
 };
-/// Pages that an earlier resume has not loaded yet.
-pub(super) const LOAD: Phase = Phase {
-    name: "load",
+/// Who serves pages that an earlier resume has not loaded yet.
+pub(super) const BORROW: Phase = Phase {
+    name: "borrow",
+    limit: Duration::from_secs(60),
+    undo: "nothing to undo: the fault server is only asked",
+};
+/// Pages that the program has not got yet are referred to.
+pub(super) const REFER: Phase = Phase {
+    name: "refer",
     limit: Duration::from_secs(3600),
-    undo: "nothing to undo: the program has more of its pages than before",
+    undo: "the unpublished checkpoint is removed",
 };

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use ::resume::serve::Missing;
 use capture::{Captured, StateError, Survey};
 use codec::Want;
 use image::Summary;
@@ -13,11 +14,13 @@ use target::{FreezeOptions, Frozen, Released};
 
 use super::copying::{Copied, Copying, given_up};
 use super::error::CheckpointError;
+use super::missing::{Elsewhere, refuse_foreign};
 use super::phases::{
-    COPY, ENCODE, END, FREEZE, LOOK, PRECOPY, PREPARE, PUBLISH, RELEASE, STAGE, STATE, SYNC, THAW,
-    TRACK,
+    COPY, ENCODE, END, FREEZE, LOOK, PRECOPY, PREPARE, PUBLISH, REFER, RELEASE, STAGE, STATE, SYNC,
+    THAW, TRACK,
 };
 use super::{CheckpointRequest, look, waiting};
+use crate::agent::Served;
 use crate::events::Observer;
 use crate::phase::{Phases, Watch};
 use crate::settings::{Settings, workers};
@@ -33,6 +36,9 @@ pub(super) struct Run<'a> {
     pub(super) request: &'a CheckpointRequest,
     pub(super) found: &'a Found,
     pub(super) survey: &'a Survey,
+    pub(super) options: &'a capture::Options,
+    /// Who has the pages that the program misses.
+    pub(super) served: Option<&'a Served>,
     pub(super) observer: &'a dyn Observer,
 }
 
@@ -55,6 +61,8 @@ pub(super) struct Done {
 struct Held<'a> {
     frozen: Frozen<'a>,
     captured: Captured,
+    /// What is not there, when it was not at the freeze.
+    missing: Option<Missing>,
     /// How long it stood still before this, when something had to pass first.
     stops: Vec<Stop>,
 }
@@ -64,6 +72,7 @@ struct Complete {
     writer: CheckpointWriter,
     captured: Captured,
     copied: Copied,
+    elsewhere: Elsewhere,
 }
 
 impl Run<'_> {
@@ -74,6 +83,10 @@ impl Run<'_> {
     ) -> Result<Done, CheckpointError> {
         let writer = phases.run(PREPARE, |_| self.writer(settings))?;
         let mut copying = phases.run(TRACK, |watch| {
+            // Memory that is served is registered, and cannot be for anything else.
+            if self.served.is_some() {
+                return Ok(Copying::Frozen);
+            }
             Copying::start(&self.found.process, self.freeze_options(watch), self.observer)
         })?;
         let resident_bytes = self.survey.resident_bytes();
@@ -83,16 +96,23 @@ impl Run<'_> {
         let room = self.staging_room(&copying);
         let staging =
             phases.run(STAGE, |_| Ok::<_, CheckpointError>(Staging::new(room, &writer)))?;
-        let Held { frozen, mut captured, mut stops } =
+        let Held { frozen, mut captured, missing, mut stops } =
             self.hold(settings, phases, &mut copying, &writer)?;
         writer.next_round();
-        let copied = phases
-            .run(COPY, |watch| self.copy(&mut copying, &mut captured, &staging, &frozen, watch))?;
+        let (copied, elsewhere) = phases.run(COPY, |watch| {
+            let elsewhere = match (self.served, &missing) {
+                (Some(served), Some(missing)) => Elsewhere::find(served, missing, &captured)?,
+                _ => Elsewhere::default(),
+            };
+            let mut copied = self.copy(&mut copying, &mut captured, &staging, &frozen, watch)?;
+            let elsewhere = elsewhere.beside(&mut copied.pages);
+            Ok::<_, CheckpointError>((copied, elsewhere))
+        })?;
         stops.extend(copying.stops().into_iter().map(|stop| ("track", stop)));
         if self.request.stop {
             phases.run(ENCODE, |watch| self.encode(&staging, 0, watch))?;
             drop(staging);
-            let complete = Complete { writer, captured, copied };
+            let complete = Complete { writer, captured, copied, elsewhere };
             return self.publish_and_end(complete, frozen, stops, phases);
         }
         stops.push(("freeze", phases.run(THAW, |_| Ok::<_, CheckpointError>(frozen.thaw()))?));
@@ -101,10 +121,17 @@ impl Run<'_> {
         // The instance runs again: encoding gives way to it.
         phases.run(ENCODE, |watch| self.encode(&staging, 10, watch))?;
         drop(staging);
-        let complete = Complete { writer, captured, copied };
+        let complete = Complete { writer, captured, copied, elsewhere };
+        self.refer(&complete, phases)?;
         let mut done = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
         done.collapse = released.and_then(|released| self.give_back_huge_pages(&released));
         Ok(done)
+    }
+
+    /// Puts what the program has not got yet.
+    fn refer(&self, complete: &Complete, phases: &mut Phases<'_>) -> Result<(), CheckpointError> {
+        let Some(served) = self.served else { return Ok(()) };
+        phases.run(REFER, |watch| complete.elsewhere.put(served, &complete.writer, watch))
     }
 
     /// Huge pages that a write split while they were tracked become huge again. The checkpoint is
@@ -134,6 +161,7 @@ impl Run<'_> {
         stops: Vec<Stop>,
         phases: &mut Phases<'_>,
     ) -> Result<Done, CheckpointError> {
+        self.refer(&complete, phases)?;
         phases.run(SYNC, |_| self.sync_files(&frozen))?;
         let mut done = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
         let since = frozen.since();
@@ -180,12 +208,17 @@ impl Run<'_> {
         let mut stops = Vec::new();
         loop {
             let mut frozen = phases.run(FREEZE, |watch| self.freeze(watch))?;
-            let state = phases.run(STATE, |_| {
+            let (missing, state) = phases.run(STATE, |_| {
+                // Before the mappings are looked at: what is complete now is registered no more.
+                let missing = self.served.map(Served::missing).transpose()?.flatten();
                 let captured = capture::state(&mut frozen, self.survey, &self.found.line);
-                Ok::<_, CheckpointError>(captured)
+                Ok::<_, CheckpointError>((missing, captured))
             })?;
             match state {
-                Ok(captured) => return Ok(Held { frozen, captured, stops }),
+                Ok(captured) => {
+                    refuse_foreign(&captured, missing.as_ref(), self.served)?;
+                    return Ok(Held { frozen, captured, missing, stops });
+                }
                 Err(StateError::Blocked(blockers))
                     if blockers.iter().all(|b| b.transient) && Instant::now() < until =>
                 {
@@ -195,8 +228,8 @@ impl Run<'_> {
                 Err(error) => return Err(error.into()),
             }
             let left = until.saturating_duration_since(Instant::now());
-            let (process, request) = (&self.found.process, self.request);
-            phases.run(LOOK, |watch| look(process, request, left, watch, self.observer))?;
+            let (process, options) = (&self.found.process, self.options);
+            phases.run(LOOK, |watch| look(process, options, left, watch, self.observer))?;
             // It ran on, and wrote.
             let resident_bytes = self.survey.resident_bytes();
             phases.run(PRECOPY, |watch| {
@@ -248,7 +281,9 @@ impl Run<'_> {
         // The worst case: nothing shrinks. Half as much again would refuse checkpoints that fit.
         store.space_for(self.survey.resident_bytes())?;
         let wanted = &self.request.parent;
-        let parent = crate::parent::parent(&store, lock.instance(), wanted, self.observer)?;
+        let stored_in = self.served.map(|served| served.source.id());
+        let line = lock.instance();
+        let parent = crate::parent::parent(&store, line, wanted, stored_in, self.observer)?;
         let options = WriteOptions { want: WANT, reserve_bytes: 0 };
         let mut writer = store.begin(lock, options, parent)?;
         writer.adapt(workers());
@@ -320,7 +355,7 @@ impl Run<'_> {
     }
 
     fn publish(&self, complete: Complete, stops: Vec<Stop>) -> Result<Done, CheckpointError> {
-        let Complete { writer, captured, copied } = complete;
+        let Complete { writer, captured, copied, .. } = complete;
         let plan = Plan::everything(copied.pages.memories(), Treatment::Zstd);
         let summary = Summary { parent: writer.parent(), ..self.summary(&captured) };
         let published = writer.finish(&captured.instance, &plan, &summary)?;

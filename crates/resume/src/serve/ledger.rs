@@ -64,6 +64,9 @@ pub(crate) enum Word {
     HolderPid,
     /// The server reads messages.
     Serving,
+    /// How often the whole state was asked for, and which of these was answered last.
+    StateAsked,
+    StateGiven,
 }
 
 /// One address space that is served.

@@ -14,6 +14,7 @@
 mod fill;
 mod layout;
 mod ledger;
+mod missing;
 mod pages;
 mod server;
 mod spaces;
@@ -21,5 +22,6 @@ mod status;
 mod view;
 
 pub use ledger::Ledger;
+pub use missing::Missing;
 pub use server::{Ended, ServeError, Server, begin};
 pub use status::ServeStatus;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -79,6 +79,8 @@ pub struct Server<'a> {
     pub(super) busy: AtomicUsize,
     pub(super) done: AtomicBool,
     stopped: AtomicBool,
+    /// Readable when the state is asked for.
+    bell: BorrowedFd<'a>,
     failure: Mutex<Option<ServeError>>,
 }
 
@@ -111,7 +113,8 @@ pub(super) fn now_ns() -> u64 {
 impl<'a> Server<'a> {
     /// Takes up the state in `ledger`, whoever left it: the source's pages of `memory` belong to
     /// the program, in whose `ranges` pages are missing. With `fill` everything is loaded in the
-    /// order of `plan`.
+    /// order of `plan`. `bell` is an eventfd that is readable when the state is asked for
+    /// ([`Ledger::ask_for_state`]).
     ///
     /// # Errors
     /// When the source cannot be listed or the state not be taken up.
@@ -121,6 +124,7 @@ impl<'a> Server<'a> {
         memory: MemoryId,
         ranges: &'a [PageRange],
         (plan, fill): (Option<&'a Plan>, bool),
+        bell: BorrowedFd<'a>,
     ) -> Result<Self, ServeError> {
         let mut pages = Pages::new(source, memory)?;
         pages.present = Self::content(&pages.present, ranges);
@@ -144,6 +148,7 @@ impl<'a> Server<'a> {
             busy: AtomicUsize::new(0),
             done: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            bell,
             failure: Mutex::new(None),
         })
     }
@@ -239,12 +244,17 @@ impl<'a> Server<'a> {
         loop {
             let each =
                 spaces.iter().map(|(_, u)| PollFd::from_borrowed_fd(u.as_fd(), PollFlags::IN));
-            let mut slots: Vec<_> = each.collect();
+            let bell = PollFd::from_borrowed_fd(self.bell, PollFlags::IN);
+            let mut slots: Vec<_> = each.chain([bell]).collect();
             let look = Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().into() };
             match poll(&mut slots, Some(&look)) {
                 Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(None),
                 Ok(_) => {}
                 Err(error) => return Err(ServeError::Wait(error.into())),
+            }
+            if slots.last().is_some_and(|bell| bell.revents().contains(PollFlags::IN)) {
+                self.give_state(waiting)?;
+                return Ok(waiting.pop_front());
             }
             let ready = slots.iter().zip(spaces);
             let ready = ready.filter(|(slot, _)| slot.revents().contains(PollFlags::IN));
@@ -263,6 +273,18 @@ impl<'a> Server<'a> {
         }
     }
 
+    /// Writes the state down for whoever asked.
+    fn give_state(&self, waiting: &mut VecDeque<Job>) -> Result<(), ServeError> {
+        // Its count means nothing; that it was reset by another server neither.
+        let _ = rustix::io::read(self.bell, &mut [0_u8; 8]);
+        let asked = self.ledger.get(Word::StateAsked);
+        let mut state = self.state();
+        self.read_all(&mut state, waiting)?;
+        state.settle(self.ledger)?;
+        self.ledger.set(Word::StateGiven, asked);
+        Ok(())
+    }
+
     /// Reads every message that is there, if nobody else is at it.
     pub(super) fn drain(&self) -> Result<(), ServeError> {
         let mut waiting = match self.reading.try_lock() {
@@ -273,7 +295,10 @@ impl<'a> Server<'a> {
                 return Ok(());
             }
         };
-        let mut state = self.state();
+        self.read_all(&mut self.state(), &mut waiting)
+    }
+
+    fn read_all(&self, state: &mut State, waiting: &mut VecDeque<Job>) -> Result<(), ServeError> {
         let spaces: Vec<u64> = state.spaces.keys().copied().collect();
         for space in spaces {
             while let Some(read) = state.next(self.ledger, space)? {

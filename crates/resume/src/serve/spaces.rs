@@ -53,7 +53,7 @@ impl State {
     }
 
     /// Writes down the state, so that the log is empty.
-    fn settle(&mut self, ledger: &Ledger) -> Result<(), ServeError> {
+    pub(super) fn settle(&mut self, ledger: &Ledger) -> Result<(), ServeError> {
         ledger.snapshot(&self.spaces, self.next_space).map_err(ServeError::Ledger)?;
         self.logged = 0;
         Ok(())
@@ -104,14 +104,8 @@ impl State {
             }
             return;
         }
-        let Some(held) = self.spaces.get_mut(&space) else { return };
-        match event {
-            Event::Remove(range) => held.view.removed(range.pages()),
-            Event::Unmap(range) => held.view.unmapped(range.pages()),
-            Event::Remap { from, to, len_bytes } => {
-                held.view.moved(from.page(), to.page(), len_bytes.div_ceil(mem::PAGE_SIZE));
-            }
-            Event::Fault(_) | Event::Fork { .. } | Event::Unknown { .. } => {}
+        if let Some(held) = self.spaces.get_mut(&space) {
+            held.view.apply(event);
         }
     }
 

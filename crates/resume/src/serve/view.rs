@@ -8,6 +8,7 @@
 //! `MREMAP_FIXED` over something tells of the unmapping first.)
 
 use mem::{PageIndex, PageRange, PageSet};
+use sys::userfault::Event;
 
 use super::layout::{Layout, Run};
 
@@ -50,6 +51,18 @@ impl View {
     pub(super) fn of_child(&self) -> Self {
         let (layout, mapped) = (self.layout.clone(), self.mapped.clone());
         Self { layout, mapped, ..Self::default() }
+    }
+
+    /// Follows a message about this space; faults and forks change nothing here.
+    pub(super) fn apply(&mut self, event: Event) {
+        match event {
+            Event::Remove(range) => self.removed(range.pages()),
+            Event::Unmap(range) => self.unmapped(range.pages()),
+            Event::Remap { from, to, len_bytes } => {
+                self.moved(from.page(), to.page(), len_bytes.div_ceil(mem::PAGE_SIZE));
+            }
+            Event::Fault(_) | Event::Fork { .. } | Event::Unknown { .. } => {}
+        }
     }
 
     /// Pages were given back.
