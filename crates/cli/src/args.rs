@@ -111,6 +111,8 @@ pub(crate) enum Verb {
         /// `latest` is its newest, if it has one; `none` stores everything.
         #[arg(long, value_name = "REF", default_value = "latest")]
         parent: String,
+        #[command(flatten)]
+        planning: Planning,
         /// Give up, thaw and undo if the program would stand still longer than this.
         #[arg(long, value_name = "TIME", value_parser = duration)]
         max_pause: Option<Duration>,
@@ -217,6 +219,56 @@ pub(crate) enum Verb {
     },
 }
 
+/// How a checkpoint divides memory.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Planning {
+    /// What is known of accesses: a `.heat` file, `auto` (what `profile` has learned of the
+    /// program), or `none`.
+    #[arg(long, value_name = "FILE|auto|none")]
+    pub(crate) heat: Option<PathBuf>,
+    /// How to divide, as in `plan`; by default `adaptive` where anything is known of accesses.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) policy: Option<String>,
+    /// Accessed in more intervals than this is warm; the policy is `threshold`.
+    #[arg(long, value_name = "N")]
+    pub(crate) threshold_warm: Option<u32>,
+    /// Accessed in more intervals than this is critical; the policy is `threshold`.
+    #[arg(long, value_name = "N")]
+    pub(crate) threshold_critical: Option<u32>,
+    /// Divide as this file says, which `plan -o` wrote.
+    #[arg(long, value_name = "FILE", conflicts_with_all =
+        ["heat", "policy", "threshold_warm", "threshold_critical"])]
+    pub(crate) plan: Option<PathBuf>,
+}
+
+impl Planning {
+    /// What is asked for, or why it makes no sense.
+    pub(crate) fn choice(&self) -> Result<engine::PlanChoice, String> {
+        let heat = match self.heat.as_ref().map(|path| (path, path.to_str())) {
+            None | Some((_, Some("auto"))) => engine::HeatChoice::Line,
+            Some((_, Some("none"))) => engine::HeatChoice::None,
+            Some((path, _)) => engine::HeatChoice::File(path.clone()),
+        };
+        let given = self.threshold_warm.or(self.threshold_critical).is_some();
+        let policy = match self.policy.as_deref() {
+            None if given => Some("threshold".to_owned()),
+            Some(name) if given && name != "threshold" => {
+                return Err(format!("use thresholds: they are for --policy threshold, not {name}"));
+            }
+            other => other.map(str::to_owned),
+        };
+        let thresholds = engine::Thresholds {
+            warm: self.threshold_warm.unwrap_or(THRESHOLD_WARM),
+            critical: self.threshold_critical.unwrap_or(THRESHOLD_CRITICAL),
+        };
+        Ok(engine::PlanChoice { file: self.plan.clone(), heat, policy, thresholds })
+    }
+}
+
+/// Thresholds that nobody gave, in intervals of 100 ms.
+const THRESHOLD_WARM: u32 = 0;
+const THRESHOLD_CRITICAL: u32 = 10;
+
 /// `plan`.
 #[derive(Debug, Args)]
 pub(crate) struct Plan {
@@ -228,10 +280,10 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "NAME", default_value = "adaptive")]
     pub(crate) policy: String,
     /// With `threshold`: accessed in more intervals than this is warm.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = THRESHOLD_WARM)]
     pub(crate) threshold_warm: u32,
     /// With `threshold`: accessed in more intervals than this is critical.
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = THRESHOLD_CRITICAL)]
     pub(crate) threshold_critical: u32,
     /// File that gets the plan.
     #[arg(short, long, value_name = "FILE")]

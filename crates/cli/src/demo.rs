@@ -240,6 +240,7 @@ fn checkpoint(
         parent: "none".to_owned(),
         max_pause: None,
         tcp_close: true,
+        plan: engine::PlanChoice::default(),
         external: Vec::new(),
     };
     let bar = Bar::new(context.progress, context.verbose);

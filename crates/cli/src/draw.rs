@@ -58,6 +58,20 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> String {
     if let Some(parent) = &report.parent {
         text.push_str(&format!("unchanged   {} in {parent}\n", bytes(report.referenced_bytes)));
     }
+    if let Some(policy) = &report.policy {
+        let cold = report.cold_bytes.total();
+        let size = |bytes: u64| bytes / 4096;
+        text.push_str(&format!("divided     by {policy}\n"));
+        for (name, raw, stored) in [
+            ("critical", report.critical_bytes, report.critical_stored_bytes),
+            ("warm", report.warm_raw_bytes, report.warm_stored_bytes),
+        ] {
+            text.push_str(&tier(name, size(raw), raw, stored));
+        }
+        text.push_str(&format!("cold        {} in {} pages\n", bytes(cold), size(cold)));
+        let not_in_cold = cold - report.cold_bytes.spill;
+        text.push_str(&not_stored(report.not_stored_bytes, not_in_cold, cold));
+    }
     for change in &report.changed {
         text.push_str(&format!("note        {}\n", change.what));
     }
@@ -68,6 +82,21 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> String {
     text.push_str(state);
     text.push('\n');
     text
+}
+
+/// A tier of a checkpoint in a line.
+fn tier(name: &str, pages: u64, size: u64, stored: u64) -> String {
+    format!("{name:<11} {} in {pages} pages, stored as {}\n", bytes(size), bytes(stored))
+}
+
+/// What is stored nowhere, of all pages and of the cold ones.
+fn not_stored(all: u64, of_cold: u64, cold: u64) -> String {
+    format!(
+        "not checkpointed at all: {} of cold {}; {} in all\n",
+        bytes(of_cold),
+        bytes(cold),
+        bytes(all)
+    )
 }
 
 /// What a resume did.
@@ -234,6 +263,15 @@ pub(crate) fn inspect(report: &InspectReport) -> String {
             bytes(report.referenced_bytes)
         ));
     }
+    for row in &report.tiers {
+        text.push_str(&tier(row.tier, row.pages, row.bytes, row.stored_bytes));
+    }
+    let sum = |of: fn(&engine::StoredTierRow) -> u64| report.tiers.iter().map(of).sum::<u64>();
+    text.push_str(&not_stored(
+        sum(|row| row.not_stored_bytes),
+        report.tiers.last().map_or(0, |cold| cold.not_stored_bytes),
+        report.tiers.last().map_or(0, |cold| cold.bytes),
+    ));
     for row in report.threads.iter().flatten() {
         text.push_str(&format!(
             "{:>8}  {:<15}  at {}  blocked {}  pending {}\n",

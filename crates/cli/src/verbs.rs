@@ -112,8 +112,16 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
             check(&context, target.as_deref(), calibrate, stop, &descriptors)
         }
         Verb::Run { command } => run_command(&command),
-        Verb::Checkpoint { target, stop, parent, max_pause, descriptors } => {
+        Verb::Checkpoint { target, stop, parent, planning, max_pause, descriptors } => {
+            let plan = match planning.choice() {
+                Ok(plan) => plan,
+                Err(why) => {
+                    eprintln!("rekindle: failed to {why}");
+                    return exit(ExitClass::Usage);
+                }
+            };
             let request = |external| CheckpointRequest {
+                plan,
                 target,
                 stop,
                 parent,
@@ -165,6 +173,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
                 parent: "none".to_owned(),
                 max_pause: None,
                 tcp_close,
+                plan: engine::PlanChoice::default(),
                 external: Vec::new(),
             };
             checkpoint(&context, &request)
@@ -251,6 +260,7 @@ fn check(
         parent: "none".to_owned(),
         max_pause: None,
         tcp_close: descriptors.tcp == Tcp::Close,
+        plan: engine::PlanChoice::default(),
         external,
     });
     match engine::check(request.as_ref(), &context.registry) {

@@ -36,7 +36,7 @@ pub use ::plan::Thresholds;
 pub use ::resume::{Exit, ExternalPolicy, FilesPolicy, Options as ResumeOptions, PidPolicy};
 pub use agent::{AgentError, AgentStart, StatusError, StatusReport, StatusRow, run_agent, status};
 pub use check::{CheckReport, KindRow, TargetRow, check};
-pub use checkpoint::{CheckpointError, CheckpointRequest, checkpoint};
+pub use checkpoint::{CheckpointError, CheckpointRequest, PlanChoice, checkpoint};
 pub use external::{ExternalError, parse_external};
 pub use failure::{ExitClass, VerbError};
 pub use heat_map::{
@@ -44,7 +44,9 @@ pub use heat_map::{
 };
 pub use host_check::HostRow;
 pub use host_costs::{CalibrateVerbError, HostCosts, calibrate};
-pub use plan_verb::{ExpensiveRow, PlanReport, PlanRequest, PlanVerbError, TierRow, plan};
+pub use plan_verb::{
+    ExpensiveRow, HeatChoice, PlanReport, PlanRequest, PlanVerbError, TierRow, plan,
+};
 pub use profile::{ProfileRequest, profile};
 pub use profile_error::ProfileVerbError;
 pub use profile_report::{BlockRow, CollectorRow, ProfileReport, TierPages};
@@ -53,7 +55,7 @@ pub use run::{RunError, run};
 pub use settings::{Settings, default_store};
 pub use shelf::{
     DamagedRow, ExtentRow, FdRow, InspectReport, ListReport, ListRow, MapRow, Part, PruneReport,
-    ShelfError, ThreadRow, VerifyReport, inspect, list, prune, verify,
+    ShelfError, StoredTierRow, ThreadRow, VerifyReport, inspect, list, prune, verify,
 };
 pub use sys::inherit::keep_descriptors_from;
 pub use sys::interrupt::catch_interrupts;

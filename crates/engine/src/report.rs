@@ -153,6 +153,8 @@ pub struct CheckpointReport {
     pub cold_bytes: ColdBytes,
     /// Bytes stored nowhere, because they can be made again.
     pub not_stored_bytes: u64,
+    /// What divided its memory into tiers; null for `--dry-run`.
+    pub policy: Option<String>,
     /// Everything newly written for this checkpoint.
     pub stored_bytes: u64,
     /// Bytes reused from parents.

@@ -295,7 +295,10 @@ fn bring_up(
             Some(AgentLink::spawn(brief).map_err(ResumeVerbError::Agent)?)
         }
     };
-    let first = mem::PageSet::new();
+    let first = match load {
+        Load::Lazy => critical(checkpoint),
+        Load::Eager | Load::OnDemand => mem::PageSet::new(),
+    };
     let lazy = agent.as_ref().map(|agent| Lazy { loader: agent, first: &first });
     let request = Request {
         instance: checkpoint.instance(),
@@ -319,6 +322,12 @@ fn bring_up(
         registry.record(&line, &checkpoint.id().to_string())?;
     }
     built.start().map_err(|error| bridge.explain(error))
+}
+
+/// The pages of the program's private memory that are critical.
+fn critical(checkpoint: &Checkpoint) -> mem::PageSet {
+    let space = checkpoint.instance().groups.first().map_or(0, |group| group.space.0);
+    checkpoint.plan().tier_pages(mem::MemoryId::Private(space), plan::Tier::Critical)
 }
 
 fn report(

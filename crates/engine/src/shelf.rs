@@ -1,6 +1,7 @@
 //! The verbs that only look at the store: `list`, `inspect`, `verify`, `prune`.
 
 use mem::{Backing, MemoryId, Sharing};
+use plan::Tier;
 use process::{DescriptionKind, Instance};
 use serde::Serialize;
 use store::{Checkpoint, ReadError, RemoveError, ResolveError, Store, StoreError};
@@ -251,6 +252,8 @@ pub struct InspectReport {
     pub depth: u16,
     /// Bytes of pages that those hold.
     pub referenced_bytes: u64,
+    /// What each tier holds: critical, warm, cold.
+    pub tiers: Vec<StoredTierRow>,
     /// Measured figures.
     pub figures: std::collections::BTreeMap<String, u64>,
     /// Threads.
@@ -265,6 +268,23 @@ pub struct InspectReport {
     /// Extents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pages: Option<Vec<ExtentRow>>,
+}
+
+/// What a tier of a checkpoint holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoredTierRow {
+    /// Its name.
+    pub tier: &'static str,
+    /// Its pages.
+    pub pages: u64,
+    /// The same in bytes.
+    pub bytes: u64,
+    /// What those that are stored in the checkpoint take.
+    pub stored_bytes: u64,
+    /// Bytes of those that earlier checkpoints hold.
+    pub referenced_bytes: u64,
+    /// Bytes of those that are stored nowhere, because they can be made again.
+    pub not_stored_bytes: u64,
 }
 
 /// A thread.
@@ -366,6 +386,7 @@ pub fn inspect(
         parent: checkpoint.parent().map(|parent| parent.id().to_string()),
         depth: checkpoint.depth(),
         referenced_bytes: checkpoint.referenced_bytes(),
+        tiers: tier_rows(&checkpoint),
         figures: summary.figures.clone(),
         threads: show(Part::Threads).then(|| thread_rows(instance)),
         maps: show(Part::Maps).then(|| map_rows(instance)),
@@ -468,6 +489,19 @@ fn describe(kind: &DescriptionKind) -> String {
         DescriptionKind::Socket(n) => format!("socket {n}"),
         DescriptionKind::External { name } => format!("outside: {}", text(name)),
     }
+}
+
+fn tier_rows(checkpoint: &Checkpoint) -> Vec<StoredTierRow> {
+    let rows = checkpoint.tiers();
+    let row = |(tier, sum): (&Tier, &store::TierSum)| StoredTierRow {
+        tier: tier.name(),
+        pages: sum.page_bytes / mem::PAGE_SIZE,
+        bytes: sum.page_bytes,
+        stored_bytes: sum.stored_bytes,
+        referenced_bytes: sum.referenced_bytes,
+        not_stored_bytes: sum.zero_bytes,
+    };
+    Tier::ALL.iter().zip(&rows).map(row).collect()
 }
 
 fn extent_rows(checkpoint: &Checkpoint) -> Vec<ExtentRow> {

@@ -26,6 +26,32 @@ pub trait PageSource: Send + Sync {
         pages: PageRange,
         buffer: &mut [u8],
     ) -> Result<(), PageSourceError>;
+
+    /// Fills `buffer` with the bytes of `runs`, one behind the other; it is exactly as long as
+    /// they are together. A source that keeps pages together reads those that lie near each other
+    /// in one go.
+    ///
+    /// # Errors
+    /// As [`PageSource::read`].
+    fn read_runs(
+        &self,
+        memory: MemoryId,
+        runs: &[PageRange],
+        buffer: &mut [u8],
+    ) -> Result<(), PageSourceError> {
+        let mut rest = buffer;
+        for run in runs {
+            let length = usize::try_from(run.bytes()).unwrap_or(usize::MAX);
+            let Some((these, others)) = std::mem::take(&mut rest).split_at_mut_checked(length)
+            else {
+                let cause = std::io::Error::from(std::io::ErrorKind::InvalidInput);
+                return Err(PageSourceError::Io { memory, pages: *run, cause });
+            };
+            self.read(memory, *run, these)?;
+            rest = others;
+        }
+        Ok(())
+    }
 }
 
 /// A place that takes an instance's pages: a checkpoint being written, a process being built.

@@ -164,6 +164,11 @@ impl Inventory {
         &self.memories
     }
 
+    /// The pages that are needed in any case.
+    pub fn seeds(&self) -> &[Stretch<Arc<str>>] {
+        &self.seeds
+    }
+
     /// How many pages there are.
     pub fn pages(&self) -> u64 {
         self.memories.iter().map(|(_, set)| set.count().0).sum()

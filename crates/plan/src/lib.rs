@@ -8,12 +8,14 @@
 
 mod extent;
 mod named;
+mod place;
 mod plan_file;
 mod planned;
 mod treatment;
 
 pub use extent::{Extent, Plan};
 pub use named::{LossBound, LossEntry, LossyRange};
+pub use place::ByPlace;
 pub use plan_file::{PLAN_FILE_BYTES_MAX, PLAN_FILE_SCHEMA, PlanFileError};
 pub use planned::{EXPENSIVE_MAX, Expensive, Planned, Predictions, Thresholds};
 pub use treatment::{NumericType, Tier, Treatment, UnknownCode};

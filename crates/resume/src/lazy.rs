@@ -7,7 +7,7 @@ use sys::userfault::Userfault;
 
 /// Mappings with fewer pages of content are loaded before the start: a fault for each of them
 /// would cost more.
-const PAGES_MIN: u64 = 64;
+pub const LAZY_PAGES_MIN: u64 = 64;
 
 /// A program whose memory is not all there yet.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub(crate) fn ranges(mappings: &[Mapping], content: &PageSet) -> Vec<AddrRange> 
         mapping.sharing == Sharing::Private
             && mapping.backing == Backing::Anonymous
             && !NOT.iter().any(|flag| mapping.has_flag(flag))
-            && pages >= PAGES_MIN
+            && pages >= LAZY_PAGES_MIN
     };
     mappings.iter().filter(can).map(|mapping| mapping.range).collect()
 }

@@ -25,6 +25,7 @@ mod prune;
 mod read;
 mod resolve;
 mod store;
+mod tiers;
 mod verify;
 mod writer;
 
@@ -36,5 +37,6 @@ pub use line_heat::LineHeat;
 pub use list::{Damaged, Listed, Listing};
 pub use prune::{Keep, Pruned};
 pub use store::{Found, Store};
+pub use tiers::TierSum;
 pub use verify::Verified;
 pub use writer::{CheckpointWriter, Published, WriteOptions};

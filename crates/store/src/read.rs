@@ -322,6 +322,41 @@ impl PageSource for Checkpoint {
         }
         Ok(())
     }
+
+    fn read_runs(
+        &self,
+        memory: MemoryId,
+        runs: &[PageRange],
+        buffer: &mut [u8],
+    ) -> Result<(), PageSourceError> {
+        if let (true, Some((chunk, wanted))) = (runs.len() > 1, mask_of(runs)) {
+            let mut pages = Vec::with_capacity(buffer.len());
+            self.pages_of(memory, chunk, wanted, &mut Vec::new(), &mut pages)?;
+            if pages.len() == buffer.len() {
+                buffer.copy_from_slice(&pages);
+                return Ok(());
+            }
+        }
+        let mut rest = buffer;
+        for run in runs {
+            let length = bytes_of(*run).min(rest.len());
+            let (these, others) = std::mem::take(&mut rest).split_at_mut(length);
+            self.read(memory, *run, these)?;
+            rest = others;
+        }
+        Ok(())
+    }
+}
+
+/// The pages of `runs`, all in the chunk beginning at the one returned; `None` when they are not
+/// in one.
+fn mask_of(runs: &[PageRange]) -> Option<(PageIndex, PageMask)> {
+    let chunk = chunk_of(runs.first()?.start);
+    let is_inside = |run: &PageRange| run.start >= chunk.start && run.end <= chunk.end;
+    runs.iter().all(is_inside).then(|| {
+        let add = |mask: PageMask, run: &PageRange| mask.or(PageMask::of(*run, chunk.start));
+        (chunk.start, runs.iter().fold(PageMask::default(), add))
+    })
 }
 
 /// The bytes of `pages`, which are few enough to lie in memory.

@@ -10,7 +10,7 @@ use image::{
     CheckpointId, ContentHash, Frame, IndexFile, Manifest, PageHash, ParentEntry, Put, Summary,
 };
 use mem::{MemoryId, PageIndex, PageRange, PageSink, PageSinkError};
-use plan::{Plan, Tier};
+use plan::Plan;
 use process::Instance;
 use rustix::fs::FlockOperation;
 
@@ -20,6 +20,7 @@ use crate::error::{IoFailure, ReadError, WriteError};
 use crate::hashes::Content;
 use crate::lane::{Lane, Target};
 use crate::pace::Pace;
+use crate::tiers::{self, TierSum};
 use crate::{CHAIN_DEPTH_MAX, Checkpoint, LineLock, Store, compact, layout};
 
 /// How a checkpoint is to be written.
@@ -76,10 +77,8 @@ pub struct Published {
     pub referenced_bytes: u64,
     /// Everything newly written for it: data, index and metadata.
     pub stored_bytes: u64,
-    /// Bytes of pages in each tier, in the order critical, warm, cold.
-    pub tier_page_bytes: [u64; 3],
-    /// The same as stored, without index and metadata.
-    pub tier_stored_bytes: [u64; 3],
+    /// What each tier holds, in the order critical, warm, cold.
+    pub tiers: [TierSum; 3],
 }
 
 /// A checkpoint that is written and synced but not published.
@@ -188,6 +187,11 @@ impl CheckpointWriter {
     /// The checkpoint it builds on.
     pub fn parent(&self) -> Option<CheckpointId> {
         self.parent.as_ref().map(Checkpoint::id)
+    }
+
+    /// The plan of the checkpoint it builds on.
+    pub fn parent_plan(&self) -> Option<&Plan> {
+        self.parent.as_ref().map(Checkpoint::plan)
     }
 
     /// Bytes of pages taken so far, for a progress bar.
@@ -341,28 +345,14 @@ impl CheckpointWriter {
         let bytes = manifest.encode(self.lock.key())?;
         self.write_file(layout::MANIFEST, &bytes)?;
         self.dir.sync()?;
-        let mut published = Published {
+        let published = Published {
             id: self.id,
             page_bytes: manifest.page_bytes,
             parent: self.parent(),
             referenced_bytes: manifest.referenced_bytes,
             stored_bytes: data_bytes + length(&hashes) + length(&index) + length(&bytes),
-            tier_page_bytes: [0; 3],
-            tier_stored_bytes: [0; 3],
+            tiers: tiers::sums(frames.iter().copied()),
         };
-        let mut counted = std::collections::HashSet::new();
-        for frame in &frames {
-            let tier = match frame.tier {
-                Tier::Critical => 0,
-                Tier::Warm => 1,
-                Tier::Cold => 2,
-            };
-            published.tier_page_bytes[tier] += frame.pages.bytes();
-            // A frame that was split counts once.
-            if counted.insert(frame.offset_bytes) {
-                published.tier_stored_bytes[tier] += u64::from(frame.stored_bytes);
-            }
-        }
         Ok(Written { published, content })
     }
 

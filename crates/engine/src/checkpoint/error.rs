@@ -11,6 +11,7 @@ use target::FreezeError;
 use crate::classes::{read_class, resolve_class, store_class, target_class, write_class};
 use crate::failure::{ExitClass, VerbError};
 use crate::phase::Stopped;
+use crate::plan_verb::PlanVerbError;
 use crate::registry::RegistryError;
 use crate::report::{BlockerReport, Outcome};
 use crate::staging::DrainError;
@@ -61,6 +62,9 @@ pub enum CheckpointError {
     /// The store cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// Its memory could not be divided.
+    #[error(transparent)]
+    Plan(#[from] PlanVerbError),
     /// The threads could not be stopped.
     #[error(transparent)]
     Freeze(#[from] FreezeError),
@@ -145,6 +149,7 @@ impl VerbError for CheckpointError {
             }
             Self::Blocked { .. } | Self::State(StateError::Blocked(_)) => ExitClass::Blocked,
             Self::Store(error) => store_class(error),
+            Self::Plan(error) => error.class(),
             Self::Stopped(Stopped::TimedOut { .. }) => ExitClass::TimedOut,
             Self::Freeze(error) if error.is_transient() => ExitClass::TimedOut,
             Self::NotEnded { .. } => ExitClass::Partial,
@@ -172,6 +177,7 @@ impl VerbError for CheckpointError {
             | Self::Registry(_)
             | Self::Look(_)
             | Self::Blocked { .. }
+            | Self::Plan(_)
             | Self::Store(_) => Outcome::Refused,
             Self::Write(
                 WriteError::Locked { .. } | WriteError::ForeignParent { .. } | WriteError::Store(_),

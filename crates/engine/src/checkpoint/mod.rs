@@ -7,6 +7,7 @@ mod copying;
 mod error;
 mod missing;
 mod phases;
+mod planning;
 mod report;
 mod take;
 
@@ -25,6 +26,7 @@ use crate::settings::Settings;
 use crate::target_name::find;
 pub use error::CheckpointError;
 use phases::{BORROW, LOOK};
+pub use planning::PlanChoice;
 use report::report;
 use take::Run;
 
@@ -43,6 +45,8 @@ pub struct CheckpointRequest {
     pub max_pause: Option<Duration>,
     /// Established TCP connections come back as closed by the peer.
     pub tcp_close: bool,
+    /// How memory is divided.
+    pub plan: PlanChoice,
     /// Descriptors whose other end is outside, with what will stand in for them.
     pub external: Vec<(i32, ExternalPolicy)>,
 }

@@ -16,9 +16,8 @@ pub(super) fn report(
 ) -> CheckpointReport {
     let stops = done.map(|d| d.stops.as_slice()).unwrap_or_default();
     let pause_us = done.map(|_| micros(stops.iter().map(|(_, stop)| *stop).sum()));
-    let [critical, warm, _cold] = done.map(|d| d.published.tier_page_bytes).unwrap_or_default();
-    let [critical_stored, warm_stored, _] =
-        done.map(|d| d.published.tier_stored_bytes).unwrap_or_default();
+    let tiers = done.map(|d| d.published.tiers).unwrap_or_default();
+    let [critical, warm, cold] = tiers;
     let row = |time: &PhaseTime| TimeReport::from(time);
     let changes = done.map_or_else(|| survey.changes(), |d| d.changes.as_slice());
     CheckpointReport {
@@ -36,16 +35,21 @@ pub(super) fn report(
         resident_bytes: done.map_or_else(|| survey.resident_bytes(), |d| d.resident_bytes),
         file_clean_bytes: Some(survey.file_clean_bytes()),
         copied_in_pause_bytes: done.map(|d| d.copied_in_pause_bytes),
-        critical_bytes: critical,
-        critical_stored_bytes: critical_stored,
-        warm_raw_bytes: warm,
-        warm_stored_bytes: warm_stored,
-        cold_bytes: ColdBytes::default(),
-        not_stored_bytes: 0,
+        critical_bytes: critical.page_bytes,
+        critical_stored_bytes: critical.stored_bytes,
+        warm_raw_bytes: warm.page_bytes,
+        warm_stored_bytes: warm.stored_bytes,
+        cold_bytes: ColdBytes {
+            zero: cold.zero_bytes,
+            spill: cold.page_bytes - cold.zero_bytes,
+            ..ColdBytes::default()
+        },
+        not_stored_bytes: tiers.iter().map(|tier| tier.zero_bytes).sum(),
         stored_bytes: done.map(|d| d.published.stored_bytes).unwrap_or_default(),
         referenced_bytes: done.map(|d| d.published.referenced_bytes).unwrap_or_default(),
         cpu_us: micros(crate::host::own_cpu_time()),
         collapse_us: done.and_then(|d| d.collapse).map(micros),
+        policy: done.map(|d| d.policy.clone()),
         phases: phases.times().iter().map(row).collect(),
     }
 }

@@ -7,7 +7,6 @@ use ::resume::serve::Missing;
 use capture::{Captured, StateError, Survey};
 use codec::Want;
 use image::Summary;
-use plan::{Plan, Treatment};
 use process::Change;
 use store::{CheckpointWriter, Published, Store, WriteOptions};
 use target::{FreezeOptions, Frozen, Released};
@@ -16,9 +15,10 @@ use super::copying::{Copied, Copying, given_up};
 use super::error::CheckpointError;
 use super::missing::{Elsewhere, refuse_foreign};
 use super::phases::{
-    COPY, ENCODE, END, FREEZE, LOOK, PRECOPY, PREPARE, PUBLISH, REFER, RELEASE, STAGE, STATE, SYNC,
+    COPY, ENCODE, END, FREEZE, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REFER, RELEASE, STAGE, STATE, SYNC,
     THAW, TRACK,
 };
+use super::planning::{Chosen, Known, choose};
 use super::{CheckpointRequest, look, waiting};
 use crate::agent::Served;
 use crate::events::Observer;
@@ -30,6 +30,9 @@ use crate::target_name::Found;
 /// How frames are encoded at first: the smallest encoding that an eager resume does not wait for,
 /// see `docs/decisions/0003-fast-zstd-first.md`. Later the writer knows the disk.
 const WANT: Want = Want::Zstd(-3);
+
+/// Why pages are warm that the plan does not name.
+const UNNAMED: &str = "nothing is known of it";
 
 /// One checkpoint being taken.
 pub(super) struct Run<'a> {
@@ -51,6 +54,8 @@ pub(super) struct Done {
     pub(super) resident_bytes: u64,
     pub(super) copied_in_pause_bytes: u64,
     pub(super) stops: Vec<Stop>,
+    /// What divided its memory.
+    pub(super) policy: String,
     /// What it took to give huge pages back, when any had been split.
     pub(super) collapse: Option<Duration>,
     pub(super) ended: bool,
@@ -73,6 +78,7 @@ struct Complete {
     captured: Captured,
     copied: Copied,
     elsewhere: Elsewhere,
+    chosen: Chosen,
 }
 
 impl Run<'_> {
@@ -82,6 +88,7 @@ impl Run<'_> {
         phases: &mut Phases<'_>,
     ) -> Result<Done, CheckpointError> {
         let writer = phases.run(PREPARE, |_| self.writer(settings))?;
+        let chosen = phases.run(PLAN, |_| self.plan(settings, &writer))?;
         let mut copying = phases.run(TRACK, |watch| {
             // Memory that is served is registered, and cannot be for anything else.
             if self.served.is_some() {
@@ -112,7 +119,7 @@ impl Run<'_> {
         if self.request.stop {
             phases.run(ENCODE, |watch| self.encode(&staging, 0, watch))?;
             drop(staging);
-            let complete = Complete { writer, captured, copied, elsewhere };
+            let complete = Complete { writer, captured, copied, elsewhere, chosen };
             return self.publish_and_end(complete, frozen, stops, phases);
         }
         stops.push(("freeze", phases.run(THAW, |_| Ok::<_, CheckpointError>(frozen.thaw()))?));
@@ -121,7 +128,7 @@ impl Run<'_> {
         // The instance runs again: encoding gives way to it.
         phases.run(ENCODE, |watch| self.encode(&staging, 10, watch))?;
         drop(staging);
-        let complete = Complete { writer, captured, copied, elsewhere };
+        let complete = Complete { writer, captured, copied, elsewhere, chosen };
         self.refer(&complete, phases)?;
         let mut done = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
         done.collapse = released.and_then(|released| self.give_back_huge_pages(&released));
@@ -275,6 +282,23 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Decides how the memory is divided.
+    fn plan(
+        &self,
+        settings: &Settings,
+        writer: &CheckpointWriter,
+    ) -> Result<Chosen, CheckpointError> {
+        let store = Store::open(&settings.store)?;
+        let known = Known {
+            process: &self.found.process,
+            instance: &self.found.line.instance,
+            store: &store,
+            previous: writer.parent_plan(),
+            faults: &[],
+        };
+        Ok(choose(&self.request.plan, &known, self.observer)?)
+    }
+
     fn writer(&self, settings: &Settings) -> Result<CheckpointWriter, CheckpointError> {
         let store = Store::create(&settings.store)?;
         let lock = store.lock_line(&self.found.line.instance)?;
@@ -355,8 +379,8 @@ impl Run<'_> {
     }
 
     fn publish(&self, complete: Complete, stops: Vec<Stop>) -> Result<Done, CheckpointError> {
-        let Complete { writer, captured, copied, .. } = complete;
-        let plan = Plan::everything(copied.pages.memories(), Treatment::Zstd);
+        let Complete { writer, captured, copied, chosen, .. } = complete;
+        let plan = chosen.plan.fitted(copied.pages.memories(), UNNAMED);
         let summary = Summary { parent: writer.parent(), ..self.summary(&captured) };
         let published = writer.finish(&captured.instance, &plan, &summary)?;
         Ok(Done {
@@ -364,6 +388,7 @@ impl Run<'_> {
             resident_bytes: plan.extents.iter().map(|e| e.pages.bytes()).sum(),
             copied_in_pause_bytes: copied.in_pause_bytes,
             stops,
+            policy: chosen.by,
             collapse: None,
             ended: false,
             changes: self.changes(&captured),

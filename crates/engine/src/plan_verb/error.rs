@@ -49,6 +49,14 @@ pub enum PlanVerbError {
     /// The memory cannot be divided.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
+    /// What was given is no plan.
+    #[error("use the plan in {}: {cause}", path.display())]
+    BadPlan {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        cause: PlanFileError,
+    },
     /// The plan does not fit into a file.
     #[error(transparent)]
     PlanFile(#[from] PlanFileError),
@@ -64,6 +72,8 @@ impl VerbError for PlanVerbError {
             Self::Proc(_) | Self::Pagemap(_) => ExitClass::NotPermitted,
             Self::Heat(error) => error.class(),
             Self::Inventory(_) => ExitClass::Damaged,
+            Self::BadPlan { cause: PlanFileError::Schema(_), .. } => ExitClass::Incompatible,
+            Self::BadPlan { .. } => ExitClass::Usage,
             Self::PlanFile(_) => ExitClass::Unexpected,
         }
     }

@@ -11,6 +11,8 @@ use plan::Thresholds;
 
 pub use error::PlanVerbError;
 pub use report::{ExpensiveRow, PlanReport, TierRow};
+pub use subject::HeatChoice;
+pub(crate) use subject::look;
 
 use crate::heat_map::write_output;
 use crate::registry::Registry;

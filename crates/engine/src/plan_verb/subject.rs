@@ -1,7 +1,8 @@
 //! What a plan is made for: a heat file, a running program, a checkpoint.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use heat::{Heat, Layout, Seen};
 use image::Frame;
@@ -14,6 +15,7 @@ use process::InstanceId;
 use store::{Checkpoint, Store, StoreError};
 use sys::pagemap::{Pagemap, ScanFilter};
 use sys::proc::{MapsEntry, maps_entries};
+use target::Process;
 
 use super::PlanVerbError;
 use crate::heat_map::read_heat_file;
@@ -22,10 +24,22 @@ use crate::settings::Settings;
 use crate::target_name;
 
 /// What there is to plan for.
-pub(super) struct Subject {
-    pub(super) inventory: Inventory,
-    pub(super) heat: Box<dyn HeatView>,
-    pub(super) notes: Vec<String>,
+pub(crate) struct Subject {
+    pub(crate) inventory: Inventory,
+    pub(crate) heat: Box<dyn HeatView>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Where what is known of accesses comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HeatChoice {
+    /// What the instance's line has learned.
+    #[default]
+    Line,
+    /// Nothing: kinds of memory alone decide.
+    None,
+    /// A `.heat` file, also of another run of the same program.
+    File(PathBuf),
 }
 
 /// Finds what `subject` names.
@@ -85,14 +99,30 @@ fn of_heat_file(path: &Path) -> Result<Subject, PlanVerbError> {
 const NOTHING_KNOWN: &str =
     "nothing is known of accesses: kinds of memory alone decide; `rekindle profile` learns more";
 
-/// The private memory of a running program. It is only looked at; it runs on meanwhile.
 fn of_process(
     settings: &Settings,
     subject: &str,
     registry: &Registry,
 ) -> Result<Subject, PlanVerbError> {
     let found = target_name::find(subject, registry)?;
-    let dir = found.process.dir();
+    match Store::open(&settings.store) {
+        Ok(store) => look(&found.process, &found.line.instance, Some(&store), &HeatChoice::Line),
+        // No store yet: nothing can have been learned.
+        Err(StoreError::Missing(_)) => {
+            look(&found.process, &found.line.instance, None, &HeatChoice::Line)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The private memory of a running program. It is only looked at; it runs on meanwhile.
+pub(crate) fn look(
+    process: &Process,
+    instance: &InstanceId,
+    store: Option<&Store>,
+    heat: &HeatChoice,
+) -> Result<Subject, PlanVerbError> {
+    let dir = process.dir();
     let pagemap = Pagemap::open(dir)?;
     let mut text = Vec::new();
     let (layout, regions) = dir.parse("maps", &mut text, |text| {
@@ -105,19 +135,37 @@ fn of_process(
         let range: AddrRange = region.pages.addrs();
         pagemap.scan(range, &ScanFilter::PRIVATE_CONTENT, |run| set.insert(run.range.pages()))?;
     }
-    let inventory = Inventory::new(vec![(MemoryId::Private(0), set)], regions)?;
+    let seeds = loaded_anyway(&set, &regions);
+    let inventory = Inventory::new(vec![(MemoryId::Private(0), set)], regions)?.with_seeds(seeds);
     let mut notes =
         vec!["private memory only: shared objects are seen when a checkpoint is taken".to_owned()];
-    let heat: Box<dyn HeatView> = match Store::open(&settings.store) {
-        Ok(store) => heat_of_line(&store, &found.line.instance, &layout, &mut notes),
-        // No store yet: nothing can have been learned.
-        Err(StoreError::Missing(_)) => {
+    let heat: Box<dyn HeatView> = match (heat, store) {
+        (HeatChoice::File(path), _) => {
+            Box::new(HeatRuns::of_private(&read_heat_file(path)?, &layout))
+        }
+        (HeatChoice::Line, Some(store)) => heat_of_line(store, instance, &layout, &mut notes),
+        _ => {
             notes.push(NOTHING_KNOWN.to_owned());
             Box::new(NoHeat)
         }
-        Err(error) => return Err(error.into()),
     };
     Ok(Subject { inventory, heat, notes })
+}
+
+/// The pages of `set` that every resume loads before the start, lazy or not.
+fn loaded_anyway(set: &PageSet, regions: &[Stretch<Region>]) -> Vec<Stretch<Arc<str>>> {
+    let reason: Arc<str> = "loaded before the start by every resume".into();
+    let is_loaded = |region: &&Stretch<Region>| {
+        let pages: u64 = set.within(region.pages).map(|run| run.count().0).sum();
+        matches!(region.value.kind, Kind::Stack | Kind::FileData)
+            || (1..::resume::LAZY_PAGES_MIN).contains(&pages)
+    };
+    let seed = |region: &Stretch<Region>| Stretch {
+        memory: region.memory,
+        pages: region.pages,
+        value: Arc::clone(&reason),
+    };
+    regions.iter().filter(is_loaded).map(seed).collect()
 }
 
 /// A line of maps as heat knows it. Build ids are not read here: memory is matched by name,

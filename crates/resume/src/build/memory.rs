@@ -11,6 +11,7 @@ use plan::Plan;
 use sys::remote::ProcMem;
 use sys::userfault::{Install, Userfault};
 
+use crate::order::{Piece, load_order};
 use crate::{Observer, Phase, ResumeError};
 
 /// Pages in a piece: 1 MiB, in which the kernel copies at full speed and which still fits into
@@ -67,49 +68,9 @@ impl Targets {
     }
 }
 
-/// One run of pages to load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
-    memory: MemoryId,
-    pages: PageRange,
-}
-
-/// Cuts `sets` into pieces, in the order of `order` where it names pages, then ascending.
+/// Cuts `sets` into pieces, in the order of `order`: see [`load_order`].
 pub(super) fn pieces(sets: &[(MemoryId, PageSet)], order: Option<&Plan>) -> Vec<Piece> {
-    let each = load_order(sets, order, PIECE_PAGES).into_iter();
-    each.map(|(memory, pages)| Piece { memory, pages }).collect()
-}
-
-/// Runs of at most `pages_max` pages of `sets`, in the order of `order` where it names pages, then
-/// ascending.
-pub(crate) fn load_order(
-    sets: &[(MemoryId, PageSet)],
-    order: Option<&Plan>,
-    pages_max: u64,
-) -> Vec<(MemoryId, PageRange)> {
-    let mut left: Vec<(MemoryId, PageSet)> = sets.to_vec();
-    let mut pieces = Vec::new();
-    let mut extents: Vec<_> = order.iter().flat_map(|plan| &plan.extents).collect();
-    extents.sort_by_key(|extent| extent.load_order);
-    for extent in extents {
-        if let Some((_, set)) = left.iter_mut().find(|(id, _)| *id == extent.memory) {
-            let runs: Vec<_> = set.within(extent.pages).collect();
-            for run in runs {
-                set.remove(run);
-                push(&mut pieces, extent.memory, run, pages_max);
-            }
-        }
-    }
-    for (memory, set) in left {
-        for run in set.runs() {
-            push(&mut pieces, memory, *run, pages_max);
-        }
-    }
-    pieces
-}
-
-fn push(pieces: &mut Vec<(MemoryId, PageRange)>, memory: MemoryId, run: PageRange, pages_max: u64) {
-    pieces.extend(run.aligned_chunks(pages_max).map(|pages| (memory, pages)));
+    load_order(sets, order, PIECE_PAGES)
 }
 
 /// Loads every piece with `workers` threads, in order as far as several threads can; gives the
@@ -121,7 +82,7 @@ pub(super) fn load(
     workers: usize,
     observer: &dyn Observer,
 ) -> Result<u64, ResumeError> {
-    let total: u64 = pieces.iter().map(|p| p.pages.bytes()).sum();
+    let total: u64 = pieces.iter().map(Piece::bytes).sum();
     let next = AtomicUsize::new(0);
     let done = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
@@ -130,7 +91,7 @@ pub(super) fn load(
         let mut buffer = vec![0; PIECE_BYTES];
         while !stop.load(Ordering::Relaxed) {
             let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-            match load_piece(source, targets, *piece, &mut buffer, observer) {
+            match load_piece(source, targets, piece, &mut buffer, observer) {
                 Ok(bytes) => {
                     let sum = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
                     observer.loaded(sum, total);
@@ -165,54 +126,31 @@ pub(super) fn load(
 fn load_piece(
     source: &dyn PageSource,
     targets: &Targets,
-    piece: Piece,
+    piece: &Piece,
     buffer: &mut [u8],
     observer: &dyn Observer,
 ) -> Result<u64, ResumeError> {
     if let Some(why) = observer.cancelled() {
         return Err(ResumeError::Cancelled(why));
     }
-    let bytes = piece.pages.bytes();
+    let bytes = piece.bytes();
     let length = usize::try_from(bytes).unwrap_or(usize::MAX);
     let Some(buffer) = buffer.get_mut(..length) else {
-        return Err(failed(piece, io::Error::from(io::ErrorKind::InvalidInput)));
+        let cause = io::Error::from(io::ErrorKind::InvalidInput);
+        return Err(failed(piece.memory, piece.hull(), cause));
     };
-    source.read(piece.memory, piece.pages, buffer)?;
-    targets.write(piece.memory, piece.pages, buffer).map_err(|cause| failed(piece, cause))?;
+    source.read_runs(piece.memory, &piece.runs, buffer)?;
+    let mut rest: &[u8] = buffer;
+    for run in &piece.runs {
+        let (these, others) = rest.split_at(usize::try_from(run.bytes()).unwrap_or(rest.len()));
+        rest = others;
+        let written = targets.write(piece.memory, *run, these);
+        written.map_err(|cause| failed(piece.memory, *run, cause))?;
+    }
     Ok(bytes)
 }
 
-fn failed(piece: Piece, cause: io::Error) -> ResumeError {
-    let step = format!("write {} of {}", piece.pages, piece.memory);
+fn failed(memory: MemoryId, pages: PageRange, cause: io::Error) -> ResumeError {
+    let step = format!("write {pages} of {memory}");
     ResumeError::Step { phase: Phase::Memory, step, cause }
-}
-
-#[cfg(test)]
-mod tests {
-    use plan::{Extent, Tier, Treatment};
-
-    use super::*;
-
-    const MEMORY: MemoryId = MemoryId::Private(0);
-
-    fn set(runs: &[(u64, u64)]) -> PageSet {
-        runs.iter().map(|(start, end)| PageRange::new(*start, *end)).collect()
-    }
-
-    #[test]
-    fn every_page_is_loaded_once_and_planned_ones_come_first() {
-        let sets = [(MEMORY, set(&[(0, 300), (1000, 1010)]))];
-        let extent = Extent {
-            memory: MEMORY,
-            pages: PageRange::new(1005, 1100),
-            tier: Tier::Critical,
-            treatment: Treatment::Raw,
-            load_order: 0,
-            reason: "".into(),
-        };
-        let plan = Plan { extents: vec![extent] };
-        let got: Vec<_> =
-            pieces(&sets, Some(&plan)).iter().map(|p| (p.pages.start.0, p.pages.end.0)).collect();
-        assert_eq!(got, [(1005, 1010), (0, 256), (256, 300), (1000, 1005)]);
-    }
 }

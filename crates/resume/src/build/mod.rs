@@ -31,7 +31,6 @@ mod verify;
 
 pub(crate) use finish::vdso_range;
 pub(crate) use made::Place;
-pub(crate) use memory::load_order;
 pub(crate) use place::{clock_offsets, place, taken};
 pub(crate) use slots::{Slots, StandIn, stand_in};
 pub(crate) use sockets::{shown, unix_path};

@@ -10,7 +10,7 @@ use super::layout::Run;
 use super::ledger::{Space, Word};
 use super::pages::Piece;
 use super::server::{Ended, ServeError, Server, now_ns};
-use crate::build::load_order;
+use crate::order::load_order;
 
 /// Pages put in under one hold of the lock: about 0.1 ms.
 const STEP_PAGES: u64 = 32;
@@ -60,11 +60,15 @@ impl Server<'_> {
     }
 
     /// Puts everything into a space that is still missing. Says whether all of it is there.
+    ///
+    /// What is critical was loaded before the start, so it comes last: to make sure of it.
     fn fill_space(&self, space: u64) -> Result<bool, ServeError> {
         let sets = [(self.pages.memory, self.pages.present.clone())];
         let mut whole = true;
         let mut looks = 0_u32;
-        for (_, pages) in load_order(&sets, self.plan, READ_PAGES) {
+        let mut pieces = load_order(&sets, self.plan, READ_PAGES);
+        pieces.sort_by_key(|piece| piece.tier == plan::Tier::Critical);
+        for piece in pieces {
             if self.done.load(Ordering::Acquire) || !self.state().spaces.contains_key(&space) {
                 return Ok(false);
             }
@@ -73,7 +77,7 @@ impl Server<'_> {
                 self.close_ended()?;
             }
             self.give_way();
-            whole &= self.fill_piece(space, pages)?;
+            whole &= self.fill_runs(space, &piece.runs)?;
         }
         if !whole {
             // Something could not be read: faults on it wait and are tried again, so is this.
@@ -92,18 +96,18 @@ impl Server<'_> {
         }
     }
 
-    /// Puts the source's `pages` where the space has them now. Says whether they could be read.
-    fn fill_piece(&self, space: u64, pages: PageRange) -> Result<bool, ServeError> {
+    /// Puts the source's `runs` where the space has them now. Says whether they could be read.
+    fn fill_runs(&self, space: u64, runs: &[PageRange]) -> Result<bool, ServeError> {
         {
             let state = self.state();
             let Some(held) = state.spaces.get(&space) else { return Ok(true) };
-            if held.view.layout.places_of(pages).is_empty() {
+            if runs.iter().all(|run| held.view.layout.places_of(*run).is_empty()) {
                 // Unless it is on its way to a place that is not known yet.
                 return Ok(held.view.aside.is_empty());
             }
         }
-        let piece = match self.pages.read(pages) {
-            Ok(piece) => piece,
+        let pieces = match self.pages.read_runs(runs) {
+            Ok(pieces) => pieces,
             Err(error) => {
                 if self.ledger.get(Word::Trouble) == 0 {
                     tracing::warn!(%error, "pages cannot be loaded and are tried again");
@@ -112,14 +116,23 @@ impl Server<'_> {
             }
         };
         let mut whole = true;
-        for step in pages.aligned_chunks(STEP_PAGES) {
+        for piece in pieces {
+            whole &= self.put_piece(space, &piece)?;
+        }
+        Ok(whole)
+    }
+
+    /// Puts the pages of `piece` where the space has them now.
+    fn put_piece(&self, space: u64, piece: &Piece) -> Result<bool, ServeError> {
+        let mut whole = true;
+        for step in piece.pages.aligned_chunks(STEP_PAGES) {
             loop {
                 let state = self.state();
                 let Some(held) = state.spaces.get(&space) else { return Ok(true) };
                 whole &= held.view.aside.is_empty();
                 let mut changing = false;
                 for run in held.view.layout.places_of(step) {
-                    changing |= !self.put(space, held, run, &piece)?;
+                    changing |= !self.put(space, held, run, piece)?;
                 }
                 drop(state);
                 if !changing {

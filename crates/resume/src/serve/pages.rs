@@ -65,6 +65,23 @@ impl<'a> Pages<'a> {
         Ok(Some(piece))
     }
 
+    /// Reads `runs`, all of which have content.
+    pub(super) fn read_runs(&self, runs: &[PageRange]) -> Result<Vec<Piece>, PageSourceError> {
+        let sum: u64 = runs.iter().map(|run| run.bytes()).sum();
+        let mut bytes = vec![0; usize::try_from(sum).unwrap_or(0)];
+        self.source.read_runs(self.memory, runs, &mut bytes)?;
+        if let [pages] = runs {
+            return Ok(vec![Piece { pages: *pages, bytes }]);
+        }
+        let mut rest = &bytes[..];
+        let piece = |pages: &PageRange| {
+            let (these, others) = rest.split_at(usize::try_from(pages.bytes()).unwrap_or(0));
+            rest = others;
+            Piece { pages: *pages, bytes: these.to_vec() }
+        };
+        Ok(runs.iter().map(piece).collect())
+    }
+
     /// Reads `pages`, all of which have content.
     pub(super) fn read(&self, pages: PageRange) -> Result<Piece, PageSourceError> {
         let mut bytes = vec![0; usize::try_from(pages.bytes()).unwrap_or(0)];

@@ -1,0 +1,121 @@
+//! How a checkpoint's memory is divided: decided before the pause, from what is known by then.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use partition::{Budget, FaultLog, HostCosts, Input, policy};
+use plan::{
+    Extent, PLAN_FILE_BYTES_MAX, Plan, PlanFileError, Planned, Thresholds, Tier, Treatment,
+};
+use process::InstanceId;
+use store::Store;
+use target::Process;
+
+use crate::events::Observer;
+use crate::heat_map::HeatMapError;
+use crate::plan_verb::{HeatChoice, PlanVerbError, look};
+
+/// How memory is to be divided.
+#[derive(Clone, Debug, Default)]
+pub struct PlanChoice {
+    /// A plan that `plan -o` wrote; nothing else counts then.
+    pub file: Option<PathBuf>,
+    /// What is known of accesses.
+    pub heat: HeatChoice,
+    /// Name of the policy; `None` is the default one where anything is known of accesses.
+    pub policy: Option<String>,
+    /// The thresholds of `threshold`.
+    pub thresholds: Thresholds,
+}
+
+/// A plan, and who made it.
+pub(super) struct Chosen {
+    pub(super) plan: Plan,
+    /// The policy.
+    pub(super) by: String,
+}
+
+/// The policy where anything is known.
+const DEFAULT: &str = "adaptive";
+/// What is done where nothing is known of accesses: what every resume needs is critical, the rest
+/// is loaded while the program runs.
+const BOOTSTRAP: &str = "bootstrap";
+
+/// What a plan is made from.
+pub(super) struct Known<'a> {
+    pub(super) process: &'a Process,
+    pub(super) instance: &'a InstanceId,
+    pub(super) store: &'a Store,
+    /// The plan of the checkpoint before.
+    pub(super) previous: Option<&'a Plan>,
+    /// What earlier resumes missed, the newest first.
+    pub(super) faults: &'a [FaultLog],
+}
+
+/// The plan that `choice` asks for. The program is only looked at.
+pub(super) fn choose(
+    choice: &PlanChoice,
+    known: &Known<'_>,
+    observer: &dyn Observer,
+) -> Result<Chosen, PlanVerbError> {
+    if let Some(path) = &choice.file {
+        let planned = read(path)?;
+        return Ok(Chosen { plan: planned.plan, by: planned.policy });
+    }
+    let subject = look(known.process, known.instance, Some(known.store), &choice.heat)?;
+    for note in &subject.notes {
+        tracing::debug!("{note}");
+    }
+    let is_known = subject.heat.window_intervals() > 0 || !known.faults.is_empty();
+    let name = match &choice.policy {
+        Some(name) => name.as_str(),
+        None if is_known => DEFAULT,
+        None => {
+            let plan = bootstrap(subject.inventory.seeds());
+            return Ok(Chosen { plan, by: BOOTSTRAP.to_owned() });
+        }
+    };
+    let policy = policy(name, choice.thresholds)
+        .ok_or_else(|| PlanVerbError::NoSuchPolicy { name: name.to_owned() })?;
+    if !is_known {
+        observer.note("nothing is known of the program's accesses: kinds of memory alone decide");
+    }
+    let planned = policy.plan(&Input {
+        inventory: &subject.inventory,
+        heat: &*subject.heat,
+        costs: &HostCosts::default(),
+        budget: Budget::default(),
+        previous: known.previous,
+        faults: known.faults,
+    });
+    for note in &planned.notes {
+        tracing::debug!("{note}");
+    }
+    Ok(Chosen { plan: planned.plan, by: planned.policy })
+}
+
+/// Nothing is named but what is loaded before the start anyway.
+fn bootstrap(seeds: &[partition::Stretch<Arc<str>>]) -> Plan {
+    let extent = |(seed, load_order): (&partition::Stretch<Arc<str>>, u32)| Extent {
+        memory: seed.memory,
+        pages: seed.pages,
+        tier: Tier::Critical,
+        treatment: Treatment::Zstd,
+        load_order,
+        reason: Arc::clone(&seed.value),
+    };
+    Plan { extents: seeds.iter().zip(0..).map(extent).collect() }
+}
+
+/// Reads a plan file.
+fn read(path: &Path) -> Result<Planned, PlanVerbError> {
+    let failed = |cause| HeatMapError::File { action: "read", path: path.to_owned(), cause };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    // One more, so that a file that is too long is seen to be.
+    file.take(PLAN_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let bad = |cause: PlanFileError| PlanVerbError::BadPlan { path: path.to_owned(), cause };
+    Planned::from_file(&bytes).map_err(bad)
+}

@@ -1,0 +1,51 @@
+//! What a checkpoint has in each tier.
+
+use std::collections::HashSet;
+
+use image::Frame;
+use plan::{Tier, Treatment};
+
+use crate::Checkpoint;
+
+/// What one tier holds, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TierSum {
+    /// Its pages.
+    pub page_bytes: u64,
+    /// What those of them that are stored here take, without index and metadata.
+    pub stored_bytes: u64,
+    /// Of its pages, those that a parent holds.
+    pub referenced_bytes: u64,
+    /// Of its pages, those that are stored nowhere because they are zero.
+    pub zero_bytes: u64,
+}
+
+/// The sums of `frames`, in the order of [`Tier::ALL`].
+pub(crate) fn sums(frames: impl Iterator<Item = Frame>) -> [TierSum; 3] {
+    let mut sums = [TierSum::default(); 3];
+    let mut counted = HashSet::new();
+    for frame in frames {
+        let sum = match frame.tier {
+            Tier::Critical => &mut sums[0],
+            Tier::Warm => &mut sums[1],
+            Tier::Cold => &mut sums[2],
+        };
+        sum.page_bytes += frame.pages.bytes();
+        sum.referenced_bytes += frame.referenced_bytes();
+        if frame.treatment == Treatment::Zero {
+            sum.zero_bytes += frame.pages.bytes();
+        }
+        // Stored bytes that several frames name count once.
+        if frame.stored_bytes > 0 && counted.insert((frame.file, frame.offset_bytes)) {
+            sum.stored_bytes += u64::from(frame.stored_bytes);
+        }
+    }
+    sums
+}
+
+impl Checkpoint {
+    /// What each tier holds, in the order of [`Tier::ALL`].
+    pub fn tiers(&self) -> [TierSum; 3] {
+        sums(self.index.frames())
+    }
+}

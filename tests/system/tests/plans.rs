@@ -1,0 +1,195 @@
+//! Checkpoints under random plans: whatever a plan says, no byte is lost.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+use rekindle_system_tests::program::{Program, Start};
+use rekindle_system_tests::rekindle::Rekindle;
+use rekindle_system_tests::sandbox::{self, Place};
+use rekindle_system_tests::{rounds, wait};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(1800);
+
+/// Knows what each of its pages holds and changes a few all the time. When it finds the file `go`
+/// it compares every byte and tells how many pages were wrong.
+const PAGES: &str = r"
+import hashlib, mmap, os, random, sys, time
+go, out = sys.argv[1], open(sys.argv[2], 'a', buffering=1)
+N = 32 * 256
+m = mmap.mmap(-1, N * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+age = [0] * N
+def page(i):
+    if i % 11 == 0: return bytes(4096)
+    if i % 7 == 0: return hashlib.shake_256(b'%d %d' % (i, age[i])).digest(4096)
+    return hashlib.sha256(b'%d %d' % (i, age[i])).digest() * 128
+def put(i): m[i * 4096:(i + 1) * 4096] = page(i)
+for i in range(N): put(i)
+out.write('0\n')
+while True:
+    for i in random.sample(range(N), 8):
+        age[i] += 1; put(i)
+    if os.path.exists(go):
+        out.write('%d\n' % sum(m[i * 4096:(i + 1) * 4096] != page(i) for i in range(N)))
+        os.unlink(go)
+    time.sleep(0.002)
+";
+
+struct Pages {
+    program: Program,
+    go: PathBuf,
+    out: PathBuf,
+}
+
+impl Pages {
+    fn start(place: &Place) -> Self {
+        let (script, go, out) = (place.path("pages.py"), place.path("go"), place.path("out"));
+        std::fs::write(&script, PAGES).unwrap();
+        let words = [&script, &go, &out].map(|path| path.display().to_string());
+        let mut all = vec!["/usr/bin/python3".to_owned(), "-S".to_owned()];
+        all.extend(words);
+        let program = Start::new(place.dir(), "pages", &all).start();
+        wait::until_true("the pages to be written", Duration::from_secs(60), || {
+            std::fs::read_to_string(&out).is_ok_and(|text| text.ends_with('\n'))
+        });
+        Self { program, go, out }
+    }
+
+    /// Has it compare every byte.
+    fn assert_right(&self, when: &str) {
+        let lines = || std::fs::read_to_string(&self.out).unwrap().lines().count();
+        let before = lines();
+        std::fs::write(&self.go, "").unwrap();
+        wait::until_true("its pages to be compared", Duration::from_secs(60), || lines() > before);
+        let text = std::fs::read_to_string(&self.out).unwrap();
+        assert_eq!(text.lines().last(), Some("0"), "pages that are wrong {when}");
+    }
+}
+
+/// xorshift64.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) % below
+    }
+}
+
+/// A plan file that names most of what is mapped, with any tier and any treatment.
+fn random_plan(pid: i32, draw: &mut Draw) -> Value {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let longest = [3, 20, 300][usize::try_from(draw.below(3)).unwrap()];
+    let mut extents = Vec::new();
+    for line in maps.lines() {
+        let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let page = |text| u64::from_str_radix(text, 16).unwrap() / 4096;
+        let (mut at, end) = (page(start), page(end));
+        // Beyond user memory, where there are none of the program's own pages.
+        while at < end && end < 1 << 35 && extents.len() < 1 << 20 {
+            let count = (1 + draw.below(longest)).min(end - at);
+            if draw.below(5) > 0 {
+                let (tier, treatment) = (1 + draw.below(3), 1 + draw.below(15));
+                extents.push(json!([0, at, count, tier, treatment, draw.below(50), 0]));
+            }
+            at += count;
+        }
+    }
+    let predictions = json!({
+        "pause_us": 0, "copied_in_pause_bytes": 0, "first_answer_us": 0,
+        "faults_before_answer": 0, "stall_us": 0, "critical_bytes": 0,
+        "critical_stored_bytes": 0, "warm_bytes": 0, "warm_stored_bytes": 0, "cold_bytes": 0,
+        "cold_stored_bytes": 0, "not_stored_bytes": 0, "expensive": [],
+    });
+    json!({
+        "schema": "rekindle.plan.v1", "policy": "random", "window_intervals": 0,
+        "thresholds": { "warm": 0, "critical": 0 }, "notes": [], "predictions": predictions,
+        "memories": ["private/0"], "reasons": ["drawn"], "extents": extents,
+    })
+}
+
+fn write(path: &Path, plan: &Value) -> String {
+    std::fs::write(path, serde_json::to_vec(plan).unwrap()).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn no_plan_loses_a_byte() {
+    sandbox::run(LIMIT, |place| {
+        let plain = Rekindle::new(&place.store(), place.dir());
+        let mut pages = Pages::start(place);
+        let mut draw = Draw(0x5eed_0001_0002_0003);
+        for round in 0..rounds(6, 60) {
+            let ways = ["REKINDLE_PRECOPY=1", "REKINDLE_PRECOPY=0"];
+            let rekindle = plain.clone().through(&["env", ways[round % 2]]);
+            let pid = pages.program.pid();
+            let plan = write(&place.path("plan"), &random_plan(pid, &mut draw));
+            let words =
+                ["--plan", &plan, "--parent", if round % 3 == 1 { "none" } else { "latest" }];
+            let made = rekindle.checkpoint(pid, &words);
+            assert_eq!(made.text("policy"), "random");
+            let of_tiers = made.number("critical_bytes")
+                + made.number("warm_raw_bytes")
+                + ["zero", "spill"]
+                    .iter()
+                    .map(|k| made.json["cold_bytes"][k].as_u64().unwrap())
+                    .sum::<u64>();
+            assert_eq!(of_tiers, made.number("resident_bytes"), "{made}");
+            rekindle.run(&["verify", made.text("id")]).expect_ok();
+            let plan = write(&place.path("plan"), &random_plan(pid, &mut draw));
+            let stopped = rekindle.stop(pid, &["--plan", &plan]);
+            rekindle.run(&["verify", stopped.text("id")]).expect_ok();
+            let how = ["--lazy", "--eager", "--on-demand"][round % 3];
+            let resumed = rekindle.resume("latest", &[how]);
+            pages.program = Program::of_pid(resumed.pid("pid"));
+            pages.assert_right(&format!("after round {round}, {how}"));
+        }
+        pages.program.kill();
+    });
+}
+
+#[test]
+fn tiers_follow_heat_and_bad_plans_are_refused() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let mut pages = Pages::start(place);
+        let pid = pages.program.pid();
+        let first = rekindle.checkpoint(pid, &[]);
+        assert_eq!(first.text("policy"), "bootstrap");
+        assert!(first.number("warm_raw_bytes") >= 32 << 20, "{first}");
+        let refused = |words: &[&str], codes: &[i32], says: &str| {
+            let target = pid.to_string();
+            let words: Vec<&str> = ["checkpoint", &target].iter().chain(words).copied().collect();
+            let _ = rekindle.run(&words).expect_failure(codes, "refused", &[says]);
+        };
+        let garbage = place.path("garbage.plan").display().to_string();
+        std::fs::write(&garbage, "{}").unwrap();
+        refused(&["--plan", &garbage], &[2], "rekindle plan -o FILE");
+        refused(&["--plan", "/no/such.plan"], &[2], "/no/such.plan");
+        refused(&["--policy", "best"], &[2], "the policies are adaptive");
+        refused(&["--heat", &garbage], &[2, 5], "garbage.plan");
+        // The specification's own rule, on what a profile saw.
+        rekindle.run(&["profile", &pid.to_string(), "--for", "2s"]).expect_ok();
+        let made =
+            rekindle.checkpoint(pid, &["--threshold-warm", "0", "--threshold-critical", "3"]);
+        assert_eq!(made.text("policy"), "threshold");
+        assert!(made.json["cold_bytes"]["spill"].as_u64().unwrap() > 0, "{made}");
+        let made = rekindle.stop(pid, &[]);
+        assert_eq!(made.text("policy"), "adaptive");
+        let shown = rekindle.run(&["inspect", "latest"]);
+        shown.expect_ok();
+        let tiers = shown.json["tiers"].as_array().unwrap();
+        let sum: u64 = tiers.iter().map(|tier| tier["bytes"].as_u64().unwrap()).sum();
+        assert_eq!(sum, made.number("resident_bytes"));
+        // What is critical is there before the first instruction, and not everything is.
+        let resumed = rekindle.resume("latest", &["--lazy"]);
+        let loaded = resumed.number("loaded_before_start_bytes");
+        assert!(loaded < made.number("resident_bytes"), "{resumed}");
+        pages.program = Program::of_pid(resumed.pid("pid"));
+        pages.assert_right("after a resume by heat");
+        pages.program.kill();
+    });
+}
