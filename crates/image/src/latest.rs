@@ -1,6 +1,6 @@
 //! Pages that were put more than once: which frame has them in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use mem::{MemoryId, PageSet};
 use plan::Plan;
@@ -53,6 +53,15 @@ pub fn latest(mut puts: Vec<Put>, plan: &Plan) -> (Vec<Frame>, Vec<Frame>) {
             let taken: PageSet = memory.iter().map(|put| put.frame.pages).collect();
             *wanted = wanted.difference(&taken);
         }
+    }
+    if !lost.is_empty() {
+        // Several frames may share stored bytes: they are of use as long as one of them is.
+        let place = |frame: &Frame| (frame.file, frame.offset_bytes);
+        let used: HashSet<(u16, u64)> =
+            left.iter().filter(|frame| frame.stored_bytes > 0).map(place).collect();
+        lost.retain(|frame| frame.stored_bytes > 0 && !used.contains(&place(frame)));
+        lost.sort_unstable_by_key(place);
+        lost.dedup_by_key(|frame| place(frame));
     }
     (left, lost)
 }

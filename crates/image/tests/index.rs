@@ -109,7 +109,9 @@ proptest! {
         let mut puts = Vec::new();
         for (round, sets) in (0u32..).zip(&rounds) {
             for frame in frames(sets) {
-                let frame = Frame { stored_crc32c: round, ..frame };
+                // No two have the same stored bytes.
+                let offset_bytes = u64::try_from(puts.len()).unwrap() << 16;
+                let frame = Frame { stored_crc32c: round, offset_bytes, ..frame };
                 puts.push(Put { round, frame });
                 for page in frame.pages.start.0..frame.pages.end.0 {
                     model.insert((frame.memory, page), (round, frame.held));

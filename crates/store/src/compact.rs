@@ -1,10 +1,10 @@
-//! Leaving out what nobody needs any more: memory that is copied while its program writes is
-//! stored again and again, and only what was stored last is read.
+//! Writing a data file anew: in load order, and without what nobody needs any more. Memory that is
+//! copied while its program writes is stored again and again, and only what was stored last is read.
 
 use std::os::unix::fs::FileExt;
 
 use image::Frame;
-use plan::Treatment;
+use plan::{Tier, Treatment};
 
 use crate::data::{DataFile, PIECE_BYTES};
 use crate::error::IoFailure;
@@ -19,26 +19,46 @@ const NEEDLESS_BYTES: u64 = 1 << 20;
 
 /// Where stored bytes are, and where they are to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Move {
+pub(crate) struct Move {
     from: u64,
     to: u64,
     length: u64,
 }
 
-/// Whether a file of `length_bytes`, of which `frames` need their parts, is worth writing anew.
-pub(crate) fn is_worth_it(frames: &[Frame], length_bytes: u64) -> bool {
-    let needed: u64 = moves(frames).iter().map(|one| one.length).sum();
-    length_bytes.saturating_sub(needed) > needed / NEEDLESS_SHARE + NEEDLESS_BYTES
+/// Files up to this length are brought into load order at the end: a second of writing at most.
+const ORDERED_BYTES_MAX: u64 = 256 << 20;
+
+/// Where the stored bytes of those of `frames` that are in file `number`, of `length_bytes`, go if
+/// it is worth writing the file anew: because there is much in it that nobody needs, or because
+/// it is `to_order` and not in load order.
+pub(crate) fn plan(
+    frames: &[Frame],
+    number: u16,
+    length_bytes: u64,
+    to_order: bool,
+) -> Option<Vec<Move>> {
+    let mut moves = moves(frames, number, false);
+    let needed: u64 = moves.iter().map(|one| one.length).sum();
+    if to_order && needed <= ORDERED_BYTES_MAX {
+        let ordered = self::moves(frames, number, true);
+        if !ordered.is_sorted_by_key(|one| one.from) {
+            return Some(ordered);
+        }
+        moves = ordered;
+    }
+    let needless = length_bytes.saturating_sub(needed);
+    (needless > needed / NEEDLESS_SHARE + NEEDLESS_BYTES).then_some(moves)
 }
 
-/// Copies the stored bytes of `frames` from `old` to `new`, which is empty, and gives the frames
-/// their new places.
+/// Copies stored bytes from `old` to `new`, which is empty, as `moves` says, and gives the frames
+/// of file `number` their new places.
 pub(crate) fn compact(
     old: &DataFile,
     new: &DataFile,
     frames: &mut [Frame],
+    number: u16,
+    mut moves: Vec<Move>,
 ) -> Result<(), IoFailure> {
-    let moves = moves(frames);
     let mut buffer: Vec<u8> = Vec::with_capacity(PIECE_BYTES);
     let mut begins = 0;
     for one in &moves {
@@ -56,8 +76,9 @@ pub(crate) fn compact(
     }
     new.write_at(&buffer, begins)?;
     new.ends_at((begins + length(&buffer)).next_multiple_of(ALIGNMENT_BYTES));
-    for frame in frames.iter_mut().filter(|frame| frame.stored_bytes > 0) {
-        // Every frame with stored bytes is in the list, which is sorted.
+    moves.sort_unstable_by_key(|one| one.from);
+    for frame in frames.iter_mut().filter(|frame| is_in(frame, number)) {
+        // Every frame with stored bytes is in the list.
         if let Ok(at) = moves.binary_search_by_key(&frame.offset_bytes, |one| one.from) {
             frame.offset_bytes = moves[at].to;
         }
@@ -65,21 +86,30 @@ pub(crate) fn compact(
     Ok(())
 }
 
-/// What `frames` need, each once, in the order of the file, and where it goes: one behind the
-/// other, raw ones aligned.
-fn moves(frames: &[Frame]) -> Vec<Move> {
-    let mut needed: Vec<(u64, u64, bool)> = frames
+fn is_in(frame: &Frame, number: u16) -> bool {
+    frame.stored_bytes > 0 && frame.file == number
+}
+
+/// What `frames` need of file `number`, each once, in the order of the file or `by_load_order`,
+/// and where it goes: one behind the other, raw ones aligned.
+fn moves(frames: &[Frame], number: u16, by_load_order: bool) -> Vec<Move> {
+    let mut needed: Vec<(u64, u64, (Tier, u32), bool)> = frames
         .iter()
-        .filter(|frame| frame.stored_bytes > 0)
+        .filter(|frame| is_in(frame, number))
         .map(|frame| {
             let is_raw = frame.treatment == Treatment::Raw;
-            (frame.offset_bytes, u64::from(frame.stored_bytes), is_raw)
+            let order = (frame.tier, frame.load_order);
+            (frame.offset_bytes, u64::from(frame.stored_bytes), order, is_raw)
         })
         .collect();
+    // Of frames with the same stored bytes the soonest counts.
     needed.sort_unstable();
-    needed.dedup();
+    needed.dedup_by_key(|(from, ..)| *from);
+    if by_load_order {
+        needed.sort_by_key(|(_, _, order, _)| *order);
+    }
     let mut to = 0u64;
-    let place = |(from, length, is_raw)| {
+    let place = |(from, length, _, is_raw)| {
         if is_raw {
             to = to.next_multiple_of(ALIGNMENT_BYTES);
         }

@@ -5,9 +5,11 @@
 //! step. A crash leaves one or the other under the id, and a rest under `tmp` that `prune` finds.
 //! Children of the checkpoint go on: they know it by what its pages hold.
 
+use std::collections::BTreeMap;
+
 use codec::Want;
 use image::{CheckpointId, Frame};
-use mem::{PageRange, PageSourceError};
+use mem::{MemoryId, PageRange, PageSet, PageSourceError};
 use plan::Treatment;
 use rustix::fs::FlockOperation;
 
@@ -37,7 +39,8 @@ impl Store {
         let lock = self.lock_line(&old.instance().line.instance)?;
         self.space_for(old.page_bytes())?;
         let options = WriteOptions { want: WANT, reserve_bytes: 0 };
-        let writer = CheckpointWriter::begin_as(self, lock, options, id)?;
+        let mut writer = CheckpointWriter::begin_as(self, lock, options, id)?;
+        writer.divide(old.plan())?;
         put_all(&old, &writer)?;
         let written = writer.write(old.instance(), old.plan(), old.summary())?;
         if written.content != old.content() {
@@ -56,19 +59,22 @@ impl Store {
 /// Puts all pages of `old`: frames that hold just their own pages as they are, the rest anew.
 fn put_all(old: &Checkpoint, writer: &CheckpointWriter) -> Result<(), WriteError> {
     let fail = |e: &dyn std::fmt::Display| WriteError::EarlierPut(e.to_string());
-    let mut frames: Vec<Frame> = old.index.frames().collect();
-    frames.sort_by_key(|frame| (frame.load_order, frame.memory, frame.pages.start));
-    let mut pages = Vec::new();
-    for frame in frames {
+    // By place, so that pages of a chunk which are put anew are put together.
+    let mut anew: BTreeMap<MemoryId, PageSet> = BTreeMap::new();
+    for frame in old.index.frames() {
         // One that holds more than its own pages would be stored once for each of its parts.
         if !frame.needs_parent() && frame.own() == frame.held {
             let (stored, hashes) = old.stored_frame(&frame).map_err(|e| fail(&e))?;
             writer.put_stored(frame, &stored, &hashes).map_err(|e| fail(&e))?;
-            continue;
+        } else {
+            anew.entry(frame.memory).or_default().insert(frame.pages);
         }
-        for part in frame.pages.aligned_chunks(READ_PAGES) {
-            old.read_whole_pages(frame.memory, part, &mut pages).map_err(|e| fail(&e))?;
-            writer.put_as(frame.memory, part, &pages, WANT).map_err(|e| fail(&e))?;
+    }
+    let mut pages = Vec::new();
+    for (memory, set) in anew {
+        for part in set.runs().iter().flat_map(|run| run.aligned_chunks(READ_PAGES)) {
+            old.read_whole_pages(memory, part, &mut pages).map_err(|e| fail(&e))?;
+            writer.put_as(memory, part, &pages, WANT).map_err(|e| fail(&e))?;
         }
     }
     Ok(())
@@ -94,7 +100,7 @@ impl Checkpoint {
     /// Reads `pages` of `memory` into `bytes`.
     fn read_whole_pages(
         &self,
-        memory: mem::MemoryId,
+        memory: MemoryId,
         pages: PageRange,
         bytes: &mut Vec<u8>,
     ) -> Result<(), PageSourceError> {

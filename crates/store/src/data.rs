@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use image::{Frame, PageHash, Put};
+use image::{Frame, PageHash, PageMask, Put};
 
+use crate::divide;
 use crate::error::IoFailure;
 use crate::layout::ALIGNMENT_BYTES;
 
@@ -37,14 +38,23 @@ pub(crate) struct DataFile {
 pub(crate) struct Piece {
     buffer: Vec<u8>,
     /// Their offsets count from the start of the piece.
-    puts: Vec<(Put, Box<[PageHash]>)>,
+    puts: Vec<Gathered>,
+}
+
+/// A frame on its way to a file.
+#[derive(Debug)]
+struct Gathered {
+    put: Put,
+    /// Which pages of its chunk it stands for; those that it does not hold are the parent's.
+    pages: PageMask,
+    hashes: Box<[PageHash]>,
 }
 
 /// The hashes of the pages that a written frame holds.
 #[derive(Debug)]
 pub(crate) struct Hashed {
-    /// Where in the file its stored bytes begin: no two begin at the same place.
-    pub(crate) offset_bytes: u64,
+    /// Which file, and where in it its stored bytes begin: no two begin at the same place.
+    pub(crate) place: (u16, u64),
     pub(crate) hashes: Box<[PageHash]>,
 }
 
@@ -81,10 +91,12 @@ impl DataFile {
         let length = u64::try_from(piece.buffer.len()).unwrap_or(u64::MAX);
         let start = self.end.fetch_add(length, Ordering::Relaxed);
         self.file.write_all_at(&piece.buffer, start).map_err(IoFailure::on("write", &self.path))?;
-        for (mut put, hashes) in piece.puts.drain(..) {
+        for Gathered { mut put, pages, hashes } in piece.puts.drain(..) {
             put.frame.offset_bytes += start;
-            hashed.push(Hashed { offset_bytes: put.frame.offset_bytes, hashes });
-            puts.push(put);
+            let Put { round, frame } = put;
+            hashed.push(Hashed { place: (frame.file, frame.offset_bytes), hashes });
+            let runs = divide::runs(pages, frame.chunk());
+            puts.extend(runs.map(|run| Put { round, frame: frame.part(run) }));
         }
         piece.buffer.clear();
         self.written.fetch_add(length, Ordering::Relaxed);
@@ -175,10 +187,11 @@ impl Piece {
         self.buffer.len() + bytes > PIECE_BYTES
     }
 
-    /// Adds a frame; its offset is set here.
-    pub(crate) fn add(&mut self, mut put: Put, bytes: &[u8], hashes: &[PageHash]) {
+    /// Adds a frame that stands for `pages` of its chunk; its offset is set here, and it is cut
+    /// into runs.
+    pub(crate) fn add(&mut self, mut put: Put, pages: PageMask, bytes: &[u8], hashes: &[PageHash]) {
         put.frame.offset_bytes = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
         self.buffer.extend_from_slice(bytes);
-        self.puts.push((put, hashes.into()));
+        self.puts.push(Gathered { put, pages, hashes: hashes.into() });
     }
 }

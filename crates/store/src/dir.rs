@@ -104,6 +104,12 @@ impl Dir {
         Ok(names)
     }
 
+    /// Removes the file `name`.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), IoFailure> {
+        fs::unlinkat(&self.fd, name, AtFlags::empty())
+            .map_err(IoFailure::on("remove", self.join(name)))
+    }
+
     /// Moves `name` to `new_name` in `to`, which must not exist, or be an empty directory, or a
     /// file when `name` is one.
     pub(crate) fn rename(&self, name: &str, to: &Self, new_name: &str) -> Result<(), IoFailure> {

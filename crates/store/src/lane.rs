@@ -6,10 +6,11 @@ use std::time::Instant;
 use codec::{FRAME_PAGES_MAX, Want};
 use image::{Frame, LineKey, PageHash, PageMask, Put, Sealer};
 use mem::{MemoryId, PAGE_SIZE, PageIndex, PageRange, PageSource};
-use plan::Treatment;
+use plan::{Tier, Treatment};
 
 use crate::Checkpoint;
 use crate::data::{DataFile, Hashed, Piece};
+use crate::divide::{self, Division};
 use crate::hashes::{ChunkHashes, chunk_of};
 use crate::pace::Pace;
 
@@ -17,12 +18,14 @@ use crate::pace::Pace;
 /// they end at. A page that changes every time is stored whole every eighth time.
 const DELTA_DEPTH_MAX: u8 = 8;
 
+const PAGE_BYTES: usize = 4096;
+
 /// What one thread needs to encode and write.
 #[derive(Debug)]
 pub(crate) struct Lane {
     sealer: Sealer,
-    encoded: Piece,
-    raw: Piece,
+    /// For each file what is encoded and what is raw.
+    pieces: Vec<[Piece; 2]>,
     /// The round of copying that goes on.
     pub(crate) round: u32,
     /// Written frames and those without bytes.
@@ -38,6 +41,7 @@ struct Buffers {
     hashes: Vec<PageHash>,
     changed: Vec<u8>,
     changed_hashes: Vec<PageHash>,
+    part: Vec<u8>,
     chunk: Vec<u8>,
     base: Vec<u8>,
 }
@@ -45,7 +49,10 @@ struct Buffers {
 /// Where pages go and how.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target<'a> {
-    pub(crate) data: &'a DataFile,
+    /// The data files by number.
+    pub(crate) data: &'a [DataFile],
+    /// What is in which of them; `None`: all in the first.
+    pub(crate) division: Option<&'a Division>,
     pub(crate) parent: Option<&'a Checkpoint>,
     pub(crate) pace: Option<&'a Pace>,
     pub(crate) memory: MemoryId,
@@ -56,8 +63,7 @@ impl Lane {
     pub(crate) fn new(key: &LineKey) -> Self {
         Self {
             sealer: Sealer::new(key),
-            encoded: Piece::new(),
-            raw: Piece::new(),
+            pieces: Vec::new(),
             round: 0,
             puts: Vec::new(),
             hashed: Vec::new(),
@@ -83,7 +89,7 @@ impl Lane {
             rest = others;
             // The buffers are lent out, so that the encoder can be used beside them.
             let mut buffers = std::mem::take(&mut self.buffers);
-            let done = self.put_frame(target, part, these, &mut buffers);
+            let done = self.put_chunk(target, part, these, &mut buffers);
             self.buffers = buffers;
             done?;
         }
@@ -102,8 +108,7 @@ impl Lane {
             let start = from.offset(part.start.0 - pages.start.0);
             let is_in_place = start == part.start && memory == target.memory;
             if is_in_place && self.is_in_parent(target, part, source)? {
-                let frame = Frame::without_bytes(memory, part, Treatment::Parent);
-                self.puts.push(Put { round: self.round, frame });
+                self.refer(target, part);
                 continue;
             }
             let wanted = PageRange { start, end: start.offset(part.count().0) };
@@ -135,9 +140,26 @@ impl Lane {
         }))
     }
 
-    /// Takes pages of one chunk: those that are as in the parent are referred to, the others
-    /// make one frame.
-    fn put_frame(
+    /// Refers to the parent for pages of one chunk.
+    fn refer(&mut self, target: &Target<'_>, pages: PageRange) {
+        let chunk = chunk_of(pages.start).start;
+        let all = PageMask::of(pages, chunk);
+        let whole = [(Tier::Critical, all)];
+        let tiers = target.division.map(|division| division.masks(target.memory, chunk));
+        for (_, mask) in tiers.as_ref().map_or(&whole[..], |tiers| &tiers[..]) {
+            self.refer_to(target.memory, chunk, mask.and(all));
+        }
+    }
+
+    /// Refers to the parent for the pages `mask` of a chunk.
+    fn refer_to(&mut self, memory: MemoryId, chunk: PageIndex, mask: PageMask) {
+        let round = self.round;
+        let frame = |run| Frame::without_bytes(memory, run, Treatment::Parent);
+        self.puts.extend(divide::runs(mask, chunk).map(|run| Put { round, frame: frame(run) }));
+    }
+
+    /// Takes pages of one chunk, which make a frame for each tier.
+    fn put_chunk(
         &mut self,
         target: &Target<'_>,
         pages: PageRange,
@@ -146,22 +168,55 @@ impl Lane {
     ) -> io::Result<()> {
         buffers.hashes.clear();
         self.sealer.hash(bytes, &mut buffers.hashes);
-        let (memory, chunk) = (target.memory, chunk_of(pages.start).start);
+        let chunk = chunk_of(pages.start).start;
         let all = PageMask::of(pages, chunk);
+        let Some(division) = target.division else {
+            return self.put_frame(target, (Tier::Critical, chunk, all), bytes, buffers);
+        };
+        let masks = division.masks(target.memory, chunk).map(|(tier, mask)| (tier, mask.and(all)));
+        if let Some((tier, _)) = masks.iter().find(|(_, mask)| *mask == all) {
+            return self.put_frame(target, (*tier, chunk, all), bytes, buffers);
+        }
+        let hashes = std::mem::take(&mut buffers.hashes);
+        let mut part = std::mem::take(&mut buffers.part);
+        for (tier, mask) in masks.into_iter().filter(|(_, mask)| !mask.is_empty()) {
+            part.clear();
+            buffers.hashes.clear();
+            let each = all.places().zip(bytes.chunks_exact(PAGE_BYTES)).zip(&hashes);
+            for ((_, page), hash) in each.filter(|((place, _), _)| mask.has(*place)) {
+                part.extend_from_slice(page);
+                buffers.hashes.push(*hash);
+            }
+            self.put_frame(target, (tier, chunk, mask), &part, buffers)?;
+        }
+        buffers.part = part;
+        buffers.hashes = hashes;
+        Ok(())
+    }
+
+    /// Takes the pages `all` of a chunk, of one tier, whose hashes are in `buffers`: those that
+    /// are as in the parent are referred to, the others make one frame.
+    fn put_frame(
+        &mut self,
+        target: &Target<'_>,
+        (tier, chunk, all): (Tier, PageIndex, PageMask),
+        bytes: &[u8],
+        buffers: &mut Buffers,
+    ) -> io::Result<()> {
+        let memory = target.memory;
+        let place = Place { tier, chunk, pages: all };
         let Some(parent) = target.parent else {
-            return self.seal(target, pages, all, (bytes, &buffers.hashes), None);
+            return self.seal(target, place, all, (bytes, &buffers.hashes), None);
         };
         let known = parent.chunk_hashes(memory, chunk, all).map_err(io::Error::other)?;
         let changed = changed_pages(&buffers.hashes, &known, all);
         if changed.is_empty() {
-            let frame = Frame::without_bytes(memory, pages, Treatment::Parent);
-            self.puts.push(Put { round: self.round, frame });
+            self.refer_to(memory, chunk, all);
             return Ok(());
         }
         buffers.changed.clear();
         buffers.changed_hashes.clear();
-        let page_bytes = usize::try_from(PAGE_SIZE).map_err(io::Error::other)?;
-        let each = all.places().zip(bytes.chunks_exact(page_bytes)).zip(&buffers.hashes);
+        let each = all.places().zip(bytes.chunks_exact(PAGE_BYTES)).zip(&buffers.hashes);
         for ((_, page), hash) in each.filter(|((place, _), _)| changed.has(*place)) {
             buffers.changed.extend_from_slice(page);
             buffers.changed_hashes.push(*hash);
@@ -174,77 +229,128 @@ impl Lane {
             read.map_err(io::Error::other)?;
             base = Some((&buffers.base[..], depth + 1));
         }
-        self.seal(target, pages, changed, (&buffers.changed, &buffers.changed_hashes), base)
+        self.seal(target, place, changed, (&buffers.changed, &buffers.changed_hashes), base)
     }
 
-    /// Encodes the pages in `held`, whose bytes and hashes are given, as a frame of `pages`.
+    /// Encodes the pages in `held`, whose bytes and hashes are given, as a frame of the pages of
+    /// `place`.
     fn seal(
         &mut self,
         target: &Target<'_>,
-        pages: PageRange,
+        place: Place,
         held: PageMask,
         (bytes, hashes): (&[u8], &[PageHash]),
         base: Option<(&[u8], u8)>,
     ) -> io::Result<()> {
         let begun = Instant::now();
-        let sealed = self.sealer.seal(bytes, hashes, base.map(|(base, _)| base), target.want);
+        let want = if place.tier == Tier::Cold { small(target.want) } else { target.want };
+        let sealed = self.sealer.seal(bytes, hashes, base.map(|(base, _)| base), want);
         let sealed = sealed.map_err(io::Error::other)?;
         if let (Some(pace), None, false) = (target.pace, base, sealed.bytes.is_empty()) {
-            pace.encoded(target.want, bytes.len(), sealed.bytes.len(), begun.elapsed());
+            pace.encoded(want, bytes.len(), sealed.bytes.len(), begun.elapsed());
         }
         let stored_bytes = u32::try_from(sealed.bytes.len()).map_err(io::Error::other)?;
         let depth = base.map_or(0, |(_, depth)| depth);
+        let hull = hull(place.pages, place.chunk);
         let frame = Frame {
             held,
+            tier: place.tier,
+            file: target.division.map_or(0, |_| divide::file_of(place.tier)),
             treatment: sealed.treatment,
             delta_depth: if sealed.treatment == Treatment::Delta { depth } else { 0 },
             stored_bytes,
             hash: sealed.hash,
             stored_crc32c: sealed.stored_crc32c,
-            ..Frame::without_bytes(target.memory, pages, sealed.treatment)
+            ..Frame::without_bytes(target.memory, hull, sealed.treatment)
         };
         let round = self.round;
-        let piece = match sealed.treatment {
-            Treatment::Zero => {
-                let parts = zeros_and_others(&frame).into_iter();
+        if sealed.treatment == Treatment::Zero {
+            for pages in divide::runs(place.pages, place.chunk) {
+                let parts = zeros_and_others(&Frame { pages, ..frame }).into_iter();
                 self.puts.extend(parts.map(|frame| Put { round, frame }));
-                return Ok(());
             }
-            Treatment::Raw => &mut self.raw,
-            _ => &mut self.encoded,
-        };
-        make_room(piece, sealed.bytes.len(), target.data, &mut self.puts, &mut self.hashed)?;
-        piece.add(Put { round, frame }, sealed.bytes, hashes);
+            return Ok(());
+        }
+        let piece = piece(&mut self.pieces, &frame);
+        make_room(
+            piece,
+            sealed.bytes.len(),
+            data_of(target.data, &frame)?,
+            &mut self.puts,
+            &mut self.hashed,
+        )?;
+        piece.add(Put { round, frame }, place.pages, sealed.bytes, hashes);
         Ok(())
     }
 
     /// Takes a frame that is encoded already.
     pub(crate) fn add(
         &mut self,
-        data: &DataFile,
+        data: &[DataFile],
         frame: Frame,
         stored: &[u8],
         hashes: &[PageHash],
     ) -> io::Result<()> {
         let put = Put { round: self.round, frame };
-        let piece = match frame.treatment {
-            Treatment::Zero => {
-                self.puts.push(put);
-                return Ok(());
-            }
-            Treatment::Raw => &mut self.raw,
-            _ => &mut self.encoded,
-        };
-        make_room(piece, stored.len(), data, &mut self.puts, &mut self.hashed)?;
-        piece.add(put, stored, hashes);
+        if frame.treatment == Treatment::Zero {
+            self.puts.push(put);
+            return Ok(());
+        }
+        let piece = piece(&mut self.pieces, &frame);
+        make_room(piece, stored.len(), data_of(data, &frame)?, &mut self.puts, &mut self.hashed)?;
+        piece.add(put, PageMask::of(frame.pages, frame.chunk()), stored, hashes);
         Ok(())
     }
 
     /// Writes what is gathered.
-    pub(crate) fn flush(&mut self, data: &DataFile) -> Result<(), crate::IoFailure> {
-        data.append(&mut self.encoded, &mut self.puts, &mut self.hashed)?;
-        data.append(&mut self.raw, &mut self.puts, &mut self.hashed)
+    pub(crate) fn flush(&mut self, data: &[DataFile]) -> Result<(), crate::IoFailure> {
+        for (data, pieces) in data.iter().zip(&mut self.pieces) {
+            for piece in pieces {
+                data.append(piece, &mut self.puts, &mut self.hashed)?;
+            }
+        }
+        Ok(())
     }
+}
+
+/// Pages of one tier in a chunk.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    tier: Tier,
+    chunk: PageIndex,
+    pages: PageMask,
+}
+
+/// At least as small as the fastest level that nobody waits for: cold pages are encoded outside
+/// of the pause and hardly ever decoded.
+fn small(want: Want) -> Want {
+    match want {
+        Want::Zstd(level) => Want::Zstd(level.max(COLD_LEVEL_MIN)),
+        other => other,
+    }
+}
+
+const COLD_LEVEL_MIN: i32 = 1;
+
+/// The first and the last page of `mask` and all between.
+fn hull(mask: PageMask, chunk: PageIndex) -> PageRange {
+    let mut runs = divide::runs(mask, chunk);
+    let first = runs.next().unwrap_or_default();
+    PageRange { start: first.start, end: runs.last().map_or(first.end, |last| last.end) }
+}
+
+/// Where a frame's bytes are gathered.
+fn piece<'a>(pieces: &'a mut Vec<[Piece; 2]>, frame: &Frame) -> &'a mut Piece {
+    let file = usize::from(frame.file);
+    while pieces.len() <= file {
+        pieces.push([Piece::new(), Piece::new()]);
+    }
+    &mut pieces[file][usize::from(frame.treatment == Treatment::Raw)]
+}
+
+/// The file of a frame.
+fn data_of<'a>(data: &'a [DataFile], frame: &Frame) -> io::Result<&'a DataFile> {
+    data.get(usize::from(frame.file)).ok_or_else(|| io::Error::other("there is no such data file"))
 }
 
 /// Writes a piece that has no room for `bytes` more.

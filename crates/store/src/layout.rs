@@ -6,10 +6,14 @@ pub(crate) const MANIFEST: &str = "manifest";
 pub(crate) const INDEX: &str = "index";
 /// The hashes of the pages of a checkpoint we write.
 pub(crate) const HASHES: &str = "hashes";
-/// The data file of a checkpoint we write.
+/// The data file of a checkpoint we write; of one that is divided, for warm pages.
 pub(crate) const PAGES: &str = "pages";
-/// Its successor while it is written anew without what nobody needs.
-pub(crate) const COMPACT_PAGES: &str = "pages.new";
+/// For critical pages.
+pub(crate) const CRITICAL: &str = "critical";
+/// For cold pages, which a resume does not read unless they are touched.
+pub(crate) const COLD: &str = "cold";
+/// A data file while it is written anew.
+pub(crate) const NEW_DATA: &str = "data.new";
 
 /// What raw frames and pieces of the data file are aligned to: what O_DIRECT and mapping want.
 pub(crate) const ALIGNMENT_BYTES: u64 = 4096;

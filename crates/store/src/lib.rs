@@ -13,6 +13,7 @@ mod consolidate;
 mod costs;
 mod data;
 mod dir;
+mod divide;
 mod error;
 mod hashes;
 mod lane;

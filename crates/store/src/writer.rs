@@ -10,12 +10,13 @@ use image::{
     CheckpointId, ContentHash, Frame, IndexFile, Manifest, PageHash, ParentEntry, Put, Summary,
 };
 use mem::{MemoryId, PageIndex, PageRange, PageSink, PageSinkError};
-use plan::Plan;
+use plan::{Plan, Tier};
 use process::Instance;
 use rustix::fs::FlockOperation;
 
 use crate::data::{DataFile, Hashed};
 use crate::dir::Dir;
+use crate::divide::{self, Division};
 use crate::error::{IoFailure, ReadError, WriteError};
 use crate::hashes::Content;
 use crate::lane::{Lane, Target};
@@ -49,7 +50,10 @@ pub struct CheckpointWriter {
     name: String,
     /// The directory under `tmp`; a shared lock on it says that its writer lives.
     dir: Dir,
-    data: DataFile,
+    /// The data files by number: one, or with a division those of [`divide::FILES`].
+    data: Vec<DataFile>,
+    /// Which pages are in which tier, once that is decided.
+    division: Option<Division>,
     /// Chooses how hard to compress, when that is left to the writer.
     pace: Option<Pace>,
     /// What unchanged pages are in, pinned until the checkpoint that refers to it is published.
@@ -146,7 +150,7 @@ impl CheckpointWriter {
             if options.reserve_bytes > 0 {
                 data.reserve(options.reserve_bytes)?;
             }
-            Ok(data)
+            Ok(vec![data])
         });
         match writer {
             Ok(data) => Ok(Self {
@@ -157,6 +161,7 @@ impl CheckpointWriter {
                 name,
                 dir,
                 data,
+                division: None,
                 parent,
                 pace: None,
                 lanes: Mutex::new(Vec::new()),
@@ -189,6 +194,21 @@ impl CheckpointWriter {
         self.parent.as_ref().map(Checkpoint::id)
     }
 
+    /// Has pages stored by their tier in `plan`, in files of their own: critical ones together,
+    /// cold ones where a resume does not read along with others. Pages that it does not name are
+    /// warm. The plan given to [`CheckpointWriter::finish`] must not say otherwise. Call it before
+    /// the first `put`.
+    ///
+    /// # Errors
+    /// When the files cannot be made.
+    pub fn divide(&mut self, plan: &Plan) -> Result<(), WriteError> {
+        for name in &divide::FILES[self.data.len()..] {
+            self.data.push(DataFile::new(self.dir.create(name)?, self.dir.join(name)));
+        }
+        self.division = Some(Division::new(plan));
+        Ok(())
+    }
+
     /// The plan of the checkpoint it builds on.
     pub fn parent_plan(&self) -> Option<&Plan> {
         self.parent.as_ref().map(Checkpoint::plan)
@@ -217,8 +237,9 @@ impl CheckpointWriter {
         want: Want,
     ) -> Result<(), PageSinkError> {
         self.with_lane(memory, pages, |lane| {
-            let (data, parent, pace) = (&self.data, self.parent.as_ref(), self.pace.as_ref());
-            lane.put(&Target { data, parent, pace, memory, want }, pages, bytes)
+            let (data, division) = (&self.data, self.division.as_ref());
+            let (parent, pace) = (self.parent.as_ref(), self.pace.as_ref());
+            lane.put(&Target { data, division, parent, pace, memory, want }, pages, bytes)
         })
     }
 
@@ -237,8 +258,9 @@ impl CheckpointWriter {
     ) -> Result<(), PageSinkError> {
         let want = self.pace.as_ref().map_or(self.options.want, Pace::want);
         self.with_lane(memory, pages, |lane| {
-            let (data, parent, pace) = (&self.data, self.parent.as_ref(), self.pace.as_ref());
-            let target = Target { data, parent, pace, memory, want };
+            let (data, division) = (&self.data, self.division.as_ref());
+            let (parent, pace) = (self.parent.as_ref(), self.pace.as_ref());
+            let target = Target { data, division, parent, pace, memory, want };
             lane.put_same(&target, pages, (source, from.0, from.1))
         })
     }
@@ -250,8 +272,9 @@ impl CheckpointWriter {
         stored: &[u8],
         hashes: &[PageHash],
     ) -> Result<(), PageSinkError> {
+        let file = self.division.as_ref().map_or(0, |_| divide::file_of(frame.tier));
         self.with_lane(frame.memory, frame.pages, |lane| {
-            lane.add(&self.data, frame, stored, hashes)
+            lane.add(&self.data, Frame { file, ..frame }, stored, hashes)
         })
     }
 
@@ -272,7 +295,7 @@ impl CheckpointWriter {
             PageSinkError { memory, pages, cause }
         })?;
         self.page_bytes.fetch_add(pages.bytes(), Ordering::Relaxed);
-        let synced = self.data.sync_early().map_err(|e| {
+        let synced = self.sync_early().map_err(|e| {
             lock(&self.failed).get_or_insert_with(|| e.to_string());
             let cause = std::io::Error::new(e.cause.kind(), e.to_string());
             PageSinkError { memory, pages, cause }
@@ -281,6 +304,19 @@ impl CheckpointWriter {
             pace.synced(bytes, took);
         }
         Ok(())
+    }
+
+    /// Syncs what is going to stay as it is. Critical pages are written anew in load order.
+    fn sync_early(&self) -> Result<Option<(u64, std::time::Duration)>, IoFailure> {
+        for (number, data) in (0..).zip(&self.data) {
+            if number == divide::file_of(Tier::Critical) {
+                continue;
+            }
+            if let Some(synced) = data.sync_early()? {
+                return Ok(Some(synced));
+            }
+        }
+        Ok(None)
     }
 
     /// Writes index and metadata, syncs everything and publishes the checkpoint. When this
@@ -317,7 +353,8 @@ impl CheckpointWriter {
         let mut frames = image::arrange(left, plan)?;
         let (hashes, content) = self.hashes(&frames, &hashed)?;
         drop(hashed);
-        let data_bytes = self.finish_data(&mut frames, &lost)?;
+        let data = self.finish_data(&mut frames, &lost)?;
+        let data_bytes: u64 = data.iter().map(|file| file.length_bytes).sum();
         let hashes = image::encode_hashes(self.id, &hashes);
         self.write_file(layout::HASHES, &hashes)?;
         let index = image::encode_index(self.id, &frames)?;
@@ -336,7 +373,7 @@ impl CheckpointWriter {
             summary: summary.clone(),
             files: image::Files {
                 index: IndexFile::new(layout::INDEX, &index, self.lock.key()),
-                data: vec![file(layout::PAGES, data_bytes)],
+                data,
                 hashes: file(layout::HASHES, length(&hashes)),
                 parent: parent.map(|p| ParentEntry { id: p.id(), content: p.content() }),
                 content,
@@ -356,18 +393,50 @@ impl CheckpointWriter {
         Ok(Written { published, content })
     }
 
-    /// Leaves out what only `lost` frames needed, and makes the data file survive a crash. Returns
-    /// its length.
-    fn finish_data(&self, frames: &mut [Frame], lost: &[Frame]) -> Result<u64, WriteError> {
-        if !compact::is_worth_it(frames, self.data.length_bytes()) {
-            self.data.erase(lost)?;
-            return Ok(self.data.finish()?);
+    /// Leaves out what only `lost` frames needed, brings what is not too long into load order, and
+    /// makes the data files survive a crash. Files without a byte are left out: the frames' numbers
+    /// are then those in the list that is returned.
+    fn finish_data(
+        &self,
+        frames: &mut [Frame],
+        lost: &[Frame],
+    ) -> Result<Vec<image::DataFile>, WriteError> {
+        let mut listed: Vec<image::DataFile> = Vec::new();
+        let mut numbers = Vec::new();
+        for ((number, data), name) in (0..).zip(&self.data).zip(divide::FILES) {
+            let length_bytes = self.finish_file((number, data, name), frames, lost)?;
+            let is_kept = length_bytes > 0 || self.data.len() == 1;
+            numbers.push(u16::try_from(listed.len()).unwrap_or(u16::MAX));
+            if is_kept {
+                listed.push(image::DataFile { name: name.to_owned(), length_bytes });
+            } else {
+                self.dir.remove(name)?;
+            }
         }
-        let name = layout::COMPACT_PAGES;
-        let compact = DataFile::new(self.dir.create(name)?, self.dir.join(name));
-        compact::compact(&self.data, &compact, frames)?;
+        for frame in frames.iter_mut().filter(|frame| frame.stored_bytes > 0) {
+            frame.file = numbers.get(usize::from(frame.file)).copied().unwrap_or(u16::MAX);
+        }
+        Ok(listed)
+    }
+
+    /// The same for one file; returns its length.
+    fn finish_file(
+        &self,
+        (number, data, name): (u16, &DataFile, &str),
+        frames: &mut [Frame],
+        lost: &[Frame],
+    ) -> Result<u64, WriteError> {
+        let to_order = self.division.is_some() && number != divide::file_of(Tier::Cold);
+        let Some(moves) = compact::plan(frames, number, data.length_bytes(), to_order) else {
+            let here = lost.iter().filter(|frame| frame.file == number);
+            data.erase(&here.copied().collect::<Vec<_>>())?;
+            return Ok(data.finish()?);
+        };
+        let new = layout::NEW_DATA;
+        let compact = DataFile::new(self.dir.create(new)?, self.dir.join(new));
+        compact::compact(data, &compact, frames, number, moves)?;
         let length_bytes = compact.finish()?;
-        self.dir.rename(name, &self.dir, layout::PAGES)?;
+        self.dir.rename(new, &self.dir, name)?;
         Ok(length_bytes)
     }
 
@@ -383,7 +452,7 @@ impl CheckpointWriter {
             let own = match frame.hash_count() {
                 0 => &[][..],
                 _ => hashed
-                    .binary_search_by_key(&frame.offset_bytes, |hashed| hashed.offset_bytes)
+                    .binary_search_by_key(&(frame.file, frame.offset_bytes), |hashed| hashed.place)
                     .map_or(&[][..], |at| &hashed[at].hashes),
             };
             all.extend_from_slice(own);
@@ -418,7 +487,7 @@ impl CheckpointWriter {
             puts.append(&mut lane.puts);
             hashed.append(&mut lane.hashed);
         }
-        hashed.sort_unstable_by_key(|hashed: &Hashed| hashed.offset_bytes);
+        hashed.sort_unstable_by_key(|hashed: &Hashed| hashed.place);
         Ok((puts, hashed))
     }
 

@@ -107,6 +107,29 @@ fn it_reads_what_we_write() {
 }
 
 #[test]
+fn it_reads_what_is_divided() {
+    let (_dir, store) = new_store();
+    let mut history = common::History::new(77);
+    let mut files = std::collections::BTreeSet::new();
+    for round in 0..8 {
+        let want = [Want::Zstd(-3), Want::Lz4, Want::Raw][round % 3];
+        let newest = store.resolve("latest").ok().map(|found| found.open().unwrap());
+        let published = history.publish(&store, want, newest);
+        let path = store.root().join("checkpoints").join(published.id.to_string());
+        let (read, bytes) = read(&path, &[]);
+        assert!(bytes == history.all_bytes(), "round {round}");
+        assert_eq!(read["stored_bytes"], published.stored_bytes);
+        let names = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name());
+        files.extend(names.map(|name| name.to_str().unwrap().to_owned()));
+        let tiers = store.checkpoint(published.id).unwrap().tiers();
+        assert_eq!(tiers, published.tiers);
+        history.churn(10);
+    }
+    let expected = ["cold", "critical", "hashes", "index", "manifest", "pages"];
+    assert_eq!(files.into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn it_reads_the_golden_checkpoint() {
     let (path, key) = golden(GOLDEN);
     let (read, bytes) = read(&path, &[Path::new("--key"), &key]);

@@ -187,6 +187,7 @@ fn tiers_follow_heat_and_bad_plans_are_refused() {
         // What is critical is there before the first instruction, and not everything is.
         let resumed = rekindle.resume("latest", &["--lazy"]);
         let loaded = resumed.number("loaded_before_start_bytes");
+        assert!(loaded >= made.number("critical_bytes"), "{resumed}");
         assert!(loaded < made.number("resident_bytes"), "{resumed}");
         pages.program = Program::of_pid(resumed.pid("pid"));
         pages.assert_right("after a resume by heat");

@@ -15,8 +15,8 @@ use super::copying::{Copied, Copying, given_up};
 use super::error::CheckpointError;
 use super::missing::{Elsewhere, refuse_foreign};
 use super::phases::{
-    COPY, ENCODE, END, FREEZE, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REFER, RELEASE, STAGE, STATE, SYNC,
-    THAW, TRACK,
+    COPY, ENCODE, END, FREEZE, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REFER, RELEASE, STAGE, STATE,
+    SYNC, THAW, TRACK,
 };
 use super::planning::{Chosen, Known, choose};
 use super::{CheckpointRequest, look, waiting};
@@ -87,8 +87,8 @@ impl Run<'_> {
         settings: &Settings,
         phases: &mut Phases<'_>,
     ) -> Result<Done, CheckpointError> {
-        let writer = phases.run(PREPARE, |_| self.writer(settings))?;
-        let chosen = phases.run(PLAN, |_| self.plan(settings, &writer))?;
+        let mut writer = phases.run(PREPARE, |_| self.writer(settings))?;
+        let chosen = phases.run(PLAN, |_| self.plan(settings, &mut writer))?;
         let mut copying = phases.run(TRACK, |watch| {
             // Memory that is served is registered, and cannot be for anything else.
             if self.served.is_some() {
@@ -286,7 +286,7 @@ impl Run<'_> {
     fn plan(
         &self,
         settings: &Settings,
-        writer: &CheckpointWriter,
+        writer: &mut CheckpointWriter,
     ) -> Result<Chosen, CheckpointError> {
         let store = Store::open(&settings.store)?;
         let known = Known {
@@ -296,7 +296,9 @@ impl Run<'_> {
             previous: writer.parent_plan(),
             faults: &[],
         };
-        Ok(choose(&self.request.plan, &known, self.observer)?)
+        let chosen = choose(&self.request.plan, &known, self.observer)?;
+        writer.divide(&chosen.plan)?;
+        Ok(chosen)
     }
 
     fn writer(&self, settings: &Settings) -> Result<CheckpointWriter, CheckpointError> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use codec::Want;
 use image::Summary;
 use mem::{MemoryId, PAGE_SIZE, PageRange, PageSet};
-use plan::{Plan, Treatment};
+use plan::{Extent, Plan, Tier, Treatment};
 use process::{Instance, InstanceId, LineIdentity};
 use rekindle_store::{Checkpoint, CheckpointWriter, Keep, Published, Store, WriteOptions};
 
@@ -177,6 +177,31 @@ impl History {
         history
     }
 
+    /// Any plan: with holes, short extents and any order.
+    fn plan(&mut self) -> Plan {
+        let longest = 1 + self.draw(30);
+        let mut extents = Vec::new();
+        for memory in [PRIVATE, SHARED] {
+            let mut at = self.draw(20);
+            while at < 200 {
+                let end = at + 1 + self.draw(longest);
+                let (tier, load_order) = (self.draw(4), u32::try_from(self.draw(9)).unwrap());
+                if let Some(tier) = Tier::ALL.get(usize::try_from(tier).unwrap()) {
+                    extents.push(Extent {
+                        memory,
+                        pages: PageRange::new(at, end),
+                        tier: *tier,
+                        treatment: Treatment::Zstd,
+                        load_order,
+                        reason: "drawn".into(),
+                    });
+                }
+                at = end;
+            }
+        }
+        Plan { extents }
+    }
+
     fn draw(&mut self, below: u64) -> u64 {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
@@ -316,9 +341,14 @@ impl History {
         parent: Option<Checkpoint>,
     ) -> Published {
         self.time += 1;
-        let writer = begin_on(store, 1, want, parent);
+        let mut writer = begin_on(store, 1, want, parent);
+        let plan = self.plan();
+        // Most are divided; the others have frames of several tiers in one file.
+        if self.draw(4) > 0 {
+            writer.divide(&plan).unwrap();
+        }
         self.put(&writer);
-        let plan = Plan::everything(&self.runs(), Treatment::Zstd);
+        let plan = plan.fitted(&self.runs(), "not named");
         writer.finish(&instance(1), &plan, &summary(self.time)).unwrap()
     }
 
