@@ -15,7 +15,7 @@ from rig.cell import Cell
 from rig.dataset import Dataset
 from rig.errors import BenchError
 from rig.machine import describe
-from rig.peers import Criu, Rekindle
+from rig.peers import Criu, CriuLazy, Rekindle
 from rig.programs import Heartbeat, Redis, SampleKv
 from rig.rounds import Plan, measure
 
@@ -55,17 +55,17 @@ def compare(options):
             binds[program.argv[0]] = built(program.name, options.sample_kv)
         binds["/run/bench/store"] = store
         for name in options.peers.split(","):
-            if name == "criu":
+            if name in ("criu", "criu-lazy"):
                 if not find_criu(root):
                     raise BenchError("no criu: set CRIU_ROOT to a root that has it, or take "
                                      "--peers rekindle")
-                peers.append(Criu(store))
+                peers.append(Criu(store) if name == "criu" else CriuLazy(store))
             elif name == "rekindle":
                 binds["/run/bench/rekindle"] = built("rekindle", options.rekindle)
                 peers.append(Rekindle(store, options.rekindle_checkpoint.split(),
                                       options.rekindle_resume.split()))
             else:
-                raise BenchError(f"unknown peer {name}, choose from rekindle,criu")
+                raise BenchError(f"unknown peer {name}, choose from rekindle,criu,criu-lazy")
         keys = KEYS_PER_GB * options.mb // 1000
         print(f"data: {keys} keys, made once", file=sys.stderr)
         data = Dataset(store, keys, options.seed)
@@ -137,6 +137,8 @@ def add_compare(one):
     one.add_argument("--out", help="append JSON lines to this file")
     one.add_argument("--user", help="run the program as this user of the cell (root)")
     one.add_argument("--cold", action="store_true", help="drop the page cache before each resume")
+    one.add_argument("--settle", action="store_true",
+                     help="the load goes on for 11 s after the resume: worst request")
     one.add_argument("--no-bgsave", action="store_true", help="no BGSAVE in the last round")
     one.add_argument("--zstd", action="store_true", help="compress what is stored, last round")
     one.add_argument("--rekindle", help="the binary (release build of this tree)")

@@ -16,10 +16,12 @@ GETS_PER_S, SETS_PER_S = 1000, 100
 class Load:
     """A running load on `cell`; stop it once."""
 
-    def __init__(self, cell, data, seed):
+    def __init__(self, cell, data, seed, versions=None):
+        """`versions` has the updates of keys that were made before, by index."""
         context = multiprocessing.get_context("fork")
         self.pipe, far = context.Pipe()
-        self.process = context.Process(target=_run, args=(cell, data, seed, far), daemon=True)
+        self.process = context.Process(target=_run, daemon=True,
+                                       args=(cell, data, seed, far, versions or {}))
         self.process.start()
         far.close()
         if not self.pipe.poll(20) or self.pipe.recv() != "running":
@@ -40,11 +42,11 @@ class Load:
             self.process.kill()
 
 
-def _run(cell, data, seed, pipe):
+def _run(cell, data, seed, pipe, versions):
     die_with_parent()
     cell.enter_network()
     chance = random.Random(seed)
-    times, versions, errors = [], {}, []
+    times, versions, errors = [], dict(versions), []
     interval = 1 / (GETS_PER_S + SETS_PER_S)
     every = 1 + GETS_PER_S // SETS_PER_S
     with resp.Client(50) as client:

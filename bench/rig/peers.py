@@ -100,6 +100,33 @@ class Criu:
                 "detail": {}}
 
 
+class CriuLazy(Criu):
+    """The same with a daemon that serves pages on demand, from the images."""
+
+    name = "criu-lazy"
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.outside = os.path.join(store, self.name)
+        self.inside = f"/run/bench/store/{self.name}"
+
+    def resume(self, cell):
+        """`criu lazy-pages` and `criu restore --lazy-pages`."""
+        socket = f"{self.work}/lazy-pages.socket"
+        script = ('rm -f "$3"; criu lazy-pages --images-dir "$1" --work-dir "$2" '
+                  '--log-file lazy-pages.log -v2 --daemon || exit 1; '
+                  'while [ ! -S "$3" ]; do sleep 0.001; done; '
+                  'exec criu restore --images-dir "$1" --work-dir "$2" --log-file restore.log '
+                  '-v2 --tcp-close --restore-detached --lazy-pages')
+        ran = cell.run(["/bin/sh", "-c", script, "sh", self.inside, self.work, socket],
+                       COMMAND_TIMEOUT_S)
+        if ran.status != 0:
+            log = cell.run(["tail", "-n", "20", f"{self.work}/restore.log"], 20).stdout
+            raise BenchError(f"criu restore failed with status {ran.status}\n{ran.stderr}{log}")
+        return {"wall_us": ran.wall_us, "cpu_us": ran.cpu_us, "started_ns": ran.started_ns,
+                "detail": {}}
+
+
 class Rekindle:
     """rekindle in the cell, by its JSON contract (docs/ARCHITECTURE.md, the command line)."""
 

@@ -22,6 +22,8 @@ ROWS = [
     ("resume command", "ms", ("resume", "wall_us")),
     ("resume to first right answer", "ms", ("resume", "first_answer_us")),
     ("1000 hot reads after it", "ms", ("resume", "hot_reads_us")),
+    ("worst request in the first 5 s", "ms", ("resume", "worst_us")),
+    ("the same afterwards", "ms", ("resume", "worst_control_us")),
     ("resident (anonymous)", "MB", ("stop", "anonymous_bytes")),
     ("stored", "MB", ("stop", "stored_files_bytes")),
     ("stored, share of resident", "%", ("stop", "share")),

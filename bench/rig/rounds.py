@@ -17,6 +17,7 @@ LOAD_TIMEOUT_S = 300
 CONTROL_S = 3
 AFTER_S = 1
 HOT_READS = 1000
+SETTLE_S = 5
 
 
 class Plan:
@@ -27,6 +28,7 @@ class Plan:
         self.binds, self.user, self.cold = binds, options.user, options.cold
         self.bgsave = program.saves and not options.no_bgsave
         self.zstd = options.zstd
+        self.settle = options.settle
 
 
 def measure(plan, peer, number, last):
@@ -147,23 +149,52 @@ def _resume(plan, peer, cell, number, updates, figures, bgsave):
     resumed, answered = _together(cell, watch, lambda: peer.resume(cell), failed)
     resumed["first_answer_us"] = (answered - resumed["started_ns"]) // 1000
 
-    def compare():
+    def hot_reads():
         with resp.Client(60) as client:
             hot = [(key_of(index), value_of(index))
                    for index in chance.choices(data.hot, k=HOT_READS)]
-            started = time.monotonic_ns()
-            got = [client.call("GET", key) for key, _ in hot]
-            ended = time.monotonic_ns()
+            moments = [time.monotonic_ns()]
+            got = []
+            for key, _ in hot:
+                got.append(client.call("GET", key))
+                moments.append(time.monotonic_ns())
             if got != [value for _, value in hot]:
                 raise BenchError("a hot key is wrong after the resume")
+            return moments
+
+    def compare():
+        with resp.Client(60) as client:
             data.check(client, updates)
             if bgsave:
                 _save(client)
-            return (ended - started) // 1000
 
-    resumed["hot_reads_us"] = cell.in_network(compare)
+    moments = cell.in_network(hot_reads)
+    resumed["hot_reads_us"] = (moments[-1] - moments[0]) // 1000
+    if plan.settle:
+        updates = _settle(plan, cell, number, answered, moments, updates, resumed)
+    cell.in_network(compare)
     resumed["saved"] = bool(bgsave)
     figures["resume"] = resumed
+
+
+def _settle(plan, cell, number, answered, moments, updates, resumed):
+    """The usual load for the first seconds after a resume: the worst request in them, and in as
+    many seconds that follow when all is there. Gives the updates so far."""
+    versions = {index: known[-1] for index, known in updates.items()}
+    load = Load(cell, plan.data, number + 1000, versions)
+    try:
+        first_to = answered + SETTLE_S * 10**9
+        time.sleep(max(0, first_to - time.monotonic_ns()) / 10**9)
+        control_from = time.monotonic_ns() + 10**9
+        time.sleep(SETTLE_S + 1)
+    finally:
+        times, updates, errors = load.stop()
+    if errors:
+        raise BenchError(f"a client saw {len(errors)} errors after the resume: {errors[0]}")
+    reads = max(after - before for before, after in zip(moments, moments[1:])) // 1000
+    resumed["worst_us"] = max(reads, worst_gap_us(times, answered, first_to))
+    resumed["worst_control_us"] = worst_gap_us(times, control_from, times[-1])
+    return updates
 
 
 def _together(cell, watch, resume, failed):

@@ -309,6 +309,9 @@ pub(crate) fn status(report: &engine::StatusReport) -> String {
             "{}  pid {}  {}  {whole}.{tenth}% there{faults}\n",
             row.instance, row.pid, row.state
         );
+        if let Some(needs) = &row.needs {
+            text += &format!("  {needs}\n");
+        }
     }
     if text.is_empty() {
         text.push_str("no resumed program runs\n");

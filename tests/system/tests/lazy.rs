@@ -162,16 +162,36 @@ impl Steps<'_> {
         std::fs::read_to_string(self.place.path("out")).unwrap_or_default()
     }
 
-    /// Has a step done, which must find nothing wrong.
-    fn step(&mut self, word: &str, start: u64, count: u64) {
+    /// Has a step begun.
+    fn begin(&mut self, word: &str, start: u64, count: u64) {
         let (part, whole) = (self.place.path("part"), self.place.path("step"));
         std::fs::write(&part, format!("{word} {start} {count}")).unwrap();
         std::fs::rename(part, format!("{}.{}", whole.display(), self.count)).unwrap();
         self.count += 1;
+    }
+
+    /// How many pages the last step found wrong, once it is done.
+    fn wrong(&self) -> Option<u64> {
         let line = format!("{} ", self.count);
-        let told = || self.told().lines().find_map(|l| l.strip_prefix(&line).map(str::to_owned));
-        wait::until_true("the step to be done", Duration::from_secs(60), || told().is_some());
-        assert_eq!(told().unwrap(), "0", "wrong pages in step {}: {word} {start}", self.count);
+        let told = self.told();
+        let whole = told.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().find_map(|l| l.strip_prefix(&line)?.parse().ok())
+    }
+
+    fn is_done(&self) -> bool {
+        self.wrong().is_some()
+    }
+
+    /// Waits for the step, which must find nothing wrong.
+    fn end(&self) {
+        wait::until_true("the step to be done", Duration::from_secs(60), || self.is_done());
+        assert_eq!(self.wrong(), Some(0), "wrong pages in step {}", self.count);
+    }
+
+    /// Has a step done.
+    fn step(&mut self, word: &str, start: u64, count: u64) {
+        self.begin(word, start, count);
+        self.end();
     }
 
     /// Drops, writes, moves and looks at some pages.
@@ -186,18 +206,24 @@ impl Steps<'_> {
     }
 }
 
+/// Starts one.
+fn steps(place: &Place) -> (Program, Steps<'_>) {
+    let script = place.path("steps.py");
+    std::fs::write(&script, STEPS).unwrap();
+    let words = [&script, &place.dir().to_owned()].map(|path| path.display().to_string());
+    let mut all = vec!["/usr/bin/python3".to_owned(), "-S".to_owned()];
+    all.extend(words);
+    let program = Start::new(place.dir(), "steps", &all).start();
+    let steps = Steps { place, count: 0 };
+    wait::until_true("it to begin", Duration::from_secs(60), || steps.told().contains("begun"));
+    (program, steps)
+}
+
 #[test]
 fn checkpoints_of_half_loaded_programs_refer_to_the_rest() {
     sandbox::run(LIMIT, |place| {
         let rekindle = rekindle(place);
-        let script = place.path("steps.py");
-        std::fs::write(&script, STEPS).unwrap();
-        let words = [&script, &place.dir().to_owned()].map(|path| path.display().to_string());
-        let mut all = vec!["/usr/bin/python3".to_owned(), "-S".to_owned()];
-        all.extend(words);
-        let mut program = Start::new(place.dir(), "steps", &all).start();
-        let mut steps = Steps { place, count: 0 };
-        wait::until_true("it to begin", Duration::from_secs(60), || steps.told().contains("begun"));
+        let (mut program, mut steps) = steps(place);
         rekindle.stop(program.pid(), &[]);
         for round in 0..rounds(4, 60) {
             let resumed = rekindle.resume("latest", &["--on-demand"]);
@@ -219,6 +245,50 @@ fn checkpoints_of_half_loaded_programs_refer_to_the_rest() {
         }
         let resumed = rekindle.resume("latest", &["--eager"]);
         program = Program::of_pid(resumed.pid("pid"));
+        steps.step("all", 0, 0);
+        program.kill();
+    });
+}
+
+/// The files of pages of every checkpoint.
+fn page_files(place: &Place) -> Vec<std::path::PathBuf> {
+    let checkpoints = std::fs::read_dir(place.store().join("checkpoints")).unwrap();
+    checkpoints.map(|entry| entry.unwrap().path().join("pages")).collect()
+}
+
+#[test]
+fn pages_that_cannot_be_read_are_waited_for() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = rekindle(place);
+        let (program, mut steps) = steps(place);
+        rekindle.stop(program.pid(), &[]);
+        let resumed = rekindle.resume("latest", &["--on-demand"]);
+        let program = Program::of_pid(resumed.pid("pid"));
+        steps.step("check", 0, 10);
+        let files = page_files(place);
+        let damages: [fn(&[u8]) -> Vec<u8>; 2] =
+            [|_| Vec::new(), |bytes| bytes.iter().map(|byte| byte ^ 0x55).collect()];
+        for (round, damage) in damages.into_iter().enumerate() {
+            let whole: Vec<_> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
+            for (file, bytes) in files.iter().zip(&whole) {
+                std::fs::write(file, damage(bytes)).unwrap();
+            }
+            steps.begin("check", 4000 + 500 * u64::try_from(round).unwrap(), 20);
+            let row = || rekindle.run(&["status"]).json["instances"][0].clone();
+            wait::until_true("it to be seen", Duration::from_secs(10), || {
+                row()["state"] == "blocked"
+            });
+            let needs = row()["needs"].as_str().unwrap().to_owned();
+            assert!(needs.contains("checkpoint") && needs.contains("wait"), "{needs}");
+            assert!(!steps.is_done(), "it went on without its pages");
+            for (file, bytes) in files.iter().zip(&whole) {
+                std::fs::write(file, bytes).unwrap();
+            }
+            steps.end();
+            wait::until_true("it to go on", Duration::from_secs(10), || {
+                row()["state"] == "loading"
+            });
+        }
         steps.step("all", 0, 0);
         program.kill();
     });

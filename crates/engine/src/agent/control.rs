@@ -24,7 +24,7 @@ const STATE_WITHIN: Duration = Duration::from_millis(500);
 pub(crate) struct AgentAnswer {
     pub(crate) pid: i32,
     pub(crate) serving: bool,
-    pub(crate) in_trouble: bool,
+    pub(crate) trouble: Option<String>,
     pub(crate) pages_total: u64,
     pub(crate) pages_present: u64,
     pub(crate) faults: u64,
@@ -74,7 +74,7 @@ pub(super) fn answer(
         let answer = AgentAnswer {
             pid: session.pid,
             serving: status.serving,
-            in_trouble: status.in_trouble,
+            trouble: status.trouble,
             pages_total: status.pages_total,
             pages_present: status.pages_present,
             faults: status.faults,
@@ -131,6 +131,8 @@ pub struct StatusRow {
     /// `complete`, `loading`, or `blocked`: threads wait for pages nobody serves or that cannot
     /// be had.
     pub state: &'static str,
+    /// What threads of it wait for when it is `blocked`.
+    pub needs: Option<String>,
     /// Share of its pages that is there, in thousandths.
     pub resident_share: u64,
     /// Faults answered.
@@ -196,7 +198,7 @@ fn row(registry: &Registry, run: crate::registry::RunState) -> StatusRow {
         None if orphaned => "blocked",
         None => "complete",
         Some(answer) if answer.complete_us.is_some() => "complete",
-        Some(answer) if answer.in_trouble || !answer.serving => "blocked",
+        Some(answer) if answer.trouble.is_some() || !answer.serving => "blocked",
         Some(_) => "loading",
     };
     let answered = answer.clone().unwrap_or_default();
@@ -204,7 +206,17 @@ fn row(registry: &Registry, run: crate::registry::RunState) -> StatusRow {
         0 => 1000,
         total => answered.pages_present.saturating_mul(1000) / total,
     };
+    let needs = match &answered.trouble {
+        Some(trouble) => Some(format!(
+            "{trouble}; its threads wait, and go on by themselves when checkpoint {} can be read \
+             again",
+            run.checkpoint
+        )),
+        None if state == "blocked" => revived.err().map(|error| error.to_string()),
+        None => None,
+    };
     StatusRow {
+        needs,
         instance: run.instance,
         pid: run.pid,
         checkpoint: run.checkpoint,

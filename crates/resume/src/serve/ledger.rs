@@ -21,6 +21,8 @@ use super::view::View;
 const MAGIC: u64 = 0x5245_4b49_4e44_4c01;
 /// Words of the header.
 const HEADER: usize = 512;
+/// Words of the header that hold what cannot be had, from this one on.
+const TROUBLE: std::ops::Range<usize> = 256..512;
 /// Words of the free text that the owner keeps here: what a new agent has to know.
 const NOTE: usize = 8192;
 /// Records of the fault log, four words each.
@@ -67,6 +69,8 @@ pub(crate) enum Word {
     /// How often the whole state was asked for, and which of these was answered last.
     StateAsked,
     StateGiven,
+    /// Bytes of the text that says which pages cannot be had.
+    TroubleBytes,
 }
 
 /// One address space that is served.
@@ -174,21 +178,28 @@ impl Ledger {
         if text.len() > room.len() * 8 {
             return Err(io::Error::other("the note is too long"));
         }
-        for (slot, bytes) in room.iter().zip(text.chunks(8)) {
-            let mut word = [0; 8];
-            word[..bytes.len()].copy_from_slice(bytes);
-            slot.store(u64::from_ne_bytes(word), Ordering::Relaxed);
-        }
+        store_text(room, text);
         self.set(Word::NoteBytes, text.len() as u64);
         Ok(())
     }
 
+    /// Writes down which pages cannot be had, and why.
+    pub(super) fn set_trouble(&self, text: &str) {
+        let room = &self.memory.words()[TROUBLE];
+        let text = &text.as_bytes()[..text.len().min(room.len() * 8)];
+        store_text(room, text);
+        self.set(Word::TroubleBytes, text.len() as u64);
+    }
+
+    /// That text.
+    pub(super) fn trouble(&self) -> String {
+        let bytes = load_text(&self.memory.words()[TROUBLE], self.get(Word::TroubleBytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// That text.
     pub fn note(&self) -> Vec<u8> {
-        let length = usize::try_from(self.get(Word::NoteBytes)).unwrap_or(0).min(NOTE * 8);
-        let room = &self.memory.words()[HEADER..HEADER + NOTE];
-        let bytes = room.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes());
-        bytes.take(length).collect()
+        load_text(&self.memory.words()[HEADER..HEADER + NOTE], self.get(Word::NoteBytes))
     }
 
     /// Notes a fault; those that do not fit are counted only.
@@ -358,6 +369,20 @@ pub(super) enum Logged {
     Message(Message),
     /// The space is done with.
     Closed,
+}
+
+fn store_text(room: &[AtomicU64], text: &[u8]) {
+    for (slot, bytes) in room.iter().zip(text.chunks(8)) {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        slot.store(u64::from_ne_bytes(word), Ordering::Relaxed);
+    }
+}
+
+fn load_text(room: &[AtomicU64], length: u64) -> Vec<u8> {
+    let length = usize::try_from(length).unwrap_or(0);
+    let bytes = room.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes());
+    bytes.take(length).collect()
 }
 
 fn message_of(words: &[AtomicU64; 4]) -> Message {

@@ -368,6 +368,7 @@ impl<'a> Server<'a> {
     /// A page cannot be had: its thread waits, and it is tried again. Never zeros.
     fn in_trouble(&self, job: Job, error: &PageSourceError) {
         if self.ledger.add(Word::Trouble, 1) == 0 {
+            self.ledger.set_trouble(&error.to_string());
             tracing::error!(%error, "a thread of the program waits for a page that cannot be had");
         }
         locked(&self.stuck).push_back((Instant::now() + RETRY, job));

@@ -6,7 +6,7 @@ use super::ledger::{Ledger, Word};
 use super::server::now_ns;
 
 /// How far a program is loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServeStatus {
     /// A fault server answers.
     pub serving: bool,
@@ -18,8 +18,8 @@ pub struct ServeStatus {
     pub faults: u64,
     /// Fault servers there have been.
     pub servers: u64,
-    /// Threads wait for pages that cannot be had.
-    pub in_trouble: bool,
+    /// Threads wait for pages that cannot be had: which, and why.
+    pub trouble: Option<String>,
     /// How long it took until everything was there; `None` while something is missing.
     pub complete_after: Option<Duration>,
     /// How long serving goes on by now.
@@ -40,7 +40,7 @@ impl Ledger {
             pages_present: self.get(Word::PagesPresent).min(self.get(Word::PagesTotal)),
             faults: self.get(Word::Faults),
             servers: self.get(Word::Servers),
-            in_trouble: self.get(Word::Trouble) != 0,
+            trouble: (self.get(Word::Trouble) != 0).then(|| self.trouble()),
             complete_after: (complete != 0).then(|| since(complete)),
             since: since(now_ns()),
             pids: [Word::KeeperPid, Word::ServerPid, Word::HolderPid].map(|w| self.get(w)),
