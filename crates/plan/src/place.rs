@@ -83,6 +83,23 @@ impl Plan {
         runs.into_iter().collect()
     }
 
+    /// This plan, and for pages that it does not name what `other` says, later in each tier.
+    pub fn beside(mut self, other: &Self) -> Self {
+        let behind = self.extents.iter().map(|e| e.load_order).max().map_or(0, |last| last + 1);
+        let mut rest = Vec::new();
+        let places = self.by_place();
+        for extent in &other.extents {
+            let within = places.within(extent.memory, extent.pages);
+            rest.extend(within.filter(|(_, named)| named.is_none()).map(|(pages, _)| Extent {
+                pages,
+                load_order: extent.load_order.saturating_add(behind),
+                ..extent.clone()
+            }));
+        }
+        self.extents.extend(rest);
+        self
+    }
+
     /// This plan for the pages that there really are, all of which are to be stored: extents are
     /// cut to them, pages that no extent names become [`Self::UNNAMED`] with the reason
     /// `unnamed`, and treatments that store nothing become ones that do. In the order of loading
@@ -216,6 +233,17 @@ mod tests {
             for pair in fitted.extents.windows(2) {
                 prop_assert!(pair[0].tier <= pair[1].tier);
                 prop_assert!(pair[0].load_order <= pair[1].load_order);
+            }
+        }
+
+        #[test]
+        fn what_a_plan_does_not_name_another_may(plan in plan(), other in plan()) {
+            let both = plan.clone().beside(&other);
+            for memory in MEMORIES {
+                for page in (0..400).map(PageIndex) {
+                    let tier = |plan: &Plan| plan.by_place().at(memory, page).map(|e| e.tier);
+                    prop_assert_eq!(tier(&both), tier(&plan).or(tier(&other)));
+                }
             }
         }
 

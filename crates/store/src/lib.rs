@@ -19,6 +19,7 @@ mod hashes;
 mod lane;
 mod layout;
 mod line;
+mod line_faults;
 mod line_heat;
 mod list;
 mod pace;

@@ -151,6 +151,36 @@ fn no_plan_loses_a_byte() {
     });
 }
 
+/// How many extents of the newest checkpoint an earlier resume missed.
+fn missed(rekindle: &Rekindle) -> usize {
+    let shown = rekindle.run(&["inspect", "latest", "pages"]);
+    shown.expect_ok();
+    let extents = shown.json["pages"].as_array().unwrap().iter();
+    extents
+        .filter(|extent| extent["tier"] != "cold")
+        .filter(|extent| extent["reason"].as_str().unwrap().contains("missed by an earlier resume"))
+        .count()
+}
+
+#[test]
+fn plans_learn_from_what_resumes_missed() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let mut pages = Pages::start(place);
+        assert_eq!(rekindle.stop(pages.program.pid(), &[]).text("policy"), "bootstrap");
+        assert_eq!(missed(&rekindle), 0);
+        for how in ["--on-demand", "--lazy", "--lazy"] {
+            let resumed = rekindle.resume("latest", &[how]);
+            pages.program = Program::of_pid(resumed.pid("pid"));
+            pages.assert_right("after a resume");
+            let stopped = rekindle.stop(pages.program.pid(), &[]);
+            assert_eq!(stopped.text("policy"), "adaptive");
+            assert!(missed(&rekindle) > 0, "{how}: {stopped}");
+            assert!(stopped.number("critical_bytes") < stopped.number("resident_bytes"));
+        }
+    });
+}
+
 #[test]
 fn tiers_follow_heat_and_bad_plans_are_refused() {
     sandbox::run(LIMIT, |place| {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use ::resume::serve::{Ledger, Missing};
 use mem::MemoryId;
-use store::Checkpoint;
+use store::{Checkpoint, Store};
 
-use super::{control, keeper, revive};
+use super::{control, faults, keeper, revive};
 use crate::registry::Registry;
 
 /// How long a question is asked anew: an agent that was killed has a successor by then.
@@ -20,6 +20,8 @@ pub(crate) struct Served {
     instance: String,
     run: (i32, u64),
     ledger: Ledger,
+    /// More than what was asked for is loaded.
+    is_filled: bool,
     /// Where its missing pages are stored.
     pub(crate) source: Checkpoint,
     /// Which memory of the source they are.
@@ -45,7 +47,8 @@ pub(crate) fn served<E: From<io::Error>>(
             let source = keeper::open(&brief)?;
             let memory = session.memory();
             let (registry, instance) = (registry.clone(), instance.to_owned());
-            return Ok(Some(Served { registry, instance, run, ledger, source, memory }));
+            let is_filled = brief.fill;
+            return Ok(Some(Served { registry, instance, run, ledger, is_filled, source, memory }));
         }
         // It closes the userfaultfd and goes, or another takes over.
         check()?;
@@ -68,6 +71,14 @@ fn is_needed(registry: &Registry, instance: &str, run: (i32, u64)) -> io::Result
 }
 
 impl Served {
+    /// Keeps what the program had to wait for so far.
+    pub(crate) fn save_faults(&self, store: &Store) {
+        if let Ok(instance) = self.instance.parse() {
+            let plan = self.is_filled.then(|| self.source.plan());
+            faults::save(store, &instance, &self.ledger, (self.memory, plan));
+        }
+    }
+
     /// Has everything loaded, in the background.
     pub(crate) fn fill(&self) {
         control::ask(&self.registry, &self.instance, "fill");

@@ -14,7 +14,7 @@ use sys::task::{Pid, PidFd};
 use sys::userfault::Userfault;
 
 use super::brief::{Brief, Session};
-use super::{control, link, revive, server};
+use super::{control, faults, link, revive, server};
 
 /// Exit codes of the server: everything is present; the program or the need for it is gone; it
 /// could not go on. Killed is none of them.
@@ -273,13 +273,23 @@ impl Keeper {
         }
     }
 
+    /// What the program had to wait for is kept for the next plan of its line.
+    fn save_faults(&self) {
+        let store = Store::open(&self.brief.store);
+        let instance = self.brief.instance.parse();
+        if let (Ok(store), Ok(instance)) = (store, instance) {
+            let plan = self.brief.fill.then(|| self.checkpoint.plan());
+            faults::save(&store, &instance, &self.ledger, (self.session.memory(), plan));
+        }
+    }
+
     /// There is nothing to serve any more.
     fn end(&mut self) -> io::Result<()> {
         revive::end(&self.server.1);
         sys::clone::reap(self.server.0);
         revive::end(&self.holder.1);
         sys::clone::reap(self.holder.0);
-        revive::save_faults(&self.brief, &self.ledger);
+        self.save_faults();
         revive::forget(&self.brief);
         Ok(())
     }

@@ -20,6 +20,7 @@
 mod borrow;
 mod brief;
 mod control;
+mod faults;
 mod keeper;
 mod link;
 mod revive;

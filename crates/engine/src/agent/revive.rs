@@ -69,19 +69,6 @@ pub(super) fn forget(brief: &Brief) {
     }
 }
 
-/// Keeps the pages the program asked for, in order, for the next resume of its line.
-pub(super) fn save_faults(brief: &Brief, ledger: &Ledger) {
-    use std::fmt::Write as _;
-    let mut text = String::from("page thread ns\n");
-    for (page, thread, at_ns) in ledger.faults() {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{:x} {thread} {at_ns}", page.0);
-    }
-    if let Err(error) = fs::write(brief.folder().join("faults"), text) {
-        tracing::warn!(%error, "the fault log is lost");
-    }
-}
-
 /// Whether pages of the process that runs as `pid` since `start_time_ticks` were missing when the
 /// last agent of `instance` was written down.
 pub(crate) fn is_recorded(registry: &Registry, instance: &str, run: (i32, u64)) -> bool {

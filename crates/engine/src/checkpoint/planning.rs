@@ -93,7 +93,33 @@ pub(super) fn choose(
     for note in &planned.notes {
         tracing::debug!("{note}");
     }
-    Ok(Chosen { plan: planned.plan, by: planned.policy })
+    // What is not there yet, or not any more, keeps the tier that it had.
+    let plan = match known.previous {
+        Some(previous) => planned.plan.beside(previous),
+        None => planned.plan,
+    };
+    Ok(Chosen { plan, by: planned.policy })
+}
+
+/// What earlier resumes of `instance` had to wait for, the newest first. Logs are advice: one that
+/// cannot be read is left out.
+pub(super) fn fault_logs(
+    store: &Store,
+    instance: &InstanceId,
+    observer: &dyn Observer,
+) -> Vec<FaultLog> {
+    let logs = store.faults(instance).unwrap_or_else(|error| {
+        observer.note(&format!("what earlier resumes missed is left out: {error}"));
+        Vec::new()
+    });
+    let log = |(name, bytes): (String, Vec<u8>)| match FaultLog::from_text(&bytes) {
+        Ok(log) => Some(log),
+        Err(error) => {
+            observer.note(&format!("the fault log {name} is left out: {error}"));
+            None
+        }
+    };
+    logs.into_iter().filter_map(log).filter(|log| !log.faults.is_empty()).collect()
 }
 
 /// Nothing is named but what is loaded before the start anyway.

@@ -18,7 +18,7 @@ use super::phases::{
     COPY, ENCODE, END, FREEZE, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REFER, RELEASE, STAGE, STATE,
     SYNC, THAW, TRACK,
 };
-use super::planning::{Chosen, Known, choose};
+use super::planning::{Chosen, Known, choose, fault_logs};
 use super::{CheckpointRequest, look, waiting};
 use crate::agent::Served;
 use crate::events::Observer;
@@ -289,12 +289,16 @@ impl Run<'_> {
         writer: &mut CheckpointWriter,
     ) -> Result<Chosen, CheckpointError> {
         let store = Store::open(&settings.store)?;
+        let instance = &self.found.line.instance;
+        if let Some(served) = self.served {
+            served.save_faults(&store);
+        }
         let known = Known {
             process: &self.found.process,
-            instance: &self.found.line.instance,
+            instance,
             store: &store,
             previous: writer.parent_plan(),
-            faults: &[],
+            faults: &fault_logs(&store, instance, self.observer),
         };
         let chosen = choose(&self.request.plan, &known, self.observer)?;
         writer.divide(&chosen.plan)?;

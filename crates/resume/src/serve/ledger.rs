@@ -213,6 +213,11 @@ impl Ledger {
         }
     }
 
+    /// When serving began, in nanoseconds since the host was started; 0 before that.
+    pub fn begun_ns(&self) -> u64 {
+        self.get(Word::BegunNs)
+    }
+
     /// The fault log of the program itself: pages in the order of their first fault, with the
     /// thread and the nanoseconds since serving began.
     pub fn faults(&self) -> Vec<(PageIndex, u32, u64)> {

@@ -1,0 +1,122 @@
+//! What a resume had to wait for, kept for the next plan of its line.
+
+use std::collections::HashSet;
+
+use ::resume::serve::Ledger;
+use mem::{MemoryId, PageIndex};
+use partition::{Fault, FaultLog};
+use plan::{Plan, Tier};
+use process::InstanceId;
+use store::Store;
+
+/// Later faults say nothing of how a program begins.
+const HORIZON_US: u64 = 5_000_000;
+
+/// Keeps the fault log of the resume that `ledger` is about, as far as it goes by now. `memory` was
+/// loaded ahead as `plan` says, or not at all. Logs are advice: a failure is told and nothing
+/// else.
+pub(super) fn save(
+    store: &Store,
+    instance: &InstanceId,
+    ledger: &Ledger,
+    (memory, plan): (MemoryId, Option<&Plan>),
+) {
+    let begun = ledger.begun_ns();
+    if begun == 0 {
+        return;
+    }
+    let boot = crate::host::boot_id().unwrap_or_default();
+    let name = format!("{}-{begun:x}", boot.get(..8).unwrap_or("boot"));
+    let earlier = earlier(store, instance, &name);
+    let mut log = log(ledger, memory);
+    if let Some(plan) = plan {
+        log = complete(log, earlier, plan);
+    }
+    let kept = store.keep_faults(instance, &name, log.to_text().as_bytes());
+    if let Err(error) = kept {
+        tracing::warn!(%error, "the fault log is lost");
+    }
+}
+
+/// What `ledger` has of the program's first seconds, each page once.
+fn log(ledger: &Ledger, memory: MemoryId) -> FaultLog {
+    let mut seen = HashSet::new();
+    let faults = ledger.faults().into_iter().filter_map(|(page, thread, ns)| {
+        let time_us = ns / 1000;
+        let is_first = time_us <= HORIZON_US && seen.insert(page);
+        is_first.then_some(Fault {
+            memory,
+            page,
+            time_us,
+            stall_us: 0,
+            thread,
+            instruction: 0,
+            staged: false,
+        })
+    });
+    FaultLog { answer_us: None, faults: faults.collect() }
+}
+
+/// The newest log of another resume.
+fn earlier(store: &Store, instance: &InstanceId, name: &str) -> Option<FaultLog> {
+    let logs = store.faults(instance).ok()?;
+    let (_, bytes) = logs.into_iter().find(|(other, _)| other != name)?;
+    FaultLog::from_text(&bytes).ok()
+}
+
+/// Adds what could not fault because it was loaded ahead, as long as nothing tells that it is not
+/// used any more: pages of the `earlier` log that the plan had before the start or streamed.
+fn complete(log: FaultLog, earlier: Option<FaultLog>, plan: &Plan) -> FaultLog {
+    let places = plan.by_place();
+    let faulted: HashSet<(MemoryId, PageIndex)> =
+        log.faults.iter().map(|fault| (fault.memory, fault.page)).collect();
+    let ahead = earlier.into_iter().flat_map(|log| log.faults).filter(|fault| {
+        let tier = places.at(fault.memory, fault.page).map(|extent| extent.tier);
+        tier.is_some_and(|tier| tier != Tier::Cold)
+            && !faulted.contains(&(fault.memory, fault.page))
+    });
+    let mut faults: Vec<Fault> = ahead.collect();
+    faults.extend(log.faults);
+    faults.sort_by_key(|fault| fault.time_us);
+    FaultLog { faults, ..log }
+}
+
+#[cfg(test)]
+mod tests {
+    use mem::PageRange;
+    use plan::{Extent, Treatment};
+
+    use super::*;
+
+    #[test]
+    fn what_was_loaded_ahead_is_not_forgotten() {
+        let memory = MemoryId::Private(0);
+        let fault = |page, time_us| Fault {
+            memory,
+            page: PageIndex(page),
+            time_us,
+            stall_us: 0,
+            thread: 1,
+            instruction: 0,
+            staged: false,
+        };
+        let extent = |start, end, tier| Extent {
+            memory,
+            pages: PageRange::new(start, end),
+            tier,
+            treatment: Treatment::Zstd,
+            load_order: 0,
+            reason: "".into(),
+        };
+        let plan =
+            Plan { extents: vec![extent(0, 10, Tier::Critical), extent(10, 20, Tier::Cold)] };
+        let earlier = FaultLog {
+            answer_us: None,
+            faults: vec![fault(3, 50), fault(15, 60), fault(30, 70), fault(4, 80)],
+        };
+        let now = FaultLog { answer_us: None, faults: vec![fault(4, 10), fault(40, 90)] };
+        let log = complete(now, Some(earlier), &plan);
+        let found: Vec<_> = log.faults.iter().map(|f| (f.page.0, f.time_us)).collect();
+        assert_eq!(found, [(4, 10), (3, 50), (40, 90)]);
+    }
+}
