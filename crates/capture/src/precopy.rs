@@ -3,7 +3,9 @@
 //! Each [`round`](Precopy::round) arms what changed since the round before and then copies it, so
 //! that whatever is written during or after the copying is seen by the next round. The
 //! [`last`](Precopy::last) one is made of the frozen program. Nothing is believed of a mapping
-//! that is not under tracking from arming to looking: it is copied whole, frozen. So a mapping
+//! that is not under tracking from arming to looking: it is copied whole, frozen. And no page is
+//! left out for being unchanged: one that is neither known to be copied nor known to be empty is
+//! looked at, and copied. So a mapping
 //! that was replaced by another with the same bounds, a program that called execve(2), or one
 //! with a userfaultfd of its own costs time and never a byte.
 //!
@@ -25,19 +27,31 @@ const PRIVATE: MemoryId = MemoryId::Private(0);
 /// Bytes armed in one stop of a program that reads around the page cache.
 const ARMED_STOPPED_BYTES: u64 = 32 << 20;
 
+/// New mappings of less than this are left to the freeze; to take them in costs a stop.
+const WORTH_A_STOP_BYTES: u64 = 1 << 20;
+
 /// A program whose memory is being copied while it runs. Dropping it ends the tracking.
 #[derive(Debug)]
 pub struct Precopy<'p> {
     process: &'p Process,
-    tracker: Tracker,
+    tracker: Tracker<'p>,
     freeze: FreezeOptions,
     /// Pages whose bytes the sink has, unless the next look says that they changed.
     copied: PageSet,
-    /// Pages that could not be read: nothing is known of them.
-    missed: PageSet,
+    /// Pages that held nothing when they were armed, unless the next look says the like. Of what
+    /// is in neither set nothing is known, however unchanged it may be.
+    empty: PageSet,
     /// Arm only while every thread stands still.
     arm_stopped: bool,
     stops: Vec<Duration>,
+}
+
+/// What a look at tracked mappings found.
+#[derive(Default)]
+struct Look {
+    changed: Changed,
+    /// The mappings that are tracked. What is in no other is left to the freeze.
+    tracked: PageSet,
 }
 
 /// What a round did.
@@ -90,13 +104,13 @@ impl<'p> Precopy<'p> {
     /// # Errors
     /// When writes cannot be tracked: the memory has to be copied while the program is frozen.
     pub fn start(process: &'p Process, freeze: FreezeOptions) -> Result<Self, PrecopyError> {
-        let (tracker, stop) = Tracker::start(process, freeze.deadline)?;
+        let (tracker, stop) = Tracker::start(process, freeze.deadline, to_track)?;
         Ok(Self {
             process,
             tracker,
             freeze,
             copied: PageSet::new(),
-            missed: PageSet::new(),
+            empty: PageSet::new(),
             arm_stopped: reads_directly(process)?,
             stops: vec![stop],
         })
@@ -123,36 +137,62 @@ impl<'p> Precopy<'p> {
         let begun = Instant::now();
         let mappings = private_mappings(self.process)?;
         let memory = Memory::live(self.process, mappings.clone(), Vec::new())?;
-        let mut changed = self.look(&mappings)?;
+        let mut look = self.look(&mappings)?;
         if !self.arm_stopped && reads_directly(self.process)? {
             // Pages that were pinned when they were armed take bytes that nobody sees: forget
             // what was armed and copied, and arm again with nothing under way.
             self.arm_stopped = true;
-            self.copied = PageSet::new();
-            changed = self.look_stopped(&mappings, true)?;
+            self.forget();
+            look = self.look_stopped(&mappings, true)?;
         }
-        for run in std::mem::take(&mut self.missed).runs() {
+        let Look { mut changed, tracked } = look;
+        let unchanged = tracked.difference(&changed.pages);
+        for set in [&mut self.copied, &mut self.empty] {
+            *set = set.difference(&set.difference(&unchanged));
+        }
+        // What a round left out, because its mapping was not tracked then or it could not be read,
+        // has not changed since it was armed, perhaps, and was never copied.
+        let known = self.copied.union(&self.empty).union(&changed.pages);
+        for run in tracked.difference(&known).runs() {
             changed.pages.insert(*run);
             changed.content = changed.content.union(&memory.content(run.addrs())?);
         }
-        self.copied = self.copied.difference(&changed.pages);
         let list = PageList::new(vec![(PRIVATE, changed.content.clone())]);
         let (copied, mut left_out) = copy_what_is_there(&memory, &list, sink, workers, nice, stop)?;
-        self.missed = left_out.remove(&PRIVATE).unwrap_or_default();
-        self.copied = self.copied.union(&changed.content.difference(&self.missed));
+        let missed = left_out.remove(&PRIVATE).unwrap_or_default();
+        self.copied = self.copied.union(&changed.content.difference(&missed));
+        self.empty = self.empty.union(&changed.pages.difference(&changed.content));
         Ok(Round { copied_bytes: copied.bytes, took: begun.elapsed() })
     }
 
+    /// Nothing is known of any page any more.
+    fn forget(&mut self) {
+        self.copied = PageSet::new();
+        self.empty = PageSet::new();
+    }
+
     /// What changed, armed again.
-    fn look(&mut self, mappings: &[PrivateRange]) -> Result<Changed, PrecopyError> {
+    fn look(&mut self, mappings: &[PrivateRange]) -> Result<Look, PrecopyError> {
         if self.arm_stopped {
             return self.look_stopped(mappings, false);
         }
-        let mut changed = Changed::default();
-        for mapping in mappings {
-            look_at(&self.tracker, mapping.range, &mut changed)?;
+        let mut look = Look::default();
+        let mut strangers = Vec::new();
+        for range in mappings.iter().map(|mapping| mapping.range) {
+            match self.tracker.changed(range, true, &mut look.changed)? {
+                true => look.tracked.insert(range.pages()),
+                false => strangers.push(range),
+            }
         }
-        Ok(changed)
+        if strangers.iter().map(|range| range.len()).sum::<u64>() >= WORTH_A_STOP_BYTES {
+            self.stops.push(self.tracker.take_in(self.freeze)?);
+            for range in strangers {
+                if self.tracker.afresh(range, &mut look.changed)? {
+                    look.tracked.insert(range.pages());
+                }
+            }
+        }
+        Ok(look)
     }
 
     /// The same with every thread stopped, so that no read(2) of an O_DIRECT descriptor holds
@@ -161,21 +201,23 @@ impl<'p> Precopy<'p> {
         &mut self,
         mappings: &[PrivateRange],
         afresh: bool,
-    ) -> Result<Changed, PrecopyError> {
-        let mut changed = Changed::default();
+    ) -> Result<Look, PrecopyError> {
+        let mut look = Look::default();
         for mapping in mappings {
             let chunks = mapping.range.pages().aligned_chunks(ARMED_STOPPED_BYTES / mem::PAGE_SIZE);
             for chunk in chunks.map(|pages| pages.addrs()) {
                 let frozen = self.process.freeze(self.freeze)?;
                 let done = match afresh {
-                    true => self.tracker.add(chunk, &mut changed).map(drop),
-                    false => look_at(&self.tracker, chunk, &mut changed),
+                    true => self.tracker.afresh(chunk, &mut look.changed),
+                    false => self.tracker.changed(chunk, true, &mut look.changed),
                 };
                 self.stops.push(frozen.thaw());
-                done?;
+                if done? {
+                    look.tracked.insert(chunk.pages());
+                }
             }
         }
-        Ok(changed)
+        Ok(look)
     }
 
     /// Copies what is left of the frozen program, whose `memory` is that of its state: what
@@ -190,18 +232,17 @@ impl<'p> Precopy<'p> {
         workers: usize,
         stop: &(dyn Fn(u64) -> Option<String> + Sync),
     ) -> Result<Last, PrecopyError> {
-        self.tracker.reopen(self.process)?;
+        self.tracker.reopen()?;
         if !self.arm_stopped && reads_directly(self.process)? {
-            self.copied = PageSet::new();
-            self.missed = memory.private_ranges().iter().map(|m| m.range.pages()).collect();
+            self.forget();
         }
         let ranges: Vec<AddrRange> = memory.private_ranges().iter().map(|m| m.range).collect();
         let mut changed = self.look_last(memory, &ranges, workers)?;
-        for run in self.missed.runs() {
-            for mapped in ranges.iter().filter_map(|range| run.intersect(range.pages())) {
-                changed.pages.insert(mapped);
-                changed.content = changed.content.union(&memory.content(mapped.addrs())?);
-            }
+        let known = self.copied.union(&self.empty).union(&changed.pages);
+        let all: PageSet = ranges.iter().map(|range| range.pages()).collect();
+        for run in all.difference(&known).runs() {
+            changed.pages.insert(*run);
+            changed.content = changed.content.union(&memory.content(run.addrs())?);
         }
         // Guard pages are never armed, so that each look sees them as changed.
         let mut guards = Vec::new();
@@ -275,15 +316,9 @@ impl<'p> Precopy<'p> {
 /// Address space below which one thread looks faster than two are started.
 const SHARE_BYTES_MIN: u64 = 512 << 20;
 
-/// Looks at one mapping; takes it in when it is new. What cannot be tracked counts as changed and
-/// is left to the freeze.
-fn look_at(tracker: &Tracker, range: AddrRange, changed: &mut Changed) -> Result<(), TrackError> {
-    if tracker.changed(range, true, changed)? || tracker.add(range, changed)? {
-        return Ok(());
-    }
-    changed.content = changed.content.difference(&std::iter::once(range.pages()).collect());
-    changed.pages.insert(range.pages());
-    Ok(())
+/// The same as addresses, for the tracker.
+fn to_track(process: &Process) -> Result<Vec<AddrRange>, ProcError> {
+    Ok(private_mappings(process)?.into_iter().map(|mapping| mapping.range).collect())
 }
 
 /// The mappings that hold private pages and can be tracked, as they are now: those of no file.

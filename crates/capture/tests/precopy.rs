@@ -55,9 +55,16 @@ struct Outcome {
     guarded_bytes: u64,
 }
 
+/// How many mappings have a userfaultfd.
+fn userfaults(process: &Process) -> usize {
+    let smaps = process.dir().parse("smaps", &mut Vec::new(), sys::proc::parse_smaps).unwrap();
+    smaps.iter().filter(|entry| entry.has_flag(b"uw") || entry.has_flag(b"um")).count()
+}
+
 /// Copies `child` in `rounds` rounds, `between` after each, freezes it and compares every page.
 fn copy_and_compare(child: &Guarded, rounds: usize, mut between: impl FnMut(usize)) -> Outcome {
     let process = child.process();
+    let own = userfaults(&process);
     let sink = Latest::default();
     let mut precopy = Precopy::start(&process, options()).unwrap();
     let mut copied_bytes = Vec::new();
@@ -99,7 +106,11 @@ fn copy_and_compare(child: &Guarded, rounds: usize, mut between: impl FnMut(usiz
     assert_eq!(pages(&last.guards), pages(&guards));
     drop(frozen);
     let stops = precopy.stops().len();
-    precopy.release();
+    let released = precopy.release();
+    assert!(released.stop.is_some(), "it could not be stopped to let it go");
+    sleep(5);
+    process.freeze(options()).unwrap();
+    assert_eq!(userfaults(&process), own, "mappings are tracked still");
     let guarded_bytes = pages(&guards).count().bytes();
     Outcome { copied_bytes, resident_bytes: expected.count().bytes(), stops, guarded_bytes }
 }
@@ -219,6 +230,21 @@ time.sleep(0.0005)",
     );
 }
 
+/// What is beside it is tracked, then replaced, all the time: one mapping with it and then not.
+#[test]
+fn memory_that_stays_beside_memory_that_goes() {
+    let child = busy(
+        "b = a + 1024 * page
+call(11, b, 1024 * page)
+mapping(1024 * page, 3, 0x32, -1, 0, b)
+poke(b + (n % 1024) * page, n.to_bytes(8, 'little'))
+time.sleep(random.random() * 0.004)",
+    );
+    if let Some(child) = child {
+        copy_and_compare(&child, 40, |_| ());
+    }
+}
+
 #[test]
 fn mappings_that_come_and_go_and_grow() {
     survives(
@@ -237,8 +263,10 @@ fn armed_pages_moved_elsewhere() {
         "at = a + (n % 60) * 64 * page
 to = mapping(64 * page)
 moved = call(25, at, 64 * page, 64 * page, 3, to)
+if moved < 0: os._exit(1)
 poke(moved + 3 * page, n.to_bytes(8, 'little'))
 back = call(25, moved, 64 * page, 64 * page, 3, at)
+if back < 0: os._exit(1)
 if n % 2: poke(back + 5 * page, n.to_bytes(8, 'little'))
 time.sleep(0.0005)",
     );

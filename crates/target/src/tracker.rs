@@ -7,16 +7,31 @@
 //!
 //! What a scan says of a page: written to, made, dropped (`MADV_DONTNEED`), or never armed; all of
 //! it is [`Changed`], and of what has changed the part that holds content is listed apart.
+//!
+//! A mapping is taken in or let go whole, and only while the program stands still. To register
+//! or unregister a part of one splits it for the moment, and mremap(2) of memory in two mappings
+//! fails: a program that moves its memory all the time would see that. Both take microseconds.
+//! Letting go is cheap in this order only: protection is lifted in pieces while the program runs
+//! (a lock that other readers share, no mapping changes), then each mapping is registered for
+//! missing pages instead, which drops the write tracking without a walk, and then it is
+//! unregistered, without one either. Unregistering at once walks 20 ms a gigabyte under the map's
+//! lock. In between a missing page would be waited for, so nothing may run.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mem::{AddrRange, PageSet};
 use sys::pagemap::{Categories, Pagemap, PagemapError, ScanFilter};
+use sys::proc::ProcError;
 use sys::userfault::{Features, Kind, Modes, Userfault, UserfaultError};
 
 use crate::pace::Pace;
-use crate::{Process, SessionError};
+use crate::{FreezeError, FreezeOptions, Frozen, Process, SessionError};
+
+/// Mappings that are taken in at most in one stop, which lasts some microseconds for each.
+const TAKEN_IN_A_STOP: usize = 2000;
+/// How long the program may take to stand still for being let go.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why writes cannot be tracked. The program runs on as before.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +46,12 @@ pub enum TrackError {
     /// Its page tables cannot be read.
     #[error("track the writes of a program: {0}")]
     Pagemap(#[from] PagemapError),
+    /// Its mappings cannot be listed.
+    #[error("track the writes of a program: {0}")]
+    Proc(#[from] ProcError),
+    /// It cannot be stopped to take its mappings in.
+    #[error("track the writes of a program: {0}")]
+    Freeze(#[from] FreezeError),
 }
 
 /// What a look at the page tables found. Sets are added to, so that several looks can be united.
@@ -47,70 +68,129 @@ pub struct Changed {
 pub struct Released {
     /// The longest that the lock of the memory map was held.
     pub longest: Duration,
+    /// How long the program stood still for it; `None` when it could not be stopped.
+    pub stop: Option<Duration>,
     /// What was in huge pages and is not any more: a write to an armed one splits it.
     pub split: PageSet,
 }
 
+/// Lists the mappings of a process that are to be tracked, as they are at that moment.
+pub type List = fn(&Process) -> Result<Vec<AddrRange>, ProcError>;
+
+/// A tracker and how long the program stood still for it.
+pub type Started<'p> = (Tracker<'p>, Duration);
+
 /// The pages of a program under write tracking, until it is dropped.
 #[derive(Debug)]
-pub struct Tracker {
+pub struct Tracker<'p> {
+    process: &'p Process,
+    list: List,
     userfault: Userfault,
     pagemap: Pagemap,
     /// What was registered.
     taken: Mutex<PageSet>,
+    /// Registered and not armed since: what the page tables say there is of no worth. Memory that
+    /// was moved may bring protection along that is older than its registration.
+    unarmed: Mutex<PageSet>,
     /// What was in huge pages when it was armed.
     huge: Mutex<PageSet>,
     arming: Pace,
     looking: Pace,
 }
 
-impl Tracker {
-    /// Starts to track `process`, nothing of it armed yet. Says how long the program stood still
-    /// for it.
+impl<'p> Tracker<'p> {
+    /// Starts to track the mappings of `process` that `list` names, nothing of them armed yet.
+    /// Says how long the program stood still for it.
     ///
     /// # Errors
     /// When the program may not be stopped or the kernel lacks the means.
-    pub fn start(process: &Process, deadline: Instant) -> Result<(Self, Duration), TrackError> {
+    pub fn start(
+        process: &'p Process,
+        deadline: Instant,
+        list: List,
+    ) -> Result<Started<'p>, TrackError> {
         // For write tracking alone nothing in the kernel waits for us, so that no privilege is
         // needed and no system call can fail.
-        let (userfault, stop) = process.open_userfault(Kind::UserModeOnly, deadline)?;
+        let mut frozen = process.freeze(FreezeOptions { deadline, suspend_seccomp: false })?;
+        let userfault = frozen.open_userfault(Kind::UserModeOnly)?;
         userfault.handshake(Features::TRACK_WRITES)?;
         let tracker = Self {
+            process,
+            list,
             userfault,
             pagemap: Pagemap::open(process.dir())?,
             taken: Mutex::new(PageSet::new()),
+            unarmed: Mutex::new(PageSet::new()),
             huge: Mutex::new(PageSet::new()),
             arming: Pace::new(16 << 20),
             looking: Pace::new(256 << 20),
         };
-        Ok((tracker, stop))
+        tracker.register(&frozen)?;
+        Ok((tracker, frozen.thaw()))
     }
 
-    /// Looks through the page tables of `process` from now on. A program that was replaced by
+    /// Takes in the mappings that have come since, in one stop, the length of which it says.
+    /// Nothing is known of them until they are armed.
+    ///
+    /// # Errors
+    /// When the program cannot be stopped.
+    pub fn take_in(&self, freeze: FreezeOptions) -> Result<Duration, TrackError> {
+        let frozen = self.process.freeze(freeze)?;
+        self.register(&frozen)?;
+        Ok(frozen.thaw())
+    }
+
+    /// Registers the mappings of a program that stands still, the largest first. What is left
+    /// out, or has a userfaultfd of the program's own, is not tracked, and any look says so.
+    fn register(&self, frozen: &Frozen<'_>) -> Result<(), TrackError> {
+        let mut mappings = (self.list)(frozen.process())?;
+        mappings.sort_unstable_by_key(|mapping| std::cmp::Reverse(mapping.len()));
+        for mapping in mappings.into_iter().take(TAKEN_IN_A_STOP) {
+            if self.is_tracked(mapping)? {
+                continue;
+            }
+            match self.userfault.register(mapping, Modes::WriteProtect) {
+                Ok(()) => {
+                    self.taken().insert(mapping.pages());
+                    locked(&self.unarmed).insert(mapping.pages());
+                }
+                Err(UserfaultError::Taken { .. } | UserfaultError::Range { .. }) => {}
+                Err(cause) => return Err(cause.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks through the page tables of the program as it is now. A program that was replaced by
     /// execve(2) has others than when the tracking began, of which nothing is armed.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn reopen(&mut self, process: &Process) -> Result<(), TrackError> {
-        self.pagemap = Pagemap::open(process.dir())?;
+    pub fn reopen(&mut self) -> Result<(), TrackError> {
+        self.pagemap = Pagemap::open(self.process.dir())?;
         Ok(())
     }
 
-    /// Takes the mapping at `range` in and arms all of it: every page counts as changed. `false`:
-    /// it cannot be tracked, because it went away or has a userfaultfd of the program's own.
+    /// Whether the mapping at `range` is registered, by its first page.
+    fn is_tracked(&self, range: AddrRange) -> Result<bool, TrackError> {
+        let first = AddrRange::new(range.start.0, range.start.0 + mem::PAGE_SIZE);
+        known(self.pagemap.scan_tracked(first, &ScanFilter::WRITTEN, false, |_| {}))
+    }
+
+    /// Arms all of `range`, whatever is known of it: every page counts as changed. `false`: not
+    /// all of it was taken in.
     ///
     /// # Errors
     /// When the program has ended.
-    pub fn add(&self, range: AddrRange, changed: &mut Changed) -> Result<bool, TrackError> {
-        match self.userfault.register(range, Modes::WriteProtect) {
-            Ok(()) => {}
-            Err(UserfaultError::Taken { .. } | UserfaultError::Range { .. }) => return Ok(false),
-            Err(cause) => return Err(cause.into()),
-        }
-        self.taken().insert(range.pages());
-        let tracked = self.arm(range, &mut changed.content)?;
+    pub fn afresh(&self, range: AddrRange, changed: &mut Changed) -> Result<bool, TrackError> {
+        let mut content = PageSet::new();
+        let tracked = self.arm(range, &mut content)?;
         if tracked {
+            let armed: PageSet = std::iter::once(range.pages()).collect();
+            let mut unarmed = locked(&self.unarmed);
+            *unarmed = unarmed.difference(&armed);
             changed.pages.insert(range.pages());
+            changed.content = changed.content.union(&content);
         }
         Ok(tracked)
     }
@@ -126,6 +206,9 @@ impl Tracker {
         rearm: bool,
         changed: &mut Changed,
     ) -> Result<bool, TrackError> {
+        if locked(&self.unarmed).within(range.pages()).next().is_some() {
+            return if rearm { self.afresh(range, changed) } else { Ok(false) };
+        }
         let mut found = Changed::default();
         let mut tracked = true;
         self.looking.each(range, |piece| {
@@ -178,22 +261,74 @@ impl Tracker {
             }
         });
         if !huge.is_empty() {
-            let mut all = self.huge.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = locked(&self.huge);
             huge.into_iter().for_each(|run| all.insert(run));
         }
         known(scanned)
     }
 
     fn taken(&self) -> MutexGuard<'_, PageSet> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.taken)
+    }
+
+    /// Ends the tracking, as dropping does. Where the program cannot be stopped for the last
+    /// step, which takes microseconds, mappings are let go in pieces.
+    pub fn release(self) -> Released {
+        let (longest, stop) = self.let_go();
+        let huge = std::mem::take(&mut *locked(&self.huge));
+        Released { longest, stop, split: self.split(&huge) }
+    }
+
+    /// Lifts all protection while the program runs and unregisters everything in one stop. The
+    /// longest that a lock was held, and the stop.
+    fn let_go(&self) -> (Duration, Option<Duration>) {
+        let mut longest = Duration::ZERO;
+        let mut lifted = PageSet::new();
+        let list = || (self.list)(self.process).unwrap_or_default();
+        for mapping in list() {
+            for run in self.taken().within(mapping.pages()) {
+                let pieces = self.arming.each(run.addrs(), |piece| {
+                    // What went away meanwhile took its protection with it.
+                    if matches!(self.userfault.write_protect(piece, false), Ok(true)) {
+                        lifted.insert(piece.pages());
+                    }
+                    // Whoever waits for the map's lock gets it before the next piece does.
+                    std::thread::yield_now();
+                    Ok::<_, TrackError>(true)
+                });
+                longest = longest.max(pieces.unwrap_or_default());
+            }
+        }
+        let deadline = Instant::now() + STOP_LIMIT;
+        let freeze = FreezeOptions { deadline, suspend_seccomp: false };
+        let Ok(frozen) = self.process.freeze(freeze) else { return (longest, None) };
+        let began = Instant::now();
+        for mapping in list() {
+            let whole: PageSet = std::iter::once(mapping.pages()).collect();
+            if !whole.difference(&lifted).is_empty() {
+                // A new one, one that moved here, or grew: a walk is the price of being sure.
+                if self.taken().within(mapping.pages()).next().is_some() {
+                    let _ = self.userfault.unregister(mapping);
+                }
+            } else if self.userfault.register(mapping, Modes::Missing).is_ok() {
+                let _ = self.userfault.unregister(mapping);
+            }
+        }
+        *self.taken() = PageSet::new();
+        (longest.max(began.elapsed()), Some(frozen.thaw()))
     }
 
     /// Ends the tracking in pieces that hold the map's lock for a short time each, where closing
-    /// the descriptor alone would hold it for 30 ms a gigabyte. Dropping does the same.
-    pub fn release(self) -> Released {
-        let longest = self.let_go();
-        let huge = std::mem::take(&mut *self.huge.lock().unwrap_or_else(PoisonError::into_inner));
-        Released { longest, split: self.split(&huge) }
+    /// the descriptor alone would hold it for 20 ms a gigabyte.
+    fn let_go_in_pieces(&self) {
+        let taken = std::mem::take(&mut *self.taken());
+        for run in taken.runs() {
+            let _ = self.arming.each(run.addrs(), |piece| {
+                let _ = self.userfault.unregister(piece);
+                std::thread::yield_now();
+                Ok::<_, TrackError>(true)
+            });
+        }
     }
 
     /// The 2 MB ranges of `huge` that are small pages now, all of them there. Where some are
@@ -215,28 +350,18 @@ impl Tracker {
             .filter(|chunk| chunk.count().0 == HUGE_PAGES)
             .collect()
     }
+}
 
-    fn let_go(&self) -> Duration {
-        let mut longest = Duration::ZERO;
-        let taken = std::mem::take(&mut *self.taken());
-        for run in taken.runs() {
-            let pieces = self.arming.each(run.addrs(), |piece| {
-                // What went away meanwhile took its protection with it.
-                let _ = self.userfault.unregister(piece);
-                // Whoever waits for the map's lock gets it before the next piece does.
-                std::thread::yield_now();
-                Ok::<_, TrackError>(true)
-            });
-            longest = longest.max(pieces.unwrap_or_default());
+impl Drop for Tracker<'_> {
+    fn drop(&mut self) {
+        if !self.taken().is_empty() && self.let_go().1.is_none() {
+            self.let_go_in_pieces();
         }
-        longest
     }
 }
 
-impl Drop for Tracker {
-    fn drop(&mut self) {
-        self.let_go();
-    }
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `false` when the mapping is not tracked.
