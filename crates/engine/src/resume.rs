@@ -282,7 +282,10 @@ fn bring_up(
     inner: &Inner,
 ) -> Result<Resumed, ResumeVerbError> {
     let agent = match load {
-        Load::Eager => None,
+        Load::Eager => {
+            checkpoint.check_padding()?;
+            None
+        }
         Load::Lazy | Load::OnDemand => {
             let brief = Brief {
                 store: settings.store.clone(),

@@ -44,10 +44,6 @@ impl<'p> Copying<'p> {
         freeze: FreezeOptions,
         observer: &dyn Observer,
     ) -> Result<Self, CheckpointError> {
-        // Not trusted yet: docs/LIMITS.md, Pause.
-        if std::env::var_os("REKINDLE_PRECOPY").is_none_or(|value| value != "1") {
-            return Ok(Self::Frozen);
-        }
         match Precopy::start(process, freeze) {
             Ok(precopy) => {
                 let precopy = Box::new(precopy);
@@ -172,9 +168,6 @@ const STANDS_STILL: &str = "its memory is copied while the program stands still"
 
 /// What `check` says beforehand of how the memory of a program would be copied.
 pub(crate) fn forecast() -> String {
-    if std::env::var_os("REKINDLE_PRECOPY").is_none_or(|value| value != "1") {
-        return format!("{STANDS_STILL}: copying while it runs is not trusted yet");
-    }
     use sys::userfault::{Features, Kind, Userfault};
     let tried = Userfault::of_ourselves(Kind::UserModeOnly)
         .and_then(|userfault| userfault.handshake(Features::TRACK_WRITES));

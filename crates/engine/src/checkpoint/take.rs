@@ -124,7 +124,7 @@ impl Run<'_> {
         }
         stops.push(("freeze", phases.run(THAW, |_| Ok::<_, CheckpointError>(frozen.thaw()))?));
         let released = phases.run(RELEASE, |_| Ok::<_, CheckpointError>(copying.release()))?;
-        stops.extend(released.iter().map(|released| ("release", released.longest)));
+        stops.extend(released.iter().map(|r| ("release", r.stop.unwrap_or(r.longest))));
         // The instance runs again: encoding gives way to it.
         phases.run(ENCODE, |watch| self.encode(&staging, 10, watch))?;
         drop(staging);
