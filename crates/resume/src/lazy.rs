@@ -47,14 +47,17 @@ pub struct Lazy<'a> {
 /// The ranges of `mappings` whose pages may come later; `content` is every page that has any.
 ///
 /// Not those that are locked, given up in children, droppable or growing downwards, and not
-/// files: userfaultfd(2) serves none.
+/// files: userfaultfd(2) serves none. Nor those in which a guard page is or was
+/// (`MADV_GUARD_INSTALL`; Linux 6.18 shows `gu`): the kernel tells nobody of one that the program
+/// installs, and `UFFDIO_COPY` replaces it with the page that had been there.
 pub(crate) fn ranges(mappings: &[Mapping], content: &PageSet) -> Vec<AddrRange> {
-    const NOT: [&[u8; 2]; 5] = [b"lo", b"wf", b"dp", b"gd", b"ht"];
+    const NOT: [&[u8; 2]; 6] = [b"lo", b"wf", b"dp", b"gd", b"ht", b"gu"];
     let can = |mapping: &&Mapping| {
         let pages: u64 = content.within(mapping.range.pages()).map(|run| run.count().0).sum();
         mapping.sharing == Sharing::Private
             && mapping.backing == Backing::Anonymous
             && !NOT.iter().any(|flag| mapping.has_flag(flag))
+            && mapping.guards.is_empty()
             && pages >= LAZY_PAGES_MIN
     };
     mappings.iter().filter(can).map(|mapping| mapping.range).collect()
