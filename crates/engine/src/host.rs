@@ -13,10 +13,15 @@ pub(crate) fn own_pid_namespace() -> Option<u64> {
     Some(fs::metadata("/proc/self/ns/pid").ok()?.ino())
 }
 
-/// When `pid` started, in clock ticks after boot; `None` when there is no such process.
+/// When `pid` started, in clock ticks after boot; `None` when there is no such process or it has
+/// ended and is not reaped yet.
 pub(crate) fn start_time_ticks(pid: i32) -> Option<u64> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    Some(sys::proc::parse_stat(&text).ok()?.start_time_ticks)
+    let stat = sys::proc::parse_stat(&text).ok()?;
+    // A first thread that has ended shows the same while others run on.
+    let others = || fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1);
+    let ended = matches!(stat.state, sys::proc::RunState::Zombie | sys::proc::RunState::Dead);
+    (!ended || others()).then_some(stat.start_time_ticks)
 }
 
 /// Memory that can be had without swapping, in bytes (`MemAvailable`, proc_meminfo(5)).

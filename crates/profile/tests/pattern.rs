@@ -113,6 +113,21 @@ fn the_asked_slowdown_is_kept_by_its_own_account() {
     assert_true(&keep.samples, &truth);
 }
 
+/// What `look` sees when it has been the same for a while: the program starts threads at first.
+fn settled(look: impl Fn() -> Vec<String>) -> Vec<String> {
+    let mut seen = look();
+    let (mut since, give_up) = (Instant::now(), Instant::now() + Duration::from_secs(20));
+    while since.elapsed() < Duration::from_millis(500) {
+        assert!(Instant::now() < give_up, "its mappings never settle");
+        std::thread::sleep(Duration::from_millis(20));
+        let now = look();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+    }
+    seen
+}
+
 #[test]
 fn a_window_becomes_heat_of_the_program() {
     let (pattern, truth) = Pattern::start(&["mixed", "--mb", "96"]);
@@ -121,7 +136,7 @@ fn a_window_becomes_heat_of_the_program() {
         let line = |l: &&str| l.starts_with("VmFlags") || l.contains("00:00") || l.contains('/');
         text.lines().filter(line).map(str::to_owned).collect()
     };
-    let before = flags(&maps());
+    let before = settled(|| flags(&maps()));
     let time = Duration::from_secs(4);
     let (keep, ..) = profile(pattern.pid(), &truth, time, OPTIONS, |_| false);
     assert_eq!(flags(&maps()), before, "mappings and their flags after a profile");

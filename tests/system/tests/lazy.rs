@@ -5,7 +5,7 @@
 use rekindle_system_tests::program::{Program, Start};
 use rekindle_system_tests::rekindle::Rekindle;
 use rekindle_system_tests::sandbox::{self, Place};
-use rekindle_system_tests::witness::Witness;
+use rekindle_system_tests::witness::{self, Witness};
 use rekindle_system_tests::{rounds, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::Duration;
@@ -266,14 +266,14 @@ fn pages_that_cannot_be_read_are_waited_for() {
         let program = Program::of_pid(resumed.pid("pid"));
         steps.step("check", 0, 10);
         let files = page_files(place);
-        let damages: [fn(&[u8]) -> Vec<u8>; 2] =
-            [|_| Vec::new(), |bytes| bytes.iter().map(|byte| byte ^ 0x55).collect()];
-        for (round, damage) in damages.into_iter().enumerate() {
+        let altered = |bytes: &[u8]| bytes.iter().map(|byte| byte ^ 0x55).collect();
+        for round in 0..2 {
+            let damage = |bytes| if round == 0 { Vec::new() } else { altered(bytes) };
             let whole: Vec<_> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
             for (file, bytes) in files.iter().zip(&whole) {
                 std::fs::write(file, damage(bytes)).unwrap();
             }
-            steps.begin("check", 4000 + 500 * u64::try_from(round).unwrap(), 20);
+            steps.begin("check", 4000 + 500 * round, 20);
             let row = || rekindle.run(&["status"]).json["instances"][0].clone();
             wait::until_true("it to be seen", Duration::from_secs(10), || {
                 row()["state"] == "blocked"
@@ -312,4 +312,39 @@ fn the_witness_through_lazy_resumes() {
         witness.program.kill();
         witness.assert_content("after lazy resumes");
     });
+}
+
+/// Each kind of state alone, all findings at once, half loaded and whole.
+#[test]
+fn each_kind_through_lazy_resumes() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = rekindle(place);
+        let mut findings = Vec::new();
+        for (kind, by_default) in witness::kinds() {
+            if by_default && kind != "paged-out" {
+                let found = std::panic::catch_unwind(|| one_kind(place, &rekindle, &kind));
+                let text = |panic: &dyn std::any::Any| {
+                    panic.downcast_ref::<String>().cloned().unwrap_or_default()
+                };
+                findings.extend(found.err().map(|panic| format!("{kind}: {}", text(&*panic))));
+            }
+        }
+        assert!(findings.is_empty(), "{} kinds:\n{}", findings.len(), findings.join("\n"));
+    });
+}
+
+fn one_kind(place: &Place, rekindle: &Rekindle, kind: &str) {
+    let options = ["--mb", "4", "--kinds", kind];
+    let mut witness = Witness::start_with(place, kind, &options, |start| start);
+    witness.goes_on(1);
+    for how in ["--lazy", "--on-demand", "--lazy"] {
+        let pid = witness.program.pid().to_string();
+        let stopped = rekindle.run(&["checkpoint", &pid, "--stop"]);
+        assert!(stopped.code == Some(0), "{how}: {stopped}: {:?}", witness.complaint());
+        let resumed = rekindle.resume(stopped.text("id"), &[how]);
+        witness.program = Program::of_pid(resumed.pid("pid"));
+        witness.goes_on(1);
+    }
+    witness.program.kill();
+    witness.assert_content("at the end");
 }

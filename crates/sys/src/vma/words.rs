@@ -61,10 +61,15 @@ impl FlagWords {
         }
         let failed = |cause| VmaError::Refused { what: "try the flags of mappings", cause };
         let samples = Samples::make().map_err(failed)?;
-        let bits = VmaReader::open(Tid::current())?.read()?;
+        // Other threads change mappings and their flags meanwhile, ours too (mlockall): only what
+        // is the same before and after is compared.
+        let reader = VmaReader::open(Tid::current())?;
+        let before = reader.read()?;
         let entries = ProcDir::open(Pid::current().raw())
             .and_then(|own| own.parse("smaps", &mut Vec::new(), parse_smaps))
             .map_err(|cause| failed(io::Error::other(cause)))?;
+        let after = reader.read()?;
+        let bits: Vec<VmaBits> = before.into_iter().filter(|vma| after.contains(vma)).collect();
         let learned = Self::from_pairs(&bits, &entries, |start| samples.contain(start))
             .ok_or_else(|| failed(io::Error::other("they are not those of other kernels")))?;
         Ok(LEARNED.get_or_init(|| learned))
