@@ -160,6 +160,23 @@ def lz4_block(data, size):
     return bytes(out)
 
 
+WIDTHS = (None, 1, 2, 4, 8, 1, 2, 4, 8, 4, 8)
+
+
+def typed_frame(data, size):
+    need(len(data) > 2 and data[1] < len(WIDTHS) and data[1], "a frame of numbers of no type")
+    need(data[0] == 1, f"a frame of numbers of form {data[0]}, which this does not read")
+    planes, width = lz4_block(data[2:], size), WIDTHS[data[1]]
+    need(len(planes) == size, "a frame of numbers has another length")
+    count = size // width // 8 * 8
+    out = bytearray(count * width)
+    for plane in range(8 * width):
+        bits = planes[plane * count // 8 : (plane + 1) * count // 8]
+        for n in range(count):
+            out[n * width + plane // 8] |= (bits[n // 8] >> n % 8 & 1) << plane % 8
+    return bytes(out) + planes[count * width :]
+
+
 def zstd_frame(data, prefix=b""):
     try:
         from compression import zstd  # Python 3.14
@@ -500,6 +517,8 @@ def decode_frame(frame, size, data_files, base):
         pages = lz4_block(stored, size)
     elif treatment == "zstd":
         pages = zstd_frame(stored)
+    elif treatment == "typed":
+        pages = typed_frame(stored, size)
     elif treatment == "delta":
         pages = zstd_frame(stored, base)
     else:

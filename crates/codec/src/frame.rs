@@ -10,7 +10,7 @@ pub const FRAME_PAGES_MAX: u64 = 16;
 /// Bytes of pages in a frame at most.
 pub const FRAME_BYTES_MAX: usize = 65536;
 
-const PAGE_BYTES: usize = 4096;
+pub(crate) const PAGE_BYTES: usize = 4096;
 const _: () = assert!(FRAME_BYTES_MAX as u64 == FRAME_PAGES_MAX * PAGE_BYTES as u64);
 
 static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];

@@ -107,6 +107,34 @@ fn it_reads_what_we_write() {
 }
 
 #[test]
+fn it_reads_numbers() {
+    use mem::{PageRange, PageSet, PageSink};
+    let (_dir, store) = new_store();
+    let mut state = 7_u64;
+    let number = |n: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let value = (300.0 + (f64::from(u32::try_from(n).unwrap()) / 900.0).sin()).to_bits();
+        (value >> 40 << 40 | state >> 24).to_le_bytes()
+    };
+    let field: Vec<u8> = (0..33 * 512).flat_map(number).collect();
+    let range = PageRange::new(6, 39);
+    for want in [Want::Zstd(-3), Want::Lz4] {
+        let writer = common::begin(&store, 1, want);
+        writer.put(common::PRIVATE, range, &field).unwrap();
+        let set: PageSet = [range].into_iter().collect();
+        let plan = plan::Plan::everything(&[(common::PRIVATE, set)], Treatment::Zstd);
+        let made = writer.finish(&instance(1), &plan, &common::summary(1)).unwrap();
+        let path = store.root().join("checkpoints").join(made.id.to_string());
+        let (read, bytes) = read(&path, &[]);
+        assert!(bytes == field, "{want:?}");
+        let frames = read["frames"].as_array().unwrap();
+        assert!(frames.iter().all(|frame| frame["treatment"] == "typed"), "{want:?}");
+    }
+}
+
+#[test]
 fn it_reads_what_is_divided() {
     let (_dir, store) = new_store();
     let mut history = common::History::new(77);
