@@ -232,6 +232,9 @@ pub fn resume(
         options.workers = workers();
     }
     let (checkpoint, lock) = phases.run(OPEN, |_| open(settings, request, registry))?;
+    if request.load == Load::Lazy {
+        checkpoint.read_critical_ahead();
+    }
     phases.run(MATCH, |_| {
         let list = mismatches(&checkpoint, registry, &options).map_err(ResumeError::Pages)?;
         if list.is_empty() {

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use image::Frame;
 use plan::{Tier, Treatment};
 
-use crate::Checkpoint;
+use rustix::fs::{Advice, fadvise};
+
+use crate::{Checkpoint, layout};
 
 /// What one tier holds, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +46,21 @@ pub(crate) fn sums(frames: impl Iterator<Item = Frame>) -> [TierSum; 3] {
 }
 
 impl Checkpoint {
+    /// Has the kernel read the critical pages, those of its parents included, in the background:
+    /// they will be needed soon, and one after the other.
+    pub fn read_critical_ahead(&self) {
+        let mut at = Some(self);
+        while let Some(checkpoint) = at {
+            for (file, entry) in checkpoint.data.iter().zip(&checkpoint.manifest.files.data) {
+                if entry.name == layout::CRITICAL {
+                    // Where it cannot be asked for, reading takes a little longer.
+                    let _ = fadvise(file, 0, None, Advice::WillNeed);
+                }
+            }
+            at = checkpoint.parent();
+        }
+    }
+
     /// What each tier holds, in the order of [`Tier::ALL`].
     pub fn tiers(&self) -> [TierSum; 3] {
         sums(self.index.frames())

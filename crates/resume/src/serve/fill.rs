@@ -21,6 +21,9 @@ const GIVE_WAY_MAX: u32 = 20;
 const GIVE_WAY: Duration = Duration::from_micros(100);
 /// How often spaces that have ended and questions from outside are looked for.
 const LOOK: Duration = Duration::from_millis(20);
+/// Cold pages are left for so long, so that the faults of the first seconds tell which of them are
+/// none, and nothing is in the way of those.
+const COLD_AFTER_NS: u64 = 5_000_000_000;
 /// Bytes unregistered in one call, which holds the program's memory lock.
 const UNREGISTER_BYTES: u64 = 32 << 20;
 
@@ -69,6 +72,9 @@ impl Server<'_> {
         let mut pieces = load_order(&sets, self.plan, READ_PAGES);
         pieces.sort_by_key(|piece| piece.tier == plan::Tier::Critical);
         for piece in pieces {
+            if piece.tier == plan::Tier::Cold {
+                self.wait_for_cold()?;
+            }
             if self.done.load(Ordering::Acquire) || !self.state().spaces.contains_key(&space) {
                 return Ok(false);
             }
@@ -84,6 +90,19 @@ impl Server<'_> {
             std::thread::sleep(LOOK);
         }
         Ok(whole)
+    }
+
+    /// Waits until cold pages are due.
+    fn wait_for_cold(&self) -> Result<(), ServeError> {
+        let due = self.ledger.get(Word::BegunNs).saturating_add(COLD_AFTER_NS);
+        while now_ns() < due
+            && self.ledger.get(Word::FillAsked) == 0
+            && !self.done.load(Ordering::Acquire)
+        {
+            self.close_ended()?;
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
     }
 
     /// Faults come first.
