@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mem::{MemoryId, PAGE_SIZE, PageIndex, PageRange, PageSet, PageSource, PageSourceError};
+use plan::{ByPlace, Extent, Plan};
 
 /// Pages read together: what a source keeps in one frame.
 const PIECE_PAGES: u64 = 16;
-/// Pieces kept: 4 MiB.
-const KEPT: usize = 64;
+/// Pieces kept: 8 MiB at most, of half as much when there are several in a chunk.
+const KEPT: usize = 128;
 
 /// A run of pages with its bytes.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(super) struct Pages<'a> {
     pub(super) memory: MemoryId,
     /// Which of them have content.
     pub(super) present: PageSet,
+    /// Where the tiers are.
+    places: Option<ByPlace<'a>>,
     kept: Mutex<VecDeque<Arc<Piece>>>,
 }
 
@@ -40,9 +43,11 @@ impl<'a> Pages<'a> {
     pub(super) fn new(
         source: &'a dyn PageSource,
         memory: MemoryId,
+        plan: Option<&'a Plan>,
     ) -> Result<Self, PageSourceError> {
         let present = source.pages(memory)?;
-        Ok(Self { source, memory, present, kept: Mutex::new(VecDeque::new()) })
+        let places = plan.map(Plan::by_place);
+        Ok(Self { source, memory, present, places, kept: Mutex::new(VecDeque::new()) })
     }
 
     /// The piece that holds `page`, or `None` when the source has no content for it.
@@ -51,18 +56,45 @@ impl<'a> Pages<'a> {
         if let Some(piece) = kept().iter().find(|piece| piece.pages.contains(page)) {
             return Ok(Some(Arc::clone(piece)));
         }
+        let runs = self.with_its_like(page);
+        if !runs.iter().any(|run| run.contains(page)) {
+            return Ok(None);
+        }
+        let pieces = self.read_runs(&runs)?;
+        let mut found = None;
+        let mut list = kept();
+        for piece in pieces.into_iter().map(Arc::new) {
+            if piece.pages.contains(page) {
+                found = Some(Arc::clone(&piece));
+            }
+            if list.len() >= KEPT {
+                list.pop_front();
+            }
+            list.push_back(piece);
+        }
+        Ok(found)
+    }
+
+    /// The pages around `page` that are in its tier: a source has them together, and those of other
+    /// tiers elsewhere.
+    fn with_its_like(&self, page: PageIndex) -> Vec<PageRange> {
         let start = page.0 / PIECE_PAGES * PIECE_PAGES;
         let around = PageRange::new(start, start + PIECE_PAGES);
-        let Some(pages) = self.present.within(around).find(|run| run.contains(page)) else {
-            return Ok(None);
+        let present = self.present.within(around);
+        let Some(places) = &self.places else {
+            return present.filter(|run| run.contains(page)).collect();
         };
-        let piece = Arc::new(self.read(pages)?);
-        let mut list = kept();
-        if list.len() >= KEPT {
-            list.pop_front();
+        let tier = |extent: Option<&Extent>| extent.map_or(Plan::UNNAMED, |extent| extent.tier);
+        let wanted = tier(places.at(self.memory, page));
+        let parts = present.flat_map(|run| places.within(self.memory, run));
+        let mut runs: Vec<PageRange> = Vec::new();
+        for (pages, _) in parts.filter(|(_, extent)| tier(*extent) == wanted) {
+            match runs.last_mut() {
+                Some(last) if last.end == pages.start => last.end = pages.end,
+                _ => runs.push(pages),
+            }
         }
-        list.push_back(Arc::clone(&piece));
-        Ok(Some(piece))
+        runs
     }
 
     /// Reads `runs`, all of which have content.
@@ -80,12 +112,5 @@ impl<'a> Pages<'a> {
             Piece { pages: *pages, bytes: these.to_vec() }
         };
         Ok(runs.iter().map(piece).collect())
-    }
-
-    /// Reads `pages`, all of which have content.
-    pub(super) fn read(&self, pages: PageRange) -> Result<Piece, PageSourceError> {
-        let mut bytes = vec![0; usize::try_from(pages.bytes()).unwrap_or(0)];
-        self.source.read(self.memory, pages, &mut bytes)?;
-        Ok(Piece { pages, bytes })
     }
 }

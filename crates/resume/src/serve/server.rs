@@ -126,7 +126,7 @@ impl<'a> Server<'a> {
         (plan, fill): (Option<&'a Plan>, bool),
         bell: BorrowedFd<'a>,
     ) -> Result<Self, ServeError> {
-        let mut pages = Pages::new(source, memory)?;
+        let mut pages = Pages::new(source, memory, plan)?;
         pages.present = Self::content(&pages.present, ranges);
         let state = State::take_up(ledger)?;
         ledger.set(Word::PagesTotal, pages.present.count().0);
