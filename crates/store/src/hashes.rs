@@ -11,7 +11,7 @@ use image::{
     LineKey, PageHash, PageMask, check_hashes_header,
 };
 use mem::{MemoryId, PageIndex, PageRange, PageSourceError};
-use plan::Treatment;
+use plan::{Tier, Treatment};
 
 use crate::Checkpoint;
 use crate::error::{IoFailure, ReadError};
@@ -165,6 +165,14 @@ impl Checkpoint {
             }
         }
         Ok(below)
+    }
+
+    /// The pages of the chunk beginning at `chunk` that are cold and stored.
+    pub(crate) fn cold_pages(&self, memory: MemoryId, chunk: PageIndex) -> PageMask {
+        let frames = self.index.overlapping(memory, chunk_of(chunk));
+        let cold =
+            frames.filter(|frame| frame.tier == Tier::Cold && frame.treatment != Treatment::Zero);
+        cold.fold(PageMask::default(), |mask, frame| mask.or(PageMask::of(frame.pages, chunk)))
     }
 
     /// The content hash as the hashes make it, page by page through all parents.

@@ -209,7 +209,12 @@ impl Lane {
             return self.seal(target, place, all, (bytes, &buffers.hashes), None);
         };
         let known = parent.chunk_hashes(memory, chunk, all).map_err(io::Error::other)?;
-        let changed = changed_pages(&buffers.hashes, &known, all);
+        // What was cold and is not any more is stored again, where a resume reads on its way.
+        let promoted = match (target.division, tier) {
+            (None, _) | (_, Tier::Cold) => PageMask::default(),
+            _ => parent.cold_pages(memory, chunk).and(all),
+        };
+        let changed = changed_pages(&buffers.hashes, &known, all).or(promoted);
         if changed.is_empty() {
             self.refer_to(memory, chunk, all);
             return Ok(());
@@ -221,7 +226,11 @@ impl Lane {
             buffers.changed.extend_from_slice(page);
             buffers.changed_hashes.push(*hash);
         }
-        let bases = changed.and(known.present);
+        // As differences they would have to be read where they were after all.
+        let bases = match promoted.is_empty() {
+            true => changed.and(known.present),
+            false => PageMask::default(),
+        };
         let mut base = None;
         if let Some(depth) = base_depth(&known, bases).filter(|depth| *depth < DELTA_DEPTH_MAX) {
             let Buffers { chunk: scratch, base: bytes, .. } = buffers;

@@ -107,6 +107,42 @@ fn it_reads_what_we_write() {
 }
 
 #[test]
+fn what_is_no_longer_cold_is_stored_again() {
+    use mem::{PageRange, PageSet, PageSink};
+    let (_dir, store) = new_store();
+    let pages = PageRange::new(0, 64);
+    let set: PageSet = [pages].into_iter().collect();
+    let sets = [(common::PRIVATE, set)];
+    let plan = |hot: std::ops::Range<u64>| {
+        let mut plan = plan::Plan::everything(&sets, Treatment::Spill);
+        plan.extents[0].tier = plan::Tier::Cold;
+        let hot_pages = PageRange::new(hot.start, hot.end);
+        let hot = plan::Extent {
+            pages: hot_pages,
+            tier: plan::Tier::Critical,
+            ..plan.extents[0].clone()
+        };
+        plan::Plan { extents: vec![hot] }.beside(&plan)
+    };
+    let publish = |hot, parent| {
+        let plan = plan(hot);
+        let mut writer = common::begin_on(&store, 1, Want::Lz4, parent);
+        writer.divide(&plan).unwrap();
+        writer.put(common::PRIVATE, pages, &common::pages(common::PRIVATE, pages)).unwrap();
+        writer.finish(&instance(1), &plan.fitted(&sets, ""), &common::summary(1)).unwrap()
+    };
+    let first = publish(0..4, None);
+    let second = publish(18..21, Some(store.checkpoint(first.id).unwrap()));
+    // The three pages are stored, the rest is referred to, and what is hot still is not moved.
+    assert_eq!(second.tiers[0].referenced_bytes, 0);
+    assert_eq!(second.referenced_bytes, 61 * 4096);
+    let third = publish(18..21, Some(store.checkpoint(second.id).unwrap()));
+    assert_eq!(third.referenced_bytes, 64 * 4096);
+    let path = store.root().join("checkpoints").join(second.id.to_string());
+    assert!(read(&path, &[]).1 == common::pages(common::PRIVATE, pages));
+}
+
+#[test]
 fn it_reads_numbers() {
     use mem::{PageRange, PageSet, PageSink};
     let (_dir, store) = new_store();
