@@ -124,6 +124,13 @@ impl Registry {
         self.root.join(instance)
     }
 
+    /// What was resumed last of an instance, and may still run.
+    pub fn run_of(&self, instance: &InstanceId) -> Option<RunState> {
+        let bytes = fs::read(self.folder(instance.as_str()).join("state")).ok()?;
+        let run: RunState = serde_json::from_slice(&bytes).ok()?;
+        (run.instance == instance.as_str()).then_some(run)
+    }
+
     /// What was resumed and may still run, unreadable entries left out.
     pub fn runs(&self) -> Vec<RunState> {
         let Ok(entries) = fs::read_dir(&self.root) else { return Vec::new() };

@@ -203,7 +203,7 @@ pub(crate) fn mismatches(
 
 /// Another resume of this line that is still alive.
 fn alive_run(line: &LineIdentity, registry: &Registry) -> Option<Mismatch> {
-    let run = registry.runs().into_iter().find(|r| r.instance == line.instance.as_str())?;
+    let run = registry.run_of(&line.instance)?;
     let alive = crate::host::start_time_ticks(run.pid) == Some(run.start_time_ticks)
         && crate::host::boot_id().is_some_and(|boot| boot == run.boot_id);
     alive.then(|| Mismatch {
@@ -232,9 +232,12 @@ pub fn resume(
         options.workers = workers();
     }
     let (checkpoint, lock) = phases.run(OPEN, |_| open(settings, request, registry))?;
-    if request.load == Load::Lazy {
-        checkpoint.read_critical_ahead();
-    }
+    let later = match request.load {
+        Load::Lazy | Load::OnDemand if !settings.dry_run => {
+            Some(Later::begin(settings, &checkpoint, request.load, registry)?)
+        }
+        _ => None,
+    };
     phases.run(MATCH, |_| {
         let list = mismatches(&checkpoint, registry, &options).map_err(ResumeError::Pages)?;
         if list.is_empty() {
@@ -248,8 +251,8 @@ pub fn resume(
     }
     let inner = Inner::default();
     let resumed = phases.run(BUILD, |watch| {
-        let how = (&options, request.load);
-        bring_up(settings, &checkpoint, how, registry, observer, watch, &inner)
+        let how = (&options, later.as_ref());
+        bring_up(&checkpoint, how, registry, observer, watch, &inner)
     })?;
     drop(lock);
     let first_instruction_us = micros(settings.started.elapsed());
@@ -274,38 +277,57 @@ fn open(
     Ok((checkpoint, lock))
 }
 
+/// What is begun of a lazy resume before anything is built: it goes on meanwhile.
+struct Later {
+    agent: AgentLink,
+    /// Pages that are loaded before the start all the same.
+    first: mem::PageSet,
+}
+
+impl Later {
+    /// Has an agent open the checkpoint, and the disk begin with what is needed first.
+    fn begin(
+        settings: &Settings,
+        checkpoint: &Checkpoint,
+        load: Load,
+        registry: &Registry,
+    ) -> Result<Self, ResumeVerbError> {
+        let brief = Brief {
+            store: settings.store.clone(),
+            checkpoint: checkpoint.id().to_string(),
+            instance: checkpoint.instance().line.instance.to_string(),
+            registry: registry.root().to_owned(),
+            fill: load == Load::Lazy,
+            session: None,
+        };
+        let first = match load {
+            Load::Lazy => critical(checkpoint),
+            Load::Eager | Load::OnDemand => mem::PageSet::new(),
+        };
+        if load == Load::Lazy {
+            checkpoint.read_critical_ahead();
+        }
+        let needed = ::resume::needed_first(checkpoint.instance(), checkpoint, &first);
+        let needed = needed.map_err(ResumeError::Pages)?;
+        let agent = AgentLink::spawn(brief).map_err(ResumeVerbError::Agent)?;
+        ::resume::read_ahead(checkpoint.instance(), checkpoint, &needed);
+        Ok(Self { agent, first })
+    }
+}
+
 /// Builds the process and lets it go.
 fn bring_up(
-    settings: &Settings,
     checkpoint: &Checkpoint,
-    (options, load): (&Options, Load),
+    (options, later): (&Options, Option<&Later>),
     registry: &Registry,
     observer: &dyn Observer,
     watch: &Watch,
     inner: &Inner,
 ) -> Result<Resumed, ResumeVerbError> {
-    let agent = match load {
-        Load::Eager => {
-            checkpoint.check_padding()?;
-            None
-        }
-        Load::Lazy | Load::OnDemand => {
-            let brief = Brief {
-                store: settings.store.clone(),
-                checkpoint: checkpoint.id().to_string(),
-                instance: checkpoint.instance().line.instance.to_string(),
-                registry: registry.root().to_owned(),
-                fill: load == Load::Lazy,
-                session: None,
-            };
-            Some(AgentLink::spawn(brief).map_err(ResumeVerbError::Agent)?)
-        }
-    };
-    let first = match load {
-        Load::Lazy => critical(checkpoint),
-        Load::Eager | Load::OnDemand => mem::PageSet::new(),
-    };
-    let lazy = agent.as_ref().map(|agent| Lazy { loader: agent, first: &first });
+    if later.is_none() {
+        checkpoint.check_padding()?;
+    }
+    let lazy = later.map(|later| Lazy { loader: &later.agent, first: &later.first });
     let request = Request {
         instance: checkpoint.instance(),
         source: checkpoint,

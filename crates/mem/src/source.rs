@@ -27,6 +27,12 @@ pub trait PageSource: Send + Sync {
         buffer: &mut [u8],
     ) -> Result<(), PageSourceError>;
 
+    /// Says that `pages` will be read soon, so that a slow source can begin. It promises nothing,
+    /// and does not wait.
+    fn will_need(&self, memory: MemoryId, pages: &PageSet) {
+        let _ = (memory, pages);
+    }
+
     /// Fills `buffer` with the bytes of `runs`, one behind the other; it is exactly as long as
     /// they are together. A source that keeps pages together reads those that lie near each other
     /// in one go.

@@ -2,8 +2,13 @@
 
 use std::io;
 
-use mem::{AddrRange, Backing, Mapping, MemoryId, PageRange, PageSet, Sharing};
+use mem::{
+    AddrRange, Backing, Mapping, MemoryId, PageRange, PageSet, PageSource, PageSourceError, Sharing,
+};
+use process::Instance;
 use sys::userfault::Userfault;
+
+use crate::request::{memories, parts};
 
 /// Mappings with fewer pages of content are loaded before the start: a fault for each of them
 /// would cost more.
@@ -42,6 +47,46 @@ pub struct Lazy<'a> {
     pub loader: &'a dyn LazyLoader,
     /// Pages of the program's private memory that are loaded before the start all the same.
     pub first: &'a PageSet,
+}
+
+/// What is loaded before the start of `instance` when it is resumed lazily, with `first` of its
+/// private memory.
+///
+/// # Errors
+/// When `source` cannot be listed.
+pub fn needed_first(
+    instance: &Instance,
+    source: &dyn PageSource,
+    first: &PageSet,
+) -> Result<Vec<(MemoryId, PageSet)>, PageSourceError> {
+    let mut sets = Vec::new();
+    for memory in memories(instance) {
+        sets.push((memory, source.pages(memory)?));
+    }
+    if let Some((group, space, _)) = parts(instance) {
+        let own = MemoryId::Private(group.space.0);
+        for (_, set) in sets.iter_mut().filter(|(memory, _)| *memory == own) {
+            let ranges = ranges(&space.mappings, set);
+            leave_for_later(set, &ranges, first);
+        }
+    }
+    Ok(sets)
+}
+
+/// Takes what lies in `ranges` out of `set`, but for `first`; gives the number of these pages.
+pub(crate) fn leave_for_later(set: &mut PageSet, ranges: &[AddrRange], first: &PageSet) -> u64 {
+    let mut first_pages = 0;
+    for range in ranges {
+        let content: Vec<_> = set.within(range.pages()).collect();
+        set.remove(range.pages());
+        for run in content {
+            for first in first.within(run) {
+                first_pages += first.count().0;
+                set.insert(first);
+            }
+        }
+    }
+    first_pages
 }
 
 /// The ranges of `mappings` whose pages may come later; `content` is every page that has any.

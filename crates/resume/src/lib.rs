@@ -10,6 +10,7 @@
 //! Read next: [`Request`], then `build/mod.rs`.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod build;
 mod caller;
 mod check;
@@ -25,10 +26,11 @@ mod request;
 mod resumed;
 pub mod serve;
 
+pub use ahead::read_ahead;
 pub use check::{check, vdso_hash};
 pub use error::{Mismatch, MismatchKind, ResumeError};
 pub use exit::Exit;
-pub use lazy::{LAZY_PAGES_MIN, Lazy, LazyLoader, LazySession};
+pub use lazy::{LAZY_PAGES_MIN, Lazy, LazyLoader, LazySession, needed_first};
 pub use observer::{Observer, Phase, PhaseTime, Silent};
 pub use options::{ExternalPolicy, FilesPolicy, Options, PidPolicy};
 pub use request::{Built, Request, build};

@@ -292,6 +292,10 @@ fn gather(bytes: &[u8], mask: PageMask, pages: &mut Vec<u8>) {
 }
 
 impl PageSource for Checkpoint {
+    fn will_need(&self, memory: MemoryId, pages: &PageSet) {
+        self.read_ahead(memory, pages);
+    }
+
     fn pages(&self, memory: MemoryId) -> Result<PageSet, PageSourceError> {
         Ok(self.index.pages(memory))
     }
@@ -357,6 +361,59 @@ fn mask_of(runs: &[PageRange]) -> Option<(PageIndex, PageMask)> {
         let add = |mask: PageMask, run: &PageRange| mask.or(PageMask::of(*run, chunk.start));
         (chunk.start, runs.iter().fold(PageMask::default(), add))
     })
+}
+
+/// Stretches of a file that are read although nothing in them was asked for: as long as a disk
+/// takes to begin anew.
+const GAP_BYTES: u64 = 64 << 10;
+
+impl Checkpoint {
+    /// Where the bytes of `pages` are; those that a parent has a part in are added to `below`.
+    fn places(
+        &self,
+        memory: MemoryId,
+        pages: &PageSet,
+        below: &mut PageSet,
+    ) -> Vec<(usize, u64, u64)> {
+        let mut places = Vec::new();
+        for run in pages.runs() {
+            for frame in self.index.overlapping(memory, *run) {
+                let Some(wanted) = frame.pages.intersect(*run) else { continue };
+                if frame.stored_bytes > 0 {
+                    let end = frame.offset_bytes + u64::from(frame.stored_bytes);
+                    places.push((usize::from(frame.file), frame.offset_bytes, end));
+                }
+                let is_whole = u64::from(frame.own().count()) == frame.pages.count().0;
+                if !is_whole || frame.treatment == Treatment::Delta {
+                    below.insert(wanted);
+                }
+            }
+        }
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
+    /// Has the kernel read what is stored of `pages` (posix_fadvise(2)).
+    fn read_ahead(&self, memory: MemoryId, pages: &PageSet) {
+        let mut below = PageSet::new();
+        let mut places = self.places(memory, pages, &mut below).into_iter().peekable();
+        while let Some((file, start, mut end)) = places.next() {
+            while let Some((_, _, next_end)) =
+                places.next_if(|(next, at, _)| *next == file && *at <= end + GAP_BYTES)
+            {
+                end = end.max(next_end);
+            }
+            let length = std::num::NonZeroU64::new(end - start);
+            if let (Some(file), Some(_)) = (self.data.get(file), length) {
+                // Only faster with it.
+                let _ = rustix::fs::fadvise(file, start, length, rustix::fs::Advice::WillNeed);
+            }
+        }
+        if let Some(parent) = self.parent().filter(|_| !below.is_empty()) {
+            parent.read_ahead(memory, &below);
+        }
+    }
 }
 
 /// The bytes of `pages`, which are few enough to lie in memory.

@@ -81,7 +81,9 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
         }
     };
     instance.clone_from(&brief.instance);
+    tracing::debug!("the agent begins");
     let checkpoint = open(&brief)?;
+    tracing::debug!("the agent has the checkpoint");
     let old_holder = ledger.as_ref().map(|ledger| ledger.status().pids[2]);
     let (ledger, brief) = match (ledger, &socket) {
         (Some(ledger), _) => (ledger, brief),
@@ -118,6 +120,7 @@ fn await_session(socket: BorrowedFd<'_>) -> io::Result<Option<(Ledger, Brief)>> 
     let brief = Brief::from_text(&text)?;
     let Some(session) = &brief.session else { return Ok(None) };
     ledger.set_note(&text)?;
+    tracing::debug!("the agent has the session");
     // Out of the way of numbers that a later agent may have in use when it takes over.
     let userfault = rustix::io::fcntl_dupfd_cloexec(userfault, KEPT_FROM)?;
     begin(&ledger, Userfault::from_fd(userfault), &session.ranges(), session.loaded_pages)?;

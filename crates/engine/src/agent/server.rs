@@ -49,6 +49,7 @@ fn serve(
     let choice = (Some(checkpoint.plan()), brief.fill);
     let server = Server::new(ledger, checkpoint, session.memory(), &ranges, choice, bell);
     let server = server.map_err(io::Error::other)?;
+    tracing::debug!("faults are answered");
     if let Some(socket) = ready {
         link::send(socket, link::READY, None)?;
     }

@@ -248,6 +248,7 @@ impl Half {
                 loaded_pages: first,
                 pid: self.pid(),
             };
+            tracing::debug!(bytes = self.loaded_bytes, "loaded before the start");
             let taken = lazy.loader.take_over(session);
             taken.map_err(|e| failed("hand the missing pages over to the fault server", e))?;
         }
@@ -370,18 +371,9 @@ fn before_start(plan: &Plan<'_>, ranges: &[AddrRange]) -> (Vec<(MemoryId, PageSe
     let own = MemoryId::Private(plan.group.space.0);
     let mut sets = plan.sets.clone();
     let mut first_pages = 0;
-    let Some(lazy) = plan.request.lazy else { return (sets, 0) };
+    let Some(wanted) = plan.request.lazy else { return (sets, 0) };
     for (_, set) in sets.iter_mut().filter(|(memory, _)| *memory == own) {
-        for range in ranges {
-            let content: Vec<_> = set.within(range.pages()).collect();
-            set.remove(range.pages());
-            for run in content {
-                for first in lazy.first.within(run) {
-                    first_pages += first.count().0;
-                    set.insert(first);
-                }
-            }
-        }
+        first_pages += lazy::leave_for_later(set, ranges, wanted.first);
     }
     (sets, first_pages)
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mem::{PAGE_SIZE, PageRange, PageSet};
+use sys::priority::set_thread_nice;
 use sys::userfault::{Install, Obstacle};
 
 use super::layout::Run;
@@ -16,9 +17,16 @@ use crate::order::load_order;
 const STEP_PAGES: u64 = 32;
 /// Pages read at once.
 const READ_PAGES: u64 = 256;
-/// How long the filler makes way for faults at most, in steps of [`GIVE_WAY`].
-const GIVE_WAY_MAX: u32 = 20;
-const GIVE_WAY: Duration = Duration::from_micros(100);
+/// How long the filler makes way for faults at most, in steps of [`GIVE_WAY`]. A program that has
+/// just begun faults again and again, and waits each time.
+const GIVE_WAY_MAX: u32 = 10;
+const GIVE_WAY: Duration = Duration::from_micros(200);
+/// How long there has to be no fault before the filler goes on earlier.
+const QUIET_NS: u64 = 500_000;
+/// How long the filler leaves disk and processors to the start of the program.
+const START_NS: u64 = 50_000_000;
+/// How much it gives way to the program while it reads and decodes.
+const NICE: i32 = 19;
 /// How often spaces that have ended and questions from outside are looked for.
 const LOOK: Duration = Duration::from_millis(20);
 /// Cold pages are left for so long, so that the faults of the first seconds tell which of them are
@@ -30,15 +38,18 @@ const UNREGISTER_BYTES: u64 = 32 << 20;
 impl Server<'_> {
     /// Loads what is to be loaded, then waits for the end.
     pub(super) fn fill_all(&self) -> Result<Ended, ServeError> {
-        let wanted = |server: &Self| server.fill || server.ledger.get(Word::FillAsked) != 0;
         let mut program_ended = false;
+        // What cannot be raised again is not lowered.
+        let can_be_nice = set_thread_nice(1).and_then(|()| set_thread_nice(0)).is_ok();
+        self.can_be_nice.store(can_be_nice, Ordering::Release);
+        self.let_it_begin();
         while !self.done.load(Ordering::Acquire) {
             program_ended |= self.close_ended()?;
             let next = self.state().spaces.keys().next().copied();
             match next {
                 None if program_ended => return Ok(Ended::Gone),
                 None => return Ok(Ended::Complete),
-                Some(space) if wanted(self) => {
+                Some(space) if self.is_filling() => {
                     if self.fill_space(space)? {
                         self.release(space)?;
                     }
@@ -60,6 +71,16 @@ impl Server<'_> {
             state.close(self.ledger, *space)?;
         }
         Ok(ended.contains(&0))
+    }
+
+    /// Does `work` behind everybody else; what holds locks is not done so.
+    fn gently<T>(&self, work: impl FnOnce() -> T) -> T {
+        let is_nice = self.can_be_nice.load(Ordering::Acquire) && set_thread_nice(NICE).is_ok();
+        let result = work();
+        if is_nice {
+            let _ = set_thread_nice(0);
+        }
+        result
     }
 
     /// Puts everything into a space that is still missing. Says whether all of it is there.
@@ -105,10 +126,24 @@ impl Server<'_> {
         Ok(())
     }
 
+    /// Whether everything is to be loaded.
+    pub(super) fn is_filling(&self) -> bool {
+        self.fill || self.ledger.get(Word::FillAsked) != 0
+    }
+
+    /// The program has its first moments to itself.
+    fn let_it_begin(&self) {
+        let begun = self.ledger.get(Word::BegunNs);
+        while now_ns() < begun + START_NS && !self.done.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Faults come first.
     fn give_way(&self) {
         for _ in 0..GIVE_WAY_MAX {
-            if self.busy.load(Ordering::Acquire) == 0 {
+            let last = self.last_fault_ns.load(Ordering::Acquire);
+            if self.busy.load(Ordering::Acquire) == 0 && now_ns() > last + QUIET_NS {
                 return;
             }
             std::thread::sleep(GIVE_WAY);
@@ -125,7 +160,7 @@ impl Server<'_> {
                 return Ok(held.view.aside.is_empty());
             }
         }
-        let pieces = match self.pages.read_runs(runs) {
+        let pieces = match self.gently(|| self.pages.read_runs(runs)) {
             Ok(pieces) => pieces,
             Err(error) => {
                 if self.ledger.get(Word::Trouble) == 0 {
@@ -142,7 +177,7 @@ impl Server<'_> {
     }
 
     /// Puts the pages of `piece` where the space has them now.
-    fn put_piece(&self, space: u64, piece: &Piece) -> Result<bool, ServeError> {
+    pub(super) fn put_piece(&self, space: u64, piece: &Piece) -> Result<bool, ServeError> {
         let mut whole = true;
         for step in piece.pages.aligned_chunks(STEP_PAGES) {
             loop {

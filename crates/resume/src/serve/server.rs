@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use mem::{AddrRange, MemoryId, PAGE_SIZE, PageIndex, PageRange, PageSource, PageSourceError};
 use plan::Plan;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sys::priority::set_thread_nice;
 use sys::userfault::{Install, Obstacle, Progress, Userfault, UserfaultError};
 
 use super::ledger::{Kept, Ledger, Space, Spaces, Word};
@@ -24,6 +25,8 @@ const THREADS: usize = 6;
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a page that could not be had is left before it is tried again.
 const RETRY: Duration = Duration::from_millis(100);
+/// The priority of the threads that answer faults.
+const NICE: i32 = -10;
 /// How far one call of `UFFDIO_WAKE` may reach: all of user memory.
 const EVERYWHERE: AddrRange =
     AddrRange { start: mem::VirtAddr(0x1_0000), end: mem::VirtAddr(0x7fff_ffff_f000) };
@@ -77,6 +80,9 @@ pub struct Server<'a> {
     stuck: Mutex<VecDeque<(Instant, Job)>>,
     /// Threads that answer a fault right now.
     pub(super) busy: AtomicUsize,
+    /// When the last fault was answered.
+    pub(super) last_fault_ns: AtomicU64,
+    pub(super) can_be_nice: AtomicBool,
     pub(super) done: AtomicBool,
     stopped: AtomicBool,
     /// Readable when the state is asked for.
@@ -146,6 +152,8 @@ impl<'a> Server<'a> {
             reading: Mutex::default(),
             stuck: Mutex::default(),
             busy: AtomicUsize::new(0),
+            last_fault_ns: AtomicU64::new(0),
+            can_be_nice: AtomicBool::new(false),
             done: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             bell,
@@ -208,10 +216,13 @@ impl<'a> Server<'a> {
     }
 
     fn answer_all(&self) -> Result<(), ServeError> {
+        // Somebody stands still meanwhile. Without the privilege it takes its turn.
+        let _ = set_thread_nice(NICE);
         while !self.done.load(Ordering::Acquire) {
             let Some(job) = self.next_job()? else { continue };
             self.busy.fetch_add(1, Ordering::AcqRel);
             let answered = self.answer(job);
+            self.last_fault_ns.store(now_ns(), Ordering::Release);
             self.busy.fetch_sub(1, Ordering::AcqRel);
             answered?;
         }
@@ -340,6 +351,14 @@ impl<'a> Server<'a> {
                 None => {
                     if piece.is_some() && job.space == 0 {
                         self.ledger.add(Word::PagesPresent, 1);
+                    }
+                    drop(state);
+                    // What was decoded with it would have to be decoded again.
+                    if let Some(piece) = piece.filter(|_| self.is_filling()) {
+                        self.busy.fetch_sub(1, Ordering::AcqRel);
+                        let put = self.put_piece(job.space, &piece);
+                        self.busy.fetch_add(1, Ordering::AcqRel);
+                        put?;
                     }
                     break;
                 }
