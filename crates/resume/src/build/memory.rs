@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use mem::{MemoryId, PageRange, PageSet, PageSource};
+use mem::{MemoryId, PAGE_SIZE, PageRange, PageSet, PageSource};
 use plan::Plan;
 use sys::remote::ProcMem;
 use sys::userfault::{Install, Userfault};
@@ -18,7 +18,7 @@ use crate::{Observer, Phase, ResumeError};
 /// a processor's second-level cache.
 const PIECE_PAGES: u64 = 256;
 const PIECE_BYTES: usize = 1 << 20;
-const _: () = assert!(PIECE_BYTES as u64 == PIECE_PAGES * mem::PAGE_SIZE);
+const _: () = assert!(PIECE_BYTES as u64 == PIECE_PAGES * PAGE_SIZE);
 
 /// Where pages go.
 pub(super) struct Targets {
@@ -35,11 +35,18 @@ pub(super) struct Targets {
 impl Targets {
     fn write(&self, memory: MemoryId, pages: PageRange, bytes: &[u8]) -> io::Result<()> {
         match memory {
-            MemoryId::Private(space) if space == self.space && self.is_missing(pages) => {
-                self.put(pages, bytes)
-            }
             MemoryId::Private(space) if space == self.space => {
-                self.memory.write_all(pages.start.addr(), bytes)
+                for (part, is_missing) in self.parts(pages) {
+                    let before = (part.start.0 - pages.start.0) * PAGE_SIZE;
+                    let at = usize::try_from(before).map_err(io::Error::other)?;
+                    let length = usize::try_from(part.bytes()).map_err(io::Error::other)?;
+                    let bytes = bytes.get(at..at + length).unwrap_or_default();
+                    match is_missing {
+                        true => self.put(part, bytes)?,
+                        false => self.memory.write_all(part.start.addr(), bytes)?,
+                    }
+                }
+                Ok(())
             }
             MemoryId::Shared(object) => {
                 let file = self.objects.get(object as usize).and_then(Option::as_ref);
@@ -52,9 +59,15 @@ impl Targets {
 }
 
 impl Targets {
-    /// Whether the pages are missing ones; a mapping is registered whole, so all are or none.
-    fn is_missing(&self, pages: PageRange) -> bool {
-        self.missing.as_ref().is_some_and(|(set, _)| set.contains(pages.start))
+    /// The parts of `pages` that are missing ones, and those that are not: mappings that touch make
+    /// one run, and one of them may be registered and the other not.
+    fn parts(&self, pages: PageRange) -> Vec<(PageRange, bool)> {
+        let whole: PageSet = [pages].into_iter().collect();
+        let Some((missing, _)) = &self.missing else { return vec![(pages, false)] };
+        let others = whole.difference(missing);
+        let mut parts: Vec<_> = missing.within(pages).map(|part| (part, true)).collect();
+        parts.extend(others.runs().iter().map(|part| (*part, false)));
+        parts
     }
 
     fn put(&self, pages: PageRange, bytes: &[u8]) -> io::Result<()> {
