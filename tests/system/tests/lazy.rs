@@ -83,6 +83,8 @@ fn killed_servers_and_keepers_lose_no_page() {
             assert_ne!(row["state"], "complete", "it ended before it was tested");
             let ours = |at: usize| i32::try_from(row["processes"][at].as_u64().unwrap()).unwrap();
             let (keeper, server) = (ours(0), ours(1));
+            let status = std::fs::read_to_string(format!("/proc/{keeper}/status"));
+            assert!(status.is_ok_and(|text| text.contains("NoNewPrivs:\t1")), "of the agent");
             let victims: &[i32] = match round % 3 {
                 0 => &[server],
                 1 => &[keeper],

@@ -58,6 +58,8 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
     // A signal from the terminal is for the program, not for us.
     let _ = rustix::process::setsid();
     rustix::thread::set_name(c"rekindle-agent")?;
+    // Nothing it or its successors execute gives them more than they have.
+    rustix::thread::set_no_new_privs(true)?;
     let (ledger, brief, socket) = match start {
         AgentStart::Fresh => {
             let socket = sys::inherit::take_descriptor(0)?;
