@@ -24,8 +24,11 @@ use crate::copy::{CopyError, PageList, copy, copy_what_is_there};
 /// The private memory of an address space; one for now.
 const PRIVATE: MemoryId = MemoryId::Private(0);
 
-/// Bytes armed in one stop of a program that reads around the page cache.
+/// Bytes armed at once in a stop of a program that reads around the page cache.
 const ARMED_STOPPED_BYTES: u64 = 32 << 20;
+
+/// How long such a stop goes on with the next bytes.
+const STOP_MAX: Duration = Duration::from_millis(1);
 
 /// New mappings of less than this are left to the freeze; to take them in costs a stop.
 const WORTH_A_STOP_BYTES: u64 = 1 << 20;
@@ -203,19 +206,29 @@ impl<'p> Precopy<'p> {
         afresh: bool,
     ) -> Result<Look, PrecopyError> {
         let mut look = Look::default();
-        for mapping in mappings {
-            let chunks = mapping.range.pages().aligned_chunks(ARMED_STOPPED_BYTES / mem::PAGE_SIZE);
-            for chunk in chunks.map(|pages| pages.addrs()) {
-                let frozen = self.process.freeze(self.freeze)?;
-                let done = match afresh {
+        let chunk_pages = ARMED_STOPPED_BYTES / mem::PAGE_SIZE;
+        let mut chunks = mappings
+            .iter()
+            .flat_map(|mapping| mapping.range.pages().aligned_chunks(chunk_pages))
+            .map(|pages| pages.addrs())
+            .peekable();
+        while chunks.peek().is_some() {
+            let frozen = self.process.freeze(self.freeze)?;
+            let begun = Instant::now();
+            let mut done = Ok(());
+            while let Some(chunk) = chunks.next_if(|_| done.is_ok() && begun.elapsed() < STOP_MAX) {
+                let tracked = match afresh {
                     true => self.tracker.afresh(chunk, &mut look.changed),
                     false => self.tracker.changed(chunk, true, &mut look.changed),
                 };
-                self.stops.push(frozen.thaw());
-                if done? {
-                    look.tracked.insert(chunk.pages());
+                match tracked {
+                    Ok(true) => look.tracked.insert(chunk.pages()),
+                    Ok(false) => {}
+                    Err(cause) => done = Err(cause),
                 }
             }
+            self.stops.push(frozen.thaw());
+            done?;
         }
         Ok(look)
     }

@@ -182,7 +182,8 @@ fn killed_during_resumes() {
         witness.goes_on(1);
         let mut outer = pid;
         for delay in instants(whole, rounds(12, 70)) {
-            let stopped = rekindle.stop(outer, &[]);
+            let stopped = rekindle.run(&["checkpoint", &outer.to_string(), "--stop"]);
+            assert!(stopped.code == Some(0), "{stopped}: {:?}", witness.complaint());
             Program::of_pid(outer).wait_gone();
             let id = stopped.text("id");
             kill_after(&rekindle, &["resume", id, "--detach"], delay);
