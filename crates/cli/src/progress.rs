@@ -40,8 +40,12 @@ impl Observer for Bar {
 
     fn note(&self, text: &str) {
         if self.verbose {
-            self.bar.suspend(|| eprintln!("rekindle: {text}"));
+            self.warn(text);
         }
+    }
+
+    fn warn(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("rekindle: {text}"));
     }
 }
 

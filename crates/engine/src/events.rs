@@ -8,8 +8,14 @@ pub trait Observer: Send + Sync {
     /// So many bytes of `total` are through.
     fn progress(&self, _done_bytes: u64, _total_bytes: u64) {}
 
-    /// Something the user should know although nothing is wrong.
+    /// Something that a user who looks closely may want to know.
     fn note(&self, _text: &str) {}
+
+    /// Something every user should know although nothing failed: what costs the program more than
+    /// usual, and why.
+    fn warn(&self, text: &str) {
+        self.note(text);
+    }
 }
 
 /// An observer that looks away.

@@ -13,6 +13,7 @@ use crate::phase::{Stopped, Watch};
 /// does not fit goes to the slower sink at once: right, but the freeze lasts longer.
 pub(crate) struct Staging<'a> {
     arena: Option<Arena>,
+    room_bytes: Option<u64>,
     pieces: Mutex<Vec<Staged>>,
     slow: &'a dyn PageSink,
     bytes: AtomicU64,
@@ -31,7 +32,12 @@ impl<'a> Staging<'a> {
         let arena = room_bytes
             .and_then(|bytes| usize::try_from(bytes).ok())
             .and_then(|bytes| Arena::new(bytes).ok());
-        Self { arena, pieces: Mutex::new(Vec::new()), slow, bytes: AtomicU64::new(0) }
+        Self { arena, room_bytes, pieces: Mutex::new(Vec::new()), slow, bytes: AtomicU64::new(0) }
+    }
+
+    /// The room that was asked for.
+    pub(crate) fn room_bytes(&self) -> Option<u64> {
+        self.room_bytes
     }
 
     /// Bytes taken so far, staged or passed on.

@@ -50,7 +50,7 @@ impl<'p> Copying<'p> {
                 Ok(Self::Running { precopy, rounds: Vec::new() })
             }
             Err(PrecopyError::Track(cause)) if is_unavailable(&cause) => {
-                observer.note(&format!("{STANDS_STILL}: {cause}"));
+                observer.warn(&format!("{STANDS_STILL}: {cause}"));
                 Ok(Self::Frozen)
             }
             Err(cause) => Err(cause.into()),
@@ -85,10 +85,13 @@ impl<'p> Copying<'p> {
         }
     }
 
-    /// Bytes that the freeze will have to copy, as far as the last round tells.
+    /// Bytes that the freeze will have to copy, as far as the last rounds tell.
     pub(super) fn expected_bytes(&self, resident_bytes: u64) -> u64 {
         match self {
-            Self::Running { rounds, .. } => rounds.last().map_or(0, |round| round.copied_bytes),
+            Self::Running { rounds, precopy } => {
+                let stop = precopy.stops().iter().max().copied().unwrap_or_default();
+                written_meanwhile(rounds, stop).min(resident_bytes)
+            }
             Self::Frozen => resident_bytes,
         }
     }
@@ -140,6 +143,16 @@ pub(super) fn given_up(watch: &Watch, error: CheckpointError) -> CheckpointError
     }
 }
 
+/// What the program writes between the last look and its standing still, which takes about as
+/// long as the `stop` before: what the last round found was written while the one before copied.
+fn written_meanwhile(rounds: &[Round], stop: Duration) -> u64 {
+    let Some(last) = rounds.last() else { return 0 };
+    let Some(before) = rounds.iter().rev().nth(1) else { return last.copied_bytes };
+    let (stop, took) = (stop.as_micros(), before.took.as_micros().max(1));
+    let longer = u64::try_from(stop.div_ceil(took)).unwrap_or(u64::MAX);
+    last.copied_bytes.saturating_mul(longer.max(1))
+}
+
 /// Whether another round would not make the freeze shorter.
 fn is_enough(rounds: &[Round]) -> bool {
     let [.., before, last] = rounds else {
@@ -183,6 +196,16 @@ mod tests {
 
     fn rounds(bytes: &[u64]) -> Vec<Round> {
         bytes.iter().map(|b| Round { copied_bytes: *b, ..Round::default() }).collect()
+    }
+
+    #[test]
+    fn what_is_left_grows_with_the_stop() {
+        let round = |bytes, ms| Round { copied_bytes: bytes, took: Duration::from_millis(ms) };
+        let stop = Duration::from_millis(10);
+        assert_eq!(written_meanwhile(&[], stop), 0);
+        assert_eq!(written_meanwhile(&[round(9000, 5)], stop), 9000);
+        assert_eq!(written_meanwhile(&[round(9000, 100), round(500, 3)], stop), 500);
+        assert_eq!(written_meanwhile(&[round(9000, 2), round(500, 3)], stop), 2500);
     }
 
     #[test]

@@ -97,12 +97,23 @@ impl Run<'_> {
             Copying::start(&self.found.process, self.freeze_options(watch), self.observer)
         })?;
         let resident_bytes = self.survey.resident_bytes();
-        phases
-            .run(PRECOPY, |watch| copying.rounds(&writer, resident_bytes, watch, self.observer))?;
+        let stage = |copying: &Copying<'_>, phases: &mut Phases<'_>| {
+            let room = self.staging_room(copying);
+            phases.run(STAGE, |_| Ok::<_, CheckpointError>(Staging::new(room, &writer)))
+        };
+        let rounds = |copying: &mut Copying<'_>, phases: &mut Phases<'_>| {
+            phases
+                .run(PRECOPY, |watch| copying.rounds(&writer, resident_bytes, watch, self.observer))
+        };
+        let mut staging = stage(&copying, phases)?;
+        rounds(&mut copying, phases)?;
         self.check_pause(&copying)?;
-        let room = self.staging_room(&copying);
-        let staging =
-            phases.run(STAGE, |_| Ok::<_, CheckpointError>(Staging::new(room, &writer)))?;
+        if self.staging_room(&copying) > staging.room_bytes() {
+            // Memory takes its time to be had, in which the program writes on.
+            drop(staging);
+            staging = stage(&copying, phases)?;
+            rounds(&mut copying, phases)?;
+        }
         let Held { frozen, mut captured, missing, mut stops } =
             self.hold(settings, phases, &mut copying, &writer)?;
         writer.next_round();
@@ -152,7 +163,7 @@ impl Run<'_> {
         let given = capture::give_back_huge_pages(process, &released.split, BUDGET);
         if given.left_bytes > 0 {
             let megabytes = given.left_bytes.div_ceil(1 << 20);
-            self.observer.note(&format!(
+            self.observer.warn(&format!(
                 "{megabytes} MB of the program's memory are in small pages now that were in huge \
                  ones"
             ));
@@ -274,7 +285,7 @@ impl Run<'_> {
             return Err(CheckpointError::TooBusy { max_ms, expected_ms });
         }
         if expected_ms > LONG_MS && matches!(copying, Copying::Running { .. }) {
-            self.observer.note(&format!(
+            self.observer.warn(&format!(
                 "the program writes its memory as fast as it can be copied: it will stand still \
                  for about {expected_ms} ms"
             ));
@@ -335,7 +346,7 @@ impl Run<'_> {
         if wanted <= available - available / 10 {
             return Some(wanted);
         }
-        self.observer.note(
+        self.observer.warn(
             "too little free memory to stage the program's memory: it stands still until all of \
              it is written",
         );
