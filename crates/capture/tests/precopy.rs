@@ -386,10 +386,12 @@ signal.signal(signal.SIGUSR1, write)
     assert!(round.copied_bytes >= 16 * 4096 && round.copied_bytes < 4 << 20, "{round:?}");
     assert_eq!(huge_bytes(&child), 0, "a write splits an armed huge page");
     let released = precopy.release();
-    assert_eq!(released.split.count().bytes(), BYTES);
+    // The kernel may have made some of them huge again by itself by now.
+    let split = released.split.count().bytes();
+    assert!(split > 0 && split + huge_bytes(&child) >= BYTES, "{split}");
     let budget = Duration::from_secs(20);
     let given = rekindle_capture::give_back_huge_pages(&process, &released.split, budget);
-    assert_eq!((given.bytes, given.left_bytes), (BYTES, 0));
+    assert_eq!((given.bytes, given.left_bytes), (split, 0));
     assert_eq!(huge_bytes(&child), BYTES);
 }
 

@@ -9,7 +9,7 @@ use sys::ptrace::{Regs, StoppedThread};
 use sys::remote;
 use sys::task::Tid;
 
-use super::restart::{CODE_BYTES, is_restarted, original_call};
+use super::restart::{CODE_BYTES, before_restarting, is_restarted, original_call};
 use super::script::Script;
 use crate::{Phase, ResumeError};
 
@@ -76,8 +76,11 @@ pub(super) fn after_credentials(
 /// asked before rseq is registered, which forgets where the thread was.
 pub(super) fn registers(thread: &Thread, tid: Tid) -> Result<Regs, ResumeError> {
     let mut then = Regs::from_words(thread.registers.to_words());
+    let read = |at: u64, buffer: &mut [u8]| remote::read_exact(tid, VirtAddr(at), buffer).ok();
+    let mut next = [0; 2];
+    let _ = read(then.rip, &mut next);
+    then = before_restarting(&then, next).unwrap_or(then);
     if is_restarted(&then) {
-        let read = |at: u64, buffer: &mut [u8]| remote::read_exact(tid, VirtAddr(at), buffer).ok();
         let mut code = [0; CODE_BYTES];
         // Unreadable code leaves zeros, and so the arguments to tell.
         let _ = read(then.rip.wrapping_sub(CODE_BYTES as u64), &mut code);

@@ -8,6 +8,7 @@
 use sys::ptrace::Regs;
 
 const RESTART_SYSCALL: u64 = 219;
+const ERESTART_RESTARTBLOCK: i64 = -516;
 const POLL: u64 = 7;
 const NANOSLEEP: u64 = 35;
 const FUTEX: u64 = 202;
@@ -19,8 +20,25 @@ const POINTERS_FROM: u64 = 0x1000;
 
 /// Whether the call that `regs` name has to be found out.
 pub(super) fn is_restarted(regs: &Regs) -> bool {
-    const ERESTART_RESTARTBLOCK: i64 = -516;
     regs.orig_rax == RESTART_SYSCALL && regs.rax.cast_signed() == ERESTART_RESTARTBLOCK
+}
+
+/// `regs` as they were a moment before, for a thread that was stopped again when the kernel had
+/// already sent it back to make the call `restart_syscall`, with `next` the bytes at `regs.rip`.
+/// `None`: it is nowhere of the kind.
+pub(super) fn before_restarting(regs: &Regs, next: [u8; 2]) -> Option<Regs> {
+    const SYSCALL: [u8; 2] = [0x0f, 0x05];
+    if regs.rax != RESTART_SYSCALL || next != SYSCALL {
+        return None;
+    }
+    // Where nothing has come in between the kernel still has the number of the call.
+    let is_known = [POLL, NANOSLEEP, FUTEX, CLOCK_NANOSLEEP].contains(&regs.orig_rax);
+    Some(Regs {
+        orig_rax: if is_known { regs.orig_rax } else { RESTART_SYSCALL },
+        rax: ERESTART_RESTARTBLOCK.cast_unsigned(),
+        rip: regs.rip + 2,
+        ..*regs
+    })
 }
 
 /// The number of the call, given the bytes of code that end at `regs.rip` and a reader of
@@ -87,6 +105,27 @@ mod tests {
             rax: (-516_i64).cast_unsigned(),
             ..Regs::default()
         }
+    }
+
+    #[test]
+    fn a_stop_in_front_of_the_restart_is_a_stop_in_the_call() {
+        let at = |orig_rax, rax| Regs { orig_rax, rax, rip: 0x1000, rdi: TIME, ..Regs::default() };
+        let in_call = |call| Regs {
+            orig_rax: call,
+            rax: ERESTART_RESTARTBLOCK.cast_unsigned(),
+            rip: 0x1002,
+            rdi: TIME,
+            ..Regs::default()
+        };
+        let syscall = [0x0f, 0x05];
+        assert_eq!(before_restarting(&at(NANOSLEEP, 219), syscall), Some(in_call(NANOSLEEP)));
+        for orig_rax in [u64::MAX, RESTART_SYSCALL, 3] {
+            let found = before_restarting(&at(orig_rax, 219), syscall).unwrap();
+            assert_eq!(found, in_call(RESTART_SYSCALL));
+            assert!(is_restarted(&found));
+        }
+        assert_eq!(before_restarting(&at(0, 219), [0x48, 0x3d]), None, "219 bytes were read");
+        assert_eq!(before_restarting(&at(NANOSLEEP, 35), syscall), None);
     }
 
     #[test]

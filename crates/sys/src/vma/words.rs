@@ -12,7 +12,7 @@ use crate::task::{Pid, Tid};
 
 /// The bits as they have been for years (`include/linux/mm.h`). Each counts only when it was seen
 /// to be so here.
-const EXPECTED: [(u32, [u8; 2]); 28] = [
+const EXPECTED: [(u32, [u8; 2]); 29] = [
     (0, *b"rd"),
     (1, *b"wr"),
     (2, *b"ex"),
@@ -23,6 +23,7 @@ const EXPECTED: [(u32, [u8; 2]); 28] = [
     (7, *b"ms"),
     (8, *b"gd"),
     (10, *b"pf"),
+    (11, *b"gu"),
     (12, *b"uw"),
     (13, *b"lo"),
     (14, *b"io"),
@@ -138,7 +139,7 @@ struct Samples {
 }
 
 /// How a page is mapped, and what it is advised; -1: nothing.
-const KINDS: [(i32, i32, i32); 15] = [
+const KINDS: [(i32, i32, i32); 16] = [
     (RW, PRIVATE, -1),
     (RW, PRIVATE, libc::MADV_DONTFORK),
     (RW, PRIVATE, libc::MADV_WIPEONFORK),
@@ -148,6 +149,7 @@ const KINDS: [(i32, i32, i32); 15] = [
     (RW, PRIVATE, libc::MADV_RANDOM),
     (RW, PRIVATE, libc::MADV_SEQUENTIAL),
     (RW, PRIVATE, libc::MADV_MERGEABLE),
+    (RW, PRIVATE, MADV_GUARD_INSTALL),
     (libc::PROT_READ | libc::PROT_EXEC, PRIVATE, -1),
     (RW, PRIVATE | libc::MAP_NORESERVE, -1),
     (RW, PRIVATE | libc::MAP_GROWSDOWN, -1),
@@ -160,6 +162,8 @@ const PAGES: usize = KINDS.len() + 2;
 const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
 const PRIVATE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
 const MAP_DROPPABLE: i32 = 8;
+/// Linux >= 6.13; `gu` is shown since 6.18.
+const MADV_GUARD_INSTALL: i32 = 102;
 
 #[expect(clippy::cast_possible_truncation, reason = "x86-64: both have 64 bits")]
 const PAGE: usize = PAGE_SIZE as usize;
