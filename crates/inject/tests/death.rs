@@ -204,6 +204,9 @@ fn settles(witness: &mut Witness, mappings: &str, descriptors: &[String], patien
     }
 }
 
+/// With such patience a death may hold the witness for seconds.
+const HELD: Duration = Duration::from_secs(8);
+
 fn kill_many(role: &str, kills: u32, patience: Duration) {
     let mut command = witness::command(role);
     command.env(witness::STOPS_SHOW, "1");
@@ -225,6 +228,9 @@ fn kill_many(role: &str, kills: u32, patience: Duration) {
         last_left = left;
         if kill % 50 == 49 || kill + 1 == kills {
             witness.goes_on(2);
+        } else if patience >= HELD {
+            // A wait that begins anew after each death would be late by the sum of them.
+            witness.goes_on(1);
         }
     }
     witness.goes_on(3);
@@ -244,7 +250,7 @@ fn a_killed_tracer_leaves_no_trace() {
 
 #[test]
 fn a_killed_tracer_leaves_no_trace_where_all_signals_are_handled() {
-    kill_many("handling_witness_role", 10, Duration::from_secs(8));
+    kill_many("handling_witness_role", 10, HELD);
 }
 
 #[test]
