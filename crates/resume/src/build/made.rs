@@ -1,9 +1,10 @@
 //! The process being built, as a process.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use inject::{Stub, StubRoom};
-use mem::{AddrRange, Protection};
+use mem::{AddrRange, Mapping, Protection};
 use sys::clone::{ClockOffsets, Init, InitSettings, Reserved};
 use sys::proc::maps_entries;
 use sys::ptrace::{self, Traced};
@@ -15,6 +16,9 @@ use crate::{Phase, ResumeError};
 
 /// How long the new process may take to stop for the first time.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often another place is looked for when one of our own threads took it first.
+const RESERVE_TRIES: usize = 100;
 
 /// Where the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +59,12 @@ pub(crate) struct LetGo {
 }
 
 impl Made {
-    /// Makes the process, takes it over and puts our code into `room`.
-    pub(crate) fn new(wanted: &Wanted, room: &Room) -> Result<(Self, Stub), ResumeError> {
-        let reserved = reserve(room)?;
+    /// Makes the process, takes it over and puts our code into `room`, which is `reserved` here.
+    pub(crate) fn new(
+        wanted: &Wanted,
+        room: &Room,
+        reserved: Reserved,
+    ) -> Result<(Self, Stub), ResumeError> {
         let made = match wanted.place {
             Place::Here => Self::here(wanted)?,
             Place::Own(clocks) => Self::in_namespace(wanted, clocks)?,
@@ -149,30 +156,62 @@ impl Drop for Made {
     }
 }
 
-/// Maps the room here, so that the new process is born with it.
-fn reserve(room: &Room) -> Result<Reserved, ResumeError> {
+/// Finds room that is free in the instance and here, and maps it here, so that the new process is
+/// born with it.
+pub(crate) fn reserve_room(
+    mappings: &[Mapping],
+    thread_count: usize,
+) -> Result<(Room, Reserved), ResumeError> {
+    for _ in 0..RESERVE_TRIES {
+        let own = own_ranges().map_err(|cause| failed_step("read our own mappings", cause))?;
+        let room = Room::find(mappings, &own, thread_count).ok_or_else(|| {
+            let cause = io::Error::other("the instance's address space is full");
+            failed_step("find a place for our code", cause)
+        })?;
+        match reserve(&room) {
+            Ok(reserved) => return Ok((room, reserved)),
+            // Another thread of ours mapped something there since we looked.
+            Err(cause) if cause.raw_os_error() == Some(libc::EEXIST) => {}
+            Err(cause) => return Err(failed_step("reserve a place for our code", cause)),
+        }
+    }
+    let cause = io::Error::other("every place that was free was taken a moment later");
+    Err(failed_step("reserve a place for our code", cause))
+}
+
+fn failed_step(step: &str, cause: io::Error) -> ResumeError {
+    ResumeError::Step { phase: Phase::Stub, step: step.to_owned(), cause }
+}
+
+fn reserve(room: &Room) -> io::Result<Reserved> {
     let code = Protection { read: true, write: false, exec: true };
     let tables = Protection { read: true, write: true, exec: false };
-    Reserved::map(&[(room.code, code), (room.own_code, code), (room.tables(), tables)]).map_err(
-        |cause| ResumeError::Step {
-            phase: Phase::Stub,
-            step: "reserve a place for our code".into(),
-            cause,
-        },
-    )
+    Reserved::map(&[(room.code, code), (room.own_code, code), (room.tables(), tables)])
 }
 
 /// Where this process has mappings.
-pub(crate) fn own_ranges() -> Result<Vec<AddrRange>, ResumeError> {
-    let step = || "read our own mappings".to_owned();
-    let text = std::fs::read("/proc/self/maps").map_err(|cause| ResumeError::Step {
-        phase: Phase::Stub,
-        step: step(),
-        cause,
-    })?;
+fn own_ranges() -> io::Result<Vec<AddrRange>> {
+    let text = std::fs::read("/proc/self/maps")?;
     maps_entries(&text)
         .map(|entry| entry.map(|e| e.range))
         .collect::<Result<_, _>>()
-        .map_err(std::io::Error::other)
-        .map_err(|cause| ResumeError::Step { phase: Phase::Stub, step: step(), cause })
+        .map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Threads that look at the same moment all find room.
+    #[test]
+    fn several_find_room_at_once() {
+        let look = || (0..200).try_for_each(|_| reserve_room(&[], 4).map(drop));
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(look)).collect();
+            for thread in threads {
+                let found = thread.join().unwrap_or_else(|_| panic!("a thread failed"));
+                found.unwrap_or_else(|error| panic!("{error}"));
+            }
+        });
+    }
 }

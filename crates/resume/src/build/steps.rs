@@ -14,7 +14,7 @@ use sys::userfault::{Features, Kind, Modes, Userfault};
 
 use super::credentials::{self, Steps};
 use super::descriptions::{self, Files};
-use super::made::{Made, Place, Wanted, own_ranges};
+use super::made::{Made, Place, Wanted, reserve_room};
 use super::memory::{self, Targets};
 use super::room::Room;
 use super::script::{Hand, Script};
@@ -96,12 +96,7 @@ pub(crate) fn build_at(
 /// Makes the process and puts it into its session and cgroup.
 fn stub(plan: &Plan<'_>, place: Place) -> Result<Half, ResumeError> {
     let group = plan.group;
-    let room = Room::find(&plan.space.mappings, &own_ranges()?, group.threads.len());
-    let room = room.ok_or_else(|| ResumeError::Step {
-        phase: Phase::Stub,
-        step: "find a place for our code".to_owned(),
-        cause: io::Error::other("the instance's address space is full"),
-    })?;
+    let (room, reserved) = reserve_room(&plan.space.mappings, group.threads.len())?;
     let options = plan.request.options;
     let wanted = Wanted {
         place,
@@ -110,7 +105,7 @@ fn stub(plan: &Plan<'_>, place: Place) -> Result<Half, ResumeError> {
         new_session: options.detach,
         suspend_seccomp: !plan.wanted.seccomp_filters.is_empty(),
     };
-    let (made, stub) = Made::new(&wanted, &room)?;
+    let (made, stub) = Made::new(&wanted, &room, reserved)?;
     let changed = changes::expected(plan.instance(), group, options, place);
     let hand = Hand { stub, desk: room.main };
     let mut half = Half {
