@@ -8,6 +8,7 @@
 
 use crate::{binaries, skips};
 use rustix::process::{WaitOptions, wait};
+use std::io::{Read, Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -97,6 +98,9 @@ fn outside(name: &str, limit: Duration) {
     // Programs of other users work in here too.
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(dir.path(), open).unwrap_or_else(|error| panic!("{error}"));
+    // What the body says belongs to this test, not between the lines of others.
+    let mut said = tempfile::tempfile().unwrap_or_else(|error| panic!("no file: {error}"));
+    let writer = || said.try_clone().unwrap_or_else(|error| panic!("no descriptor: {error}"));
     // setpriv, unshare and bash are on every Debian.
     let mut child = Command::new("bash")
         .args(["-c", CLOSE_THE_REST, "bash", "setpriv", "--pdeathsig", "KILL"])
@@ -104,6 +108,8 @@ fn outside(name: &str, limit: Duration) {
         .args(["--mount", "--propagation", "private", "--mount-proc"])
         .args(again(name, "init"))
         .env(PLACE, dir.path())
+        .stdout(writer())
+        .stderr(writer())
         .process_group(0)
         .spawn()
         .unwrap_or_else(|error| panic!("starting setpriv and unshare: {error}"));
@@ -114,13 +120,35 @@ fn outside(name: &str, limit: Duration) {
             Ok(None) if begin.elapsed() > limit => {
                 let _ = child.kill();
                 let _ = child.wait();
+                tell(&mut said, false);
                 panic!("{name} did not end within {limit:?}; its namespace was killed");
             }
             Ok(None) => std::thread::sleep(Duration::from_millis(20)),
             Err(error) => panic!("waiting for {name}: {error}"),
         }
     };
+    tell(&mut said, status.success());
     assert!(status.success(), "{name} failed inside its namespaces: {status}");
+}
+
+/// Passes on what a body said: all of it where the test runner shows it for a failed test, what
+/// was skipped always.
+#[expect(clippy::print_stdout, reason = "it is the test's output")]
+fn tell(said: &mut std::fs::File, passed: bool) {
+    let mut bytes = Vec::new();
+    let read = said.rewind().and_then(|()| said.read_to_end(&mut bytes));
+    let text = String::from_utf8_lossy(&bytes);
+    for line in text.lines() {
+        if line.starts_with(skips::MARK) {
+            // Not by a macro: those write to where only failures are shown from.
+            let _ = writeln!(std::io::stdout(), "{line}");
+        } else if !passed {
+            println!("{line}");
+        }
+    }
+    if let Err(error) = read {
+        println!("what the body said cannot be read: {error}");
+    }
 }
 
 /// The namespace's init: prepares the mounts, starts the body and reaps whatever ends.

@@ -5,6 +5,9 @@ use serde::Deserialize;
 use std::io::Write;
 use std::path::PathBuf;
 
+/// How the line of a skip begins.
+pub const MARK: &str = "SKIP";
+
 /// One line of `tests/unavailable.toml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,7 +31,7 @@ struct List {
 /// Under `CI=true`, unless `tests/unavailable.toml` lists the pair.
 #[expect(clippy::print_stdout, reason = "a skip is a line of the test's output")]
 pub fn skip(kind: &str, lacks: &str) {
-    println!("SKIP {kind}: {lacks}");
+    println!("{MARK} {kind}: {lacks}");
     count(kind, lacks);
     if std::env::var("CI").is_ok_and(|value| value == "true") {
         assert!(

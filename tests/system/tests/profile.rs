@@ -124,9 +124,9 @@ fn one_verb_at_a_time_and_ctrl_c_keeps_what_was_seen() {
         let running = rekindle.start(&["profile", &pid, "--for", "600s"]);
         let child = i32::try_from(running.child.id()).unwrap();
         // The profile has the lock before it collects.
-        wait::until_true("a refusal", PATIENCE, || {
-            rekindle.run(&["checkpoint", &pid]).code == Some(3)
-        });
+        wait::until_true("the profile at work", PATIENCE, || is_tracked(&witness.program));
+        let refused = rekindle.run(&["checkpoint", &pid]);
+        assert_eq!(refused.code, Some(3), "{refused}");
         witness.goes_on(1);
         Program::of_pid(child).signal(Signal::INT);
         let report = running.finish().expect("running");
