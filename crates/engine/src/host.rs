@@ -3,25 +3,14 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-/// `/proc/sys/kernel/random/boot_id`.
+/// The id of this boot; `None` when it cannot be read.
 pub(crate) fn boot_id() -> Option<String> {
-    Some(fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
+    sys::proc::boot_id().ok()
 }
 
 /// Inode of our own pid namespace.
 pub(crate) fn own_pid_namespace() -> Option<u64> {
     Some(fs::metadata("/proc/self/ns/pid").ok()?.ino())
-}
-
-/// When `pid` started, in clock ticks after boot; `None` when there is no such process or it has
-/// ended and is not reaped yet.
-pub(crate) fn start_time_ticks(pid: i32) -> Option<u64> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let stat = sys::proc::parse_stat(&text).ok()?;
-    // A first thread that has ended shows the same while others run on.
-    let others = || fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1);
-    let ended = matches!(stat.state, sys::proc::RunState::Zombie | sys::proc::RunState::Dead);
-    (!ended || others()).then_some(stat.start_time_ticks)
 }
 
 /// Memory that can be had without swapping, in bytes (`MemAvailable`, proc_meminfo(5)).

@@ -204,7 +204,7 @@ pub(crate) fn mismatches(
 /// Another resume of this line that is still alive.
 fn alive_run(line: &LineIdentity, registry: &Registry) -> Option<Mismatch> {
     let run = registry.run_of(&line.instance)?;
-    let alive = crate::host::start_time_ticks(run.pid) == Some(run.start_time_ticks)
+    let alive = sys::proc::running_since(run.pid) == Some(run.start_time_ticks)
         && crate::host::boot_id().is_some_and(|boot| boot == run.boot_id);
     alive.then(|| Mismatch {
         kind: MismatchKind::AlreadyRunning,
@@ -345,7 +345,7 @@ fn bring_up(
             boot_id: crate::host::boot_id().unwrap_or_default(),
             pid_namespace: crate::host::own_pid_namespace().unwrap_or_default(),
             pid,
-            start_time_ticks: crate::host::start_time_ticks(pid).unwrap_or_default(),
+            start_time_ticks: sys::proc::running_since(pid).unwrap_or_default(),
         };
         registry.record(&line, &checkpoint.id().to_string())?;
     }

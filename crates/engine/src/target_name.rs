@@ -42,7 +42,7 @@ pub(crate) fn find(target: &str, registry: &Registry) -> Result<Found, TargetErr
     let pid_namespace =
         host::own_pid_namespace().ok_or(TargetError::NoIdentity("/proc/self/ns/pid"))?;
     let identify = |pid: i32| -> Option<LineIdentity> {
-        let start_time_ticks = host::start_time_ticks(pid)?;
+        let start_time_ticks = sys::proc::running_since(pid)?;
         let instance = registry
             .instance_of(&boot_id, pid_namespace, pid, start_time_ticks)
             .unwrap_or_else(|| first_sight_id(&boot_id, pid_namespace, pid, start_time_ticks));

@@ -178,7 +178,7 @@ impl VerbError for StatusError {
 pub fn status(registry: &Registry, target: Option<&str>) -> Result<StatusReport, StatusError> {
     let boot = crate::host::boot_id().unwrap_or_default();
     let alive = registry.runs().into_iter().filter(|run| {
-        run.boot_id == boot && crate::host::start_time_ticks(run.pid) == Some(run.start_time_ticks)
+        run.boot_id == boot && sys::proc::running_since(run.pid) == Some(run.start_time_ticks)
     });
     let wanted = |run: &crate::registry::RunState| {
         target.is_none_or(|t| t == run.instance || t == run.pid.to_string())

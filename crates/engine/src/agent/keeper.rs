@@ -163,7 +163,7 @@ impl Keeper {
         session: Session,
         socket: Option<OwnedFd>,
     ) -> io::Result<Self> {
-        if crate::host::start_time_ticks(session.pid) != Some(session.start_time_ticks) {
+        if sys::proc::running_since(session.pid) != Some(session.start_time_ticks) {
             return Err(io::Error::other("the program has ended"));
         }
         let held = revive::hold_folder(&brief)?;

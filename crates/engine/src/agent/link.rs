@@ -61,7 +61,7 @@ impl LazyLoader for AgentLink {
         let mem::MemoryId::Private(space) = session.memory else {
             return Err(io::Error::other("only private memory is served"));
         };
-        let start_time_ticks = crate::host::start_time_ticks(session.pid);
+        let start_time_ticks = sys::proc::running_since(session.pid);
         let served = Session {
             pid: session.pid,
             start_time_ticks: start_time_ticks.unwrap_or_default(),

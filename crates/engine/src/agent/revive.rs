@@ -39,7 +39,7 @@ pub(super) fn record(brief: &Brief, holder: Pid) -> io::Result<()> {
     let record = Record {
         keeper: std::process::id(),
         holder: holder.raw(),
-        holder_start_ticks: crate::host::start_time_ticks(holder.raw()).unwrap_or_default(),
+        holder_start_ticks: sys::proc::running_since(holder.raw()).unwrap_or_default(),
         brief: brief.clone(),
     };
     let fresh = brief.folder().join("agent.new");
@@ -105,7 +105,7 @@ pub(crate) fn revive_if_needed(registry: &Registry, instance: &str) -> io::Resul
             return Ok(());
         }
         let holder_lives =
-            crate::host::start_time_ticks(record.holder) == Some(record.holder_start_ticks);
+            sys::proc::running_since(record.holder) == Some(record.holder_start_ticks);
         // A server that is left has an agent executed by itself.
         if holder_lives && !started && !server_lives(&record)? {
             let mut command = link::command(&record.brief)?;

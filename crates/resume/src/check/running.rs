@@ -5,7 +5,6 @@ use std::os::unix::fs::MetadataExt;
 
 use mem::{Backing, Sharing};
 use process::{DescriptionKind, SharedObjectKind};
-use sys::proc::{ProcDir, RunState, parse_stat};
 
 use super::Check;
 use crate::build::{place, taken};
@@ -43,11 +42,7 @@ impl Check<'_> {
         if !same_boot || ours != Some(line.pid_namespace) {
             return false;
         }
-        let mut buffer = Vec::new();
-        let stat =
-            ProcDir::open(line.pid).and_then(|dir| dir.parse("stat", &mut buffer, parse_stat));
-        let ended = |state| matches!(state, RunState::Zombie | RunState::Dead);
-        stat.is_ok_and(|s| s.start_time_ticks == line.start_time_ticks && !ended(s.state))
+        sys::proc::running_since(line.pid) == Some(line.start_time_ticks)
     }
 
     /// A copy must not write what the original writes.

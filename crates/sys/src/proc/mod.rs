@@ -29,7 +29,7 @@ pub use locks::{FileLock, LockKind, parse_lock, parse_locks};
 pub use maps::{MapsEntry, SmapsEntry, maps_entries, parse_smaps};
 pub use mounts::{CgroupMembership, Mount, parse_cgroup, parse_mountinfo};
 pub use net::{InetSocket, UnixSocket, parse_inet, parse_unix};
-pub use stat::{Stat, StatMemory, parse_stat};
+pub use stat::{Stat, StatMemory, parse_stat, running_since};
 pub use status::{CapabilitySets, IdSet, RunState, Status, parse_status};
 pub use text::{Excerpt, Malformed};
 pub use timers::{PosixTimerInfo, TimerNotify, parse_timers};

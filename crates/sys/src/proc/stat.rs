@@ -1,5 +1,6 @@
 //! `/proc/PID/stat` and `/proc/PID/task/TID/stat`, see `proc_pid_stat(5)`.
 
+use super::dir::ProcDir;
 use super::status::RunState;
 use super::text::{Cursor, Malformed};
 
@@ -79,6 +80,17 @@ impl Stat {
     pub fn forked_without_exec(&self) -> bool {
         self.flags & 0x40 != 0
     }
+}
+
+/// When process `pid` started, in clock ticks after boot; `None` when there is none or it has ended,
+/// reaped or not. A first thread that has ended shows the state of an ended process while others
+/// run on: that one has not.
+pub fn running_since(pid: i32) -> Option<u64> {
+    let dir = ProcDir::open(pid).ok()?;
+    let stat = dir.parse("stat", &mut Vec::new(), parse_stat).ok()?;
+    let ended = matches!(stat.state, RunState::Zombie | RunState::Dead);
+    let others = || dir.tids().is_ok_and(|tids| tids.len() > 1);
+    (!ended || others()).then_some(stat.start_time_ticks)
 }
 
 /// Parses the text of a `stat` file.
