@@ -5,9 +5,8 @@
 //! [`last`](Precopy::last) one is made of the frozen program. Nothing is believed of a mapping
 //! that is not under tracking from arming to looking: it is copied whole, frozen. And no page is
 //! left out for being unchanged: one that is neither known to be copied nor known to be empty is
-//! looked at, and copied. So a mapping
-//! that was replaced by another with the same bounds, a program that called execve(2), or one
-//! with a userfaultfd of its own costs time and never a byte.
+//! looked at, and copied. So a mapping that was replaced by another with the same bounds, a program
+//! that called execve(2), or one with a userfaultfd of its own costs time and never a byte.
 //!
 //! What tracking cannot see, and how it is met: docs/decisions/0006-copying-while-it-runs.md.
 
@@ -155,11 +154,7 @@ impl<'p> Precopy<'p> {
         }
         // What a round left out, because its mapping was not tracked then or it could not be read,
         // has not changed since it was armed, perhaps, and was never copied.
-        let known = self.copied.union(&self.empty).union(&changed.pages);
-        for run in tracked.difference(&known).runs() {
-            changed.pages.insert(*run);
-            changed.content = changed.content.union(&memory.content(run.addrs())?);
-        }
+        self.add_unknown(&tracked, &memory, &mut changed)?;
         let list = PageList::new(vec![(PRIVATE, changed.content.clone())]);
         let (copied, mut left_out) = copy_what_is_there(&memory, &list, sink, workers, nice, stop)?;
         let missed = left_out.remove(&PRIVATE).unwrap_or_default();
@@ -172,6 +167,24 @@ impl<'p> Precopy<'p> {
     fn forget(&mut self) {
         self.copied = PageSet::new();
         self.empty = PageSet::new();
+    }
+
+    /// Adds to `changed` what of `pages` is neither in it nor known, with what it holds now.
+    fn add_unknown(
+        &self,
+        pages: &PageSet,
+        memory: &Memory,
+        changed: &mut Changed,
+    ) -> Result<(), PrecopyError> {
+        let known = self.copied.union(&self.empty).union(&changed.pages);
+        let unknown = pages.difference(&known);
+        let mut content = Vec::new();
+        for run in unknown.runs() {
+            content.extend_from_slice(memory.content(run.addrs())?.runs());
+        }
+        changed.pages = changed.pages.union(&unknown);
+        changed.content = changed.content.union(&content.into_iter().collect());
+        Ok(())
     }
 
     /// What changed, armed again.
@@ -251,12 +264,8 @@ impl<'p> Precopy<'p> {
         }
         let ranges: Vec<AddrRange> = memory.private_ranges().iter().map(|m| m.range).collect();
         let mut changed = self.look_last(memory, &ranges, workers)?;
-        let known = self.copied.union(&self.empty).union(&changed.pages);
         let all: PageSet = ranges.iter().map(|range| range.pages()).collect();
-        for run in all.difference(&known).runs() {
-            changed.pages.insert(*run);
-            changed.content = changed.content.union(&memory.content(run.addrs())?);
-        }
+        self.add_unknown(&all, memory, &mut changed)?;
         // Guard pages are never armed, so that each look sees them as changed.
         let mut guards = Vec::new();
         for run in changed.pages.difference(&changed.content).runs() {

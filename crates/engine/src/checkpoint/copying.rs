@@ -45,10 +45,7 @@ impl<'p> Copying<'p> {
         observer: &dyn Observer,
     ) -> Result<Self, CheckpointError> {
         match Precopy::start(process, freeze) {
-            Ok(precopy) => {
-                let precopy = Box::new(precopy);
-                Ok(Self::Running { precopy, rounds: Vec::new() })
-            }
+            Ok(precopy) => Ok(Self::Running { precopy: Box::new(precopy), rounds: Vec::new() }),
             Err(PrecopyError::Track(cause)) if is_unavailable(&cause) => {
                 observer.warn(&format!("{STANDS_STILL}: {cause}"));
                 Ok(Self::Frozen)
