@@ -59,8 +59,8 @@ fn newest(
     match store.resolve(&reference) {
         Ok(found) => {
             let newest = found.open()?;
-            let mut chain = std::iter::successors(Some(&newest), |checkpoint| checkpoint.parent());
-            let Some(stored_in) = stored_in.filter(|id| chain.all(|c| c.id() != *id)) else {
+            let is_apart = |id: &CheckpointId| newest.chain().all(|c| c.id() != *id);
+            let Some(stored_in) = stored_in.filter(is_apart) else {
                 return Ok(Some(newest));
             };
             // In another store, it can be copied from, not built on.

@@ -16,4 +16,4 @@ pub use addr::{AddrRange, PAGE_SIZE, PageCount, PageIndex, PageRange, VirtAddr};
 pub use mapping::{Backing, FileIdentity, Mapping, Protection, Sharing, SpecialMapping};
 pub use memory::MemoryId;
 pub use range_set::PageSet;
-pub use source::{PageSink, PageSinkError, PageSource, PageSourceError};
+pub use source::{PageSink, PageSinkError, PageSource, PageSourceError, read_one_by_one};

@@ -45,19 +45,31 @@ pub trait PageSource: Send + Sync {
         runs: &[PageRange],
         buffer: &mut [u8],
     ) -> Result<(), PageSourceError> {
-        let mut rest = buffer;
-        for run in runs {
-            let length = usize::try_from(run.bytes()).unwrap_or(usize::MAX);
-            let Some((these, others)) = std::mem::take(&mut rest).split_at_mut_checked(length)
-            else {
-                let cause = std::io::Error::from(std::io::ErrorKind::InvalidInput);
-                return Err(PageSourceError::Io { memory, pages: *run, cause });
-            };
-            self.read(memory, *run, these)?;
-            rest = others;
-        }
-        Ok(())
+        read_one_by_one(self, memory, runs, buffer)
     }
+}
+
+/// [`PageSource::read_runs`] by reading each run apart, for sources that have no better way.
+///
+/// # Errors
+/// As [`PageSource::read`].
+pub fn read_one_by_one<S: PageSource + ?Sized>(
+    source: &S,
+    memory: MemoryId,
+    runs: &[PageRange],
+    buffer: &mut [u8],
+) -> Result<(), PageSourceError> {
+    let mut rest = buffer;
+    for run in runs {
+        let length = usize::try_from(run.bytes()).unwrap_or(usize::MAX);
+        let Some((these, others)) = std::mem::take(&mut rest).split_at_mut_checked(length) else {
+            let cause = std::io::Error::from(std::io::ErrorKind::InvalidInput);
+            return Err(PageSourceError::Io { memory, pages: *run, cause });
+        };
+        source.read(memory, *run, these)?;
+        rest = others;
+    }
+    Ok(())
 }
 
 /// A place that takes an instance's pages: a checkpoint being written, a process being built.

@@ -140,6 +140,11 @@ impl Checkpoint {
         self.parent.as_deref()
     }
 
+    /// It and those that hold pages which it does not store itself, the newest first.
+    pub fn chain(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |checkpoint| checkpoint.parent())
+    }
+
     /// How many checkpoints stand behind it.
     pub fn depth(&self) -> u16 {
         self.parent().map_or(0, |parent| parent.depth().saturating_add(1))

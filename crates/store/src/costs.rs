@@ -1,7 +1,7 @@
 //! A small file beside checkpoints: what collecting heat costs on this host. The store does not
 //! look into it.
 
-use std::io::{Read, Write};
+use std::io::Read;
 
 use crate::Store;
 use crate::error::{IoFailure, StoreError};
@@ -36,14 +36,7 @@ impl Store {
     pub fn set_host_costs(&self, bytes: &[u8]) -> Result<(), StoreError> {
         let root = &self.dirs.root;
         let fresh = format!("{COSTS}.{}.new", std::process::id());
-        let fail = |action| IoFailure::on(action, root.join(&fresh));
-        let mut file = root.open_or_create(&fresh)?;
-        file.set_len(0).map_err(fail("write"))?;
-        file.write_all(bytes).map_err(fail("write"))?;
-        file.sync_all().map_err(fail("sync"))?;
-        root.rename(&fresh, root, COSTS)?;
-        root.sync()?;
-        Ok(())
+        Ok(root.replace(COSTS, &fresh, bytes)?)
     }
 }
 

@@ -2,7 +2,7 @@
 //! symbolic links inside are never followed.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -115,6 +115,19 @@ impl Dir {
     pub(crate) fn rename(&self, name: &str, to: &Self, new_name: &str) -> Result<(), IoFailure> {
         fs::renameat(&self.fd, name, &to.fd, new_name)
             .map_err(IoFailure::on("rename to", to.join(new_name)))
+    }
+
+    /// Gives the file `name` these bytes: on return they are on disk, and whoever reads meanwhile,
+    /// or after a failure, has the old ones or these, whole. `fresh` is where they are written
+    /// first; a rest of a writer that died there is written over.
+    pub(crate) fn replace(&self, name: &str, fresh: &str, bytes: &[u8]) -> Result<(), IoFailure> {
+        let mut file = self.open_or_create(fresh)?;
+        let fail = |action| IoFailure::on(action, self.join(fresh));
+        file.set_len(0).map_err(fail("write"))?;
+        file.write_all(bytes).map_err(fail("write"))?;
+        file.sync_all().map_err(fail("sync"))?;
+        self.rename(fresh, self, name)?;
+        self.sync()
     }
 
     /// Whether `name` is the directory `child`, and not another one that took its place.

@@ -115,14 +115,7 @@ fn read_key(line: &Dir) -> Result<Option<LineKey>, WriteError> {
 fn make_key(lines: &Dir, line: &Dir) -> Result<LineKey, WriteError> {
     let mut bytes = [0; LineKey::BYTES];
     getrandom::fill(&mut bytes).map_err(WriteError::Random)?;
-    // A rest of a writer that died between the two steps.
-    let mut file = line.open_or_create(NEW_KEY)?;
-    let fail = |action| IoFailure::on(action, line.join(NEW_KEY));
-    file.set_len(0).map_err(fail("write"))?;
-    file.write_all(&bytes).map_err(fail("write"))?;
-    file.sync_all().map_err(fail("sync"))?;
-    line.rename(NEW_KEY, line, KEY)?;
-    line.sync()?;
+    line.replace(KEY, NEW_KEY, &bytes)?;
     lines.sync()?;
     Ok(LineKey::new(bytes))
 }

@@ -2,7 +2,7 @@
 //! What the bytes mean is not known here.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::PathBuf;
 
 use process::InstanceId;
@@ -79,15 +79,7 @@ impl LineHeat {
     /// # Errors
     /// When it cannot be written.
     pub fn replace(&self, bytes: &[u8]) -> Result<(), WriteError> {
-        // A rest of a writer that died is written over.
-        let mut file = self.line.open_or_create(NEW_HEAT)?;
-        let fail = |action| IoFailure::on(action, self.line.join(NEW_HEAT));
-        file.set_len(0).map_err(fail("write"))?;
-        file.write_all(bytes).map_err(fail("write"))?;
-        file.sync_all().map_err(fail("sync"))?;
-        self.line.rename(NEW_HEAT, &self.line, HEAT)?;
-        self.line.sync()?;
-        Ok(())
+        Ok(self.line.replace(HEAT, NEW_HEAT, bytes)?)
     }
 }
 

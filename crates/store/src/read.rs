@@ -9,7 +9,10 @@ use std::sync::{Mutex, PoisonError};
 
 use codec::{FRAME_BYTES_MAX, FRAME_PAGES_MAX};
 use image::{Frame, LineKey, Opener, PageHash, PageMask};
-use mem::{MemoryId, PAGE_SIZE, PageIndex, PageRange, PageSet, PageSource, PageSourceError};
+use mem::{
+    MemoryId, PAGE_SIZE, PageIndex, PageRange, PageSet, PageSource, PageSourceError,
+    read_one_by_one,
+};
 use plan::Treatment;
 
 use crate::Checkpoint;
@@ -341,14 +344,7 @@ impl PageSource for Checkpoint {
                 return Ok(());
             }
         }
-        let mut rest = buffer;
-        for run in runs {
-            let length = bytes_of(*run).min(rest.len());
-            let (these, others) = std::mem::take(&mut rest).split_at_mut(length);
-            self.read(memory, *run, these)?;
-            rest = others;
-        }
-        Ok(())
+        read_one_by_one(self, memory, runs, buffer)
     }
 }
 

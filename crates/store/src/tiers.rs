@@ -49,15 +49,13 @@ impl Checkpoint {
     /// Has the kernel read the critical pages, those of its parents included, in the background:
     /// they will be needed soon, and one after the other.
     pub fn read_critical_ahead(&self) {
-        let mut at = Some(self);
-        while let Some(checkpoint) = at {
+        for checkpoint in self.chain() {
             for (file, entry) in checkpoint.data.iter().zip(&checkpoint.manifest.files.data) {
                 if entry.name == layout::CRITICAL {
                     // Where it cannot be asked for, reading takes a little longer.
                     let _ = fadvise(file, 0, None, Advice::WillNeed);
                 }
             }
-            at = checkpoint.parent();
         }
     }
 

@@ -33,10 +33,7 @@ impl Checkpoint {
     /// # Errors
     /// Naming the file and the place of the first damage.
     pub fn verify(&self) -> Result<Verified, ReadError> {
-        let mut chain = vec![self];
-        while let Some(parent) = chain.last().and_then(|last| last.parent()) {
-            chain.push(parent);
-        }
+        let chain: Vec<&Self> = self.chain().collect();
         let mut verified = Verified { page_bytes: self.page_bytes(), ..Verified::default() };
         for checkpoint in chain.into_iter().rev() {
             checkpoint.verify_alone(&mut verified).map_err(|cause| match checkpoint.id() {
@@ -54,12 +51,7 @@ impl Checkpoint {
     /// # Errors
     /// Naming the file and the place.
     pub fn check_padding(&self) -> Result<(), ReadError> {
-        let mut next = Some(self);
-        while let Some(checkpoint) = next {
-            (0..checkpoint.data.len()).try_for_each(|number| checkpoint.verify_padding(number))?;
-            next = checkpoint.parent();
-        }
-        Ok(())
+        self.chain().try_for_each(Self::verify_own_padding)
     }
 
     /// Checks what this checkpoint stores itself.
@@ -77,9 +69,7 @@ impl Checkpoint {
                 ReadError::Frame { path: self.data_path(file.into()), cause }
             })?;
         }
-        for number in 0..self.data.len() {
-            self.verify_padding(number)?;
-        }
+        self.verify_own_padding()?;
         // Each frame's page hashes are compared with the frame's hash, as its pages were.
         let path = self.dir.join(&self.manifest.files.hashes.name);
         let computed = self.computed_content().map_err(|cause| ReadError::Frame { path, cause })?;
@@ -98,6 +88,10 @@ impl Checkpoint {
 
     fn claimed(&self) -> (u64, u64) {
         (self.manifest.page_bytes, self.manifest.referenced_bytes)
+    }
+
+    fn verify_own_padding(&self) -> Result<(), ReadError> {
+        (0..self.data.len()).try_for_each(|number| self.verify_padding(number))
     }
 
     /// What no frame of a file has is zero: the filling behind a piece, and what was put and
