@@ -30,6 +30,7 @@ pub use budget::Spent;
 pub use calibrate::{CalibrateError, calibrate};
 pub use costs::Costs;
 pub use error::ProfileError;
+pub use maps::seen;
 pub use options::Options;
 pub use report::{Collector, Counts, Missing, Summary};
 pub use session::{End, Profiler, Sink};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use heat::{Layout, Seen};
 use mem::{AddrRange, PageIndex};
-use sys::proc::{ProcError, maps_entries};
+use sys::proc::{MapsEntry, ProcError, maps_entries};
 use sys::remote::ProcMem;
 use target::Process;
 
@@ -53,6 +53,21 @@ pub(crate) struct Maps {
     text: Vec<u8>,
 }
 
+/// A line of maps as heat knows it. Without a build id memory is matched by name, address and
+/// shape.
+pub fn seen<'a>(entry: &MapsEntry<'a>, build_id: &'a [u8]) -> Seen<'a> {
+    Seen {
+        range: entry.range,
+        protection: entry.protection,
+        sharing: entry.sharing,
+        offset_bytes: entry.offset_bytes,
+        device: entry.device,
+        inode: entry.inode,
+        name: entry.name_raw,
+        build_id,
+    }
+}
+
 impl Maps {
     /// Reads the mappings anew; a new layout when they are not the same as before.
     pub(crate) fn refresh(
@@ -90,16 +105,7 @@ impl Maps {
         }
         self.read_images(mem);
         let ids: Vec<&[u8]> = self.list.iter().map(|m| self.build_id(m)).collect();
-        let seen = layout_lines.iter().zip(&ids).map(|(entry, build_id)| Seen {
-            range: entry.range,
-            protection: entry.protection,
-            sharing: entry.sharing,
-            offset_bytes: entry.offset_bytes,
-            device: entry.device,
-            inode: entry.inode,
-            name: entry.name_raw,
-            build_id,
-        });
+        let seen = layout_lines.iter().zip(&ids).map(|(entry, build_id)| seen(entry, build_id));
         Layout::new(seen)
     }
 

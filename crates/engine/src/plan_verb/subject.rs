@@ -128,7 +128,8 @@ pub(crate) fn look(
     let (layout, regions) = dir.parse("maps", &mut text, |text| {
         let entries = maps_entries(text).collect::<Result<Vec<_>, _>>()?;
         let regions: Vec<_> = entries.iter().filter_map(private_region).collect();
-        Ok((Layout::new(entries.iter().map(seen)), regions))
+        // Build ids are not read here: what is left to match by is enough for advice.
+        Ok((Layout::new(entries.iter().map(|entry| profile::seen(entry, b""))), regions))
     })?;
     let mut set = PageSet::new();
     for region in &regions {
@@ -166,21 +167,6 @@ fn loaded_anyway(set: &PageSet, regions: &[Stretch<Region>]) -> Vec<Stretch<Arc<
         value: Arc::clone(&reason),
     };
     regions.iter().filter(is_loaded).map(seed).collect()
-}
-
-/// A line of maps as heat knows it. Build ids are not read here: memory is matched by name,
-/// address and shape, which is enough for advice.
-fn seen<'a>(entry: &MapsEntry<'a>) -> Seen<'a> {
-    Seen {
-        range: entry.range,
-        protection: entry.protection,
-        sharing: entry.sharing,
-        offset_bytes: entry.offset_bytes,
-        device: entry.device,
-        inode: entry.inode,
-        name: entry.name_raw,
-        build_id: b"",
-    }
 }
 
 /// A captured mapping as heat knows it.
