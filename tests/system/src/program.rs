@@ -1,5 +1,6 @@
 //! Programs under test, started as a user starts them.
 
+use crate::sandbox::Place;
 use crate::wait::{self, PATIENCE};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::net::{SocketAddr, TcpStream};
@@ -168,6 +169,20 @@ impl Program {
             self.lines().into_iter().find(|line| wanted(line)).ok_or("no such line yet")
         })
     }
+}
+
+/// Starts a Python script with these paths as its arguments; files named after `label` are made
+/// in the test's folder.
+///
+/// # Panics
+/// When the script cannot be written or the shell says no.
+pub fn python(place: &Place, label: &str, script: &str, arguments: &[&Path]) -> Program {
+    let file = place.path(&format!("{label}.py"));
+    std::fs::write(&file, script).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let paths = [file.as_path()].into_iter().chain(arguments.iter().copied());
+    let mut words = vec!["/usr/bin/python3".to_owned(), "-S".to_owned()];
+    words.extend(paths.map(|path| path.display().to_string()));
+    Start::new(place.dir(), label, &words).start()
 }
 
 /// The state letter of a process, or none when there is no such process.

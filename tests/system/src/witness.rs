@@ -8,6 +8,7 @@ use crate::{binaries, skips};
 use serde_json::Value;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
+use std::panic::RefUnwindSafe;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -22,6 +23,25 @@ pub fn kinds() -> Vec<(String, bool)> {
         Some((fields.next()?.to_owned(), fields.next()? == "on"))
     };
     text.lines().filter_map(parse).collect()
+}
+
+/// Does `test` for each kind that is on by default, alone, and fails with all findings at once.
+/// Memory in swap has a test of its own.
+///
+/// # Panics
+/// When any of them does.
+pub fn each_kind(test: impl Fn(&str) + RefUnwindSafe) {
+    let mut findings = Vec::new();
+    for (kind, by_default) in kinds() {
+        if by_default && kind != "paged-out" {
+            let found = std::panic::catch_unwind(|| test(&kind));
+            let text = |panic: &dyn std::any::Any| {
+                panic.downcast_ref::<String>().cloned().unwrap_or_default()
+            };
+            findings.extend(found.err().map(|panic| format!("{kind}: {}", text(&*panic))));
+        }
+    }
+    assert!(findings.is_empty(), "{} kinds:\n{}", findings.len(), findings.join("\n"));
 }
 
 /// A running witness.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
-use rekindle_system_tests::program::{Program, Start};
+use rekindle_system_tests::program::{self, Program};
 use rekindle_system_tests::rekindle::Rekindle;
 use rekindle_system_tests::sandbox::{self, Place};
 use rekindle_system_tests::witness::{self, Witness};
@@ -45,12 +45,8 @@ while True:
 ";
 
 fn pages(place: &Place) -> (Program, std::path::PathBuf, std::path::PathBuf) {
-    let (script, go, out) = (place.path("pages.py"), place.path("go"), place.path("out"));
-    std::fs::write(&script, PAGES).unwrap();
-    let words = [&script, &go, &out].map(|path| path.display().to_string());
-    let mut all = vec!["/usr/bin/python3".to_owned(), "-S".to_owned()];
-    all.extend(words);
-    let program = Start::new(place.dir(), "pages", &all).start();
+    let (go, out) = (place.path("go"), place.path("out"));
+    let program = program::python(place, "pages", PAGES, &[&go, &out]);
     wait::until_true("the pages to be written", Duration::from_secs(60), || {
         std::fs::read_to_string(&out).is_ok_and(|text| text.ends_with('\n'))
     });
@@ -210,12 +206,7 @@ impl Steps<'_> {
 
 /// Starts one.
 fn steps(place: &Place) -> (Program, Steps<'_>) {
-    let script = place.path("steps.py");
-    std::fs::write(&script, STEPS).unwrap();
-    let words = [&script, &place.dir().to_owned()].map(|path| path.display().to_string());
-    let mut all = vec!["/usr/bin/python3".to_owned(), "-S".to_owned()];
-    all.extend(words);
-    let program = Start::new(place.dir(), "steps", &all).start();
+    let program = program::python(place, "steps", STEPS, &[place.dir()]);
     let steps = Steps { place, count: 0 };
     wait::until_true("it to begin", Duration::from_secs(60), || steps.told().contains("begun"));
     (program, steps)
@@ -321,17 +312,7 @@ fn the_witness_through_lazy_resumes() {
 fn each_kind_through_lazy_resumes() {
     sandbox::run(LIMIT, |place| {
         let rekindle = rekindle(place);
-        let mut findings = Vec::new();
-        for (kind, by_default) in witness::kinds() {
-            if by_default && kind != "paged-out" {
-                let found = std::panic::catch_unwind(|| one_kind(place, &rekindle, &kind));
-                let text = |panic: &dyn std::any::Any| {
-                    panic.downcast_ref::<String>().cloned().unwrap_or_default()
-                };
-                findings.extend(found.err().map(|panic| format!("{kind}: {}", text(&*panic))));
-            }
-        }
-        assert!(findings.is_empty(), "{} kinds:\n{}", findings.len(), findings.join("\n"));
+        witness::each_kind(|kind| one_kind(place, &rekindle, kind));
     });
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
-use rekindle_system_tests::program::{Program, Start};
+use rekindle_system_tests::program::{self, Program};
 use rekindle_system_tests::rekindle::Rekindle;
 use rekindle_system_tests::sandbox::{self, Place};
 use rekindle_system_tests::{rounds, wait};
@@ -44,12 +44,8 @@ struct Pages {
 
 impl Pages {
     fn start(place: &Place) -> Self {
-        let (script, go, out) = (place.path("pages.py"), place.path("go"), place.path("out"));
-        std::fs::write(&script, PAGES).unwrap();
-        let words = [&script, &go, &out].map(|path| path.display().to_string());
-        let mut all = vec!["/usr/bin/python3".to_owned(), "-S".to_owned()];
-        all.extend(words);
-        let program = Start::new(place.dir(), "pages", &all).start();
+        let (go, out) = (place.path("go"), place.path("out"));
+        let program = program::python(place, "pages", PAGES, &[&go, &out]);
         wait::until_true("the pages to be written", Duration::from_secs(60), || {
             std::fs::read_to_string(&out).is_ok_and(|text| text.ends_with('\n'))
         });
@@ -119,12 +115,10 @@ fn write(path: &Path, plan: &Value) -> String {
 #[test]
 fn no_plan_loses_a_byte() {
     sandbox::run(LIMIT, |place| {
-        let plain = Rekindle::new(&place.store(), place.dir());
+        let rekindle = Rekindle::new(&place.store(), place.dir());
         let mut pages = Pages::start(place);
         let mut draw = Draw(0x5eed_0001_0002_0003);
         for round in 0..rounds(6, 60) {
-            let ways = ["REKINDLE_PRECOPY=1", "REKINDLE_PRECOPY=0"];
-            let rekindle = plain.clone().through(&["env", ways[round % 2]]);
             let pid = pages.program.pid();
             let plan = write(&place.path("plan"), &random_plan(pid, &mut draw));
             let words =
