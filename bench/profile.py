@@ -9,8 +9,10 @@ import io
 import json
 import math
 import mmap
+import multiprocessing
 import os
 import pathlib
+import random
 import signal
 import statistics
 import struct
@@ -19,12 +21,96 @@ import tempfile
 import threading
 import time
 
+from rig import resp
+from rig.cell import die_with_parent
+
 PAGE = 4096
 REGION = 2 << 20
 TARGET = pathlib.Path(__file__).resolve().parent.parent / "target" / "release"
 
 
-class Target:
+class Working:
+    """A running program that counts its work in a file."""
+
+    def watch(self, counter):
+        with open(counter, "rb") as file:
+            self.counter = mmap.mmap(file.fileno(), 8, prot=mmap.PROT_READ)
+        self.cpu_clock = (~self.process.pid << 3) | 2
+
+    def sample(self):
+        """Now, work done and CPU time used, in nanoseconds."""
+        work = struct.unpack("<Q", self.counter[:8])[0]
+        return time.monotonic_ns(), work, time.clock_gettime_ns(self.cpu_clock)
+
+    def end_now(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+class Redis(Working):
+    """redis-server under reads and writes of a hot tenth of its keys; its work is commands."""
+
+    KEYS, VALUE, BATCH = 200_000, 1000, 100
+
+    def __init__(self, place):
+        self.place = pathlib.Path(place)
+        words = ["redis-server", "--port", str(resp.PORT), "--bind", resp.ADDRESS]
+        words += ["--save", "", "--appendonly", "no", "--dir", str(place)]
+        self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                client = resp.Client(60)
+                break
+            except OSError:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise SystemExit("redis-server does not answer") from None
+                time.sleep(0.05)
+        with client:
+            for first in range(0, self.KEYS, 1000):
+                client.socket.sendall(b"".join(
+                    resp.encode("SET", b"key:%06d" % key, os.urandom(self.VALUE))
+                    for key in range(first, first + 1000)))
+                for _ in range(1000):
+                    client.reply()
+        counter = self.place / "counter"
+        counter.write_bytes(bytes(PAGE))
+        context = multiprocessing.get_context("fork")
+        self.load = context.Process(target=self.work, args=(counter,), daemon=True)
+        self.load.start()
+        self.watch(counter)
+
+    def work(self, counter):
+        """Batches of nine reads for each write, every answer waited for."""
+        die_with_parent()
+        chance = random.Random(1)
+        hot = chance.sample(range(self.KEYS), self.KEYS // 10)
+        value = os.urandom(self.VALUE)
+        batches = []
+        for _ in range(500):
+            keys = [b"key:%06d" % chance.choice(hot) for _ in range(self.BATCH)]
+            batches.append(b"".join(
+                resp.encode("GET", key) if n % 10 else resp.encode("SET", key, value)
+                for n, key in enumerate(keys)))
+        writes = self.BATCH // 10
+        answer = (self.BATCH - writes) * len(b"$1000\r\n" + value + b"\r\n") + writes * 5
+        with open(counter, "r+b") as file, resp.Client(60) as client:
+            count = mmap.mmap(file.fileno(), 8)
+            done, buffer = 0, bytearray(answer)
+            while True:
+                client.socket.sendall(batches[done % len(batches)])
+                left = memoryview(buffer)
+                while left:
+                    left = left[client.socket.recv_into(left) or exit(1):]
+                done += 1
+                count[:8] = struct.pack("<Q", done * self.BATCH)
+
+    def end_now(self):
+        self.load.kill()
+        super().end_now()
+
+
+class Target(Working):
     """A running pattern program and what is true of it."""
 
     def __init__(self, args, pattern, place, threads=1):
@@ -50,18 +136,7 @@ class Target:
                 pages = self.sets.setdefault(words[1], (words[2], set()))[1]
             else:
                 pages.add(int(words[0], 16))
-        with open(self.counter_path, "rb") as file:
-            self.counter = mmap.mmap(file.fileno(), 8, prot=mmap.PROT_READ)
-        self.cpu_clock = (~self.process.pid << 3) | 2
-
-    def sample(self):
-        """Now, work done and CPU time used, in nanoseconds."""
-        work = struct.unpack("<Q", self.counter[:8])[0]
-        return time.monotonic_ns(), work, time.clock_gettime_ns(self.cpu_clock)
-
-    def end_now(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        self.watch(self.counter_path)
 
 
 def rekindle(args, *words):
@@ -155,7 +230,10 @@ def judge(args):
 def slowdown(args):
     """Work for each CPU-second with collectors on, against off, in blocks of one session."""
     with tempfile.TemporaryDirectory() as place:
-        target = Target(args, args.pattern, place, args.threads)
+        if args.pattern == "redis":
+            target = Redis(place)
+        else:
+            target = Target(args, args.pattern, place, args.threads)
         ratios = []
         try:
             until = time.monotonic() + args.seconds_max
@@ -194,6 +272,9 @@ def session(args, target):
     finally:
         stop.set()
         watcher.join()
+    print(f"armed once for {report['stop_us']} us, let go in {report['later_stops_us']} us, "
+          f"longest lock {report['lock_max_us']} us, by its own account "
+          f"{report['overhead_estimate_permille'] / 10}% of the CPU time it was on")
     rates = []
     for block in report["blocks"]:
         # What was armed is read back in the first interval of the next block.
@@ -205,25 +286,58 @@ def session(args, target):
     return [on[1] / off[1] for on, off in pairs if on[0] and not off[0]]
 
 
+def large(args):
+    """16 GB of mappings: our memory while profiling, and the time a map of it takes."""
+    with tempfile.TemporaryDirectory() as place:
+        target = Target(args, "mixed", place)
+        try:
+            heat = pathlib.Path(place) / "x.heat"
+            words = ["profile", str(target.process.pid), "--for", f"{args.seconds}s"]
+            _, peak = measured(args, *words, "-o", str(heat), "--format", "json")
+            print(f"profile of {args.mb} MB for {args.seconds} s: at most {peak / 1024:.0f} MB")
+        finally:
+            target.end_now()
+        print(f"heat: {heat.stat().st_size / 1e6:.1f} MB")
+        for kind, options in [("text", []), ("html", ["--format", "html"])]:
+            out = ["-o", str(pathlib.Path(place) / "out")] if kind == "html" else []
+            took, peak = measured(args, "heatmap", str(heat), *options, *out)
+            print(f"heatmap as {kind}: {took:.2f} s, at most {peak / 1024:.0f} MB")
+
+
+def measured(args, *words):
+    """Seconds and peak memory in kB of one command."""
+    command = [str(args.bin / "rekindle"), *words, "--store", str(args.store)]
+    begun = time.monotonic()
+    with open(os.devnull, "wb") as null:
+        child = subprocess.Popen(command, stdout=null)
+        _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {child.returncode}")
+    return time.monotonic() - begun, usage.ru_maxrss
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["judge", "slowdown"])
-    parser.add_argument("--mb", type=int, default=1024)
+    parser.add_argument("what", choices=["judge", "slowdown", "large"])
+    parser.add_argument("--mb", type=int, help="of the pattern; 1024, for large 16384")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--bin", type=pathlib.Path, default=TARGET)
     parser.add_argument("--store", type=pathlib.Path)
-    parser.add_argument("--pattern", choices=["mixed", "model"], default="mixed")
+    parser.add_argument("--pattern", choices=["mixed", "model", "redis"], default="mixed")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--block-ms", type=int, default=2000)
     parser.add_argument("--half-width", type=float, default=0.7, help="in points")
     parser.add_argument("--seconds-max", type=int, default=1200)
+    parser.add_argument("--seconds", type=int, default=30, help="of the profile of large")
     parser.add_argument("--no-calibrate", action="store_true")
     args = parser.parse_args()
+    args.mb = args.mb or (16384 if args.what == "large" else 1024)
     with tempfile.TemporaryDirectory() as place:
         args.store = args.store or pathlib.Path(place) / "store"
         if not args.no_calibrate:
             print(rekindle(args, "check", "--calibrate").splitlines()[-1])
-        {"judge": judge, "slowdown": slowdown}[args.what](args)
+        {"judge": judge, "slowdown": slowdown, "large": large}[args.what](args)
 
 
 if __name__ == "__main__":

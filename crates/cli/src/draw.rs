@@ -134,7 +134,7 @@ pub(crate) fn check(report: &CheckReport) -> String {
     if let Some(costs) = &report.costs {
         text.push_str(&format!(
             "measured    a tracked write {} ns, a fault record {} ns, a clock sample {} ns\n",
-            costs.write_fault_ns, costs.fault_event_ns, costs.clock_sample_ns
+            costs.costs.write_fault_ns, costs.costs.fault_event_ns, costs.costs.clock_sample_ns
         ));
     }
     let Some(target) = &report.target else { return text };
@@ -145,10 +145,7 @@ pub(crate) fn check(report: &CheckReport) -> String {
     if report.blockers.is_empty() {
         text.push_str("nothing stands in the way of a checkpoint\n");
     } else {
-        text.push_str(&match report.blockers.len() {
-            1 => "1 thing stands in the way:\n".to_owned(),
-            count => format!("{count} things stand in the way:\n"),
-        });
+        text.push_str(&format!("{} things stand in the way:\n", report.blockers.len()));
         text.push_str(&blockers(&report.blockers));
     }
     text

@@ -61,7 +61,15 @@ fn certainty(report: &ProfileReport) -> String {
         Some(row) if row.available => "every touch was tracked, page by page",
         _ => "from samples: what was not seen may still be read",
     };
-    format!("writes      {writes}\nreads       {reads}\n")
+    let touched = match report.referenced_pages {
+        Some(pages) => format!(
+            "touched     {} in all, by the processor's own bits: {}% of it was seen\n",
+            bytes(pages * PAGE_BYTES),
+            (report.pages_seen.min(pages) * 100).checked_div(pages).unwrap_or(100)
+        ),
+        None => String::new(),
+    };
+    format!("writes      {writes}\nreads       {reads}\n{touched}")
 }
 
 fn cost(report: &ProfileReport) -> String {
@@ -72,10 +80,12 @@ fn cost(report: &ProfileReport) -> String {
         "costs assumed; `rekindle check --calibrate` measures them"
     };
     format!(
-        "cost        {} of its CPU time (at most {} was asked), {basis}; stood still {}\n",
+        "cost        {} of its CPU time (at most {} was asked), {basis}; \
+         stood still {}, later {}\n",
         percent(report.overhead_estimate_permille),
         percent(report.overhead_asked_permille),
-        time(report.stop_us)
+        time(report.stop_us),
+        time(report.later_stops_us)
     )
 }
 

@@ -23,7 +23,6 @@ mod plan_verb;
 mod profile;
 mod profile_error;
 mod profile_report;
-mod reap;
 pub mod registry;
 pub mod report;
 mod resume;
@@ -50,7 +49,7 @@ pub use plan_verb::{
 };
 pub use profile::{ProfileRequest, profile};
 pub use profile_error::ProfileVerbError;
-pub use profile_report::{BlockRow, CollectorRow, ProfileReport, TierPages};
+pub use profile_report::{BlockRow, CollectorRow, ProfileReport, ReferencedRow, TierPages};
 pub use resume::{Load, ResumeRequest, ResumeVerbError, Revived, resume};
 pub use run::{RunError, run};
 pub use settings::{Settings, default_store};

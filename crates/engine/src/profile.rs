@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use heat::{Accumulator, Heat, Layout, Reading};
-use profile::{Collector, End, Options, Profiler, Sink, Summary};
+use profile::{Collector, Costs, End, Options, Profiler, Sink, Summary};
 use store::Store;
 
 use crate::events::Observer;
 use crate::host_costs;
 use crate::phase::{Phase, Phases, Watch};
 use crate::profile_error::ProfileVerbError;
-use crate::profile_report::{BlockRow, CollectorRow, ProfileReport, TierPages};
+use crate::profile_report::{BlockRow, CollectorRow, ProfileReport, ReferencedRow, TierPages};
 use crate::registry::Registry;
 use crate::report::{Outcome, TimeReport, micros};
 use crate::settings::Settings;
@@ -70,7 +70,8 @@ pub fn profile(
         let store = Store::create(&settings.store)?;
         Ok::<_, ProfileVerbError>((found, lock, store))
     })?;
-    let costs = host_costs::read(&store);
+    let measured = host_costs::read(&store);
+    let costs = measured.unwrap_or(Costs::ASSUMED);
     let options = Options {
         slowdown_permille_max: request.slowdown_permille_max,
         exact: request.exact,
@@ -89,7 +90,7 @@ pub fn profile(
     let layout = profiler.layout().clone();
     let resident_pages = resident_pages(&found);
     let summary = profiler.finish();
-    gathered.costs_measured = costs.measured;
+    gathered.costs_measured = measured.is_some();
     let keep = |_: &Watch| keep(&store, &found, request, &gathered.heat);
     // What was seen until Ctrl-C is kept: there is nothing to undo.
     if sys::interrupt::interrupted_by().is_some() {
@@ -160,7 +161,7 @@ impl<'a> Gather<'a> {
 
 impl Sink for Gather<'_> {
     fn go_on(&mut self) -> bool {
-        self.observer.time(self.begun.elapsed(), self.time);
+        self.observer.progress(micros(self.begun.elapsed()), micros(self.time));
         self.watch.check().is_ok()
     }
 
@@ -242,6 +243,7 @@ fn report(
 ) -> ProfileReport {
     let (pages, pages_seen) = tiers(&gathered.heat, layout, resident_pages);
     let counts = &summary.counts;
+    let referenced = referenced(summary);
     ProfileReport {
         schema: "rekindle.profile/1",
         outcome: if gathered.end == End::Ended { Outcome::Lost } else { Outcome::Running },
@@ -264,15 +266,31 @@ fn report(
         costs_measured: gathered.costs_measured,
         program_cpu_us: summary.cpu_ns / 1000,
         stop_us: micros(summary.stop),
+        later_stops_us: micros(summary.later_stops),
         lock_max_us: micros(summary.lock_max),
         pages,
         resident_pages,
+        referenced_pages: (!referenced.is_empty())
+            .then(|| referenced.iter().map(|row| row.referenced_pages).sum()),
+        referenced,
         write_passes: summary.write_passes,
         collectors: collectors(summary),
         blocks: gathered.blocks.clone(),
         output: request.output.as_ref().map(|path| path.display().to_string()),
         phases: phases.times().iter().map(TimeReport::from).collect(),
     }
+}
+
+fn referenced(summary: &Summary) -> Vec<ReferencedRow> {
+    let pages = |bytes: u64| bytes / mem::PAGE_SIZE;
+    let row = |of: &profile::Referenced| ReferencedRow {
+        start: of.range.start.0,
+        end: of.range.end.0,
+        name: String::from_utf8_lossy(&of.name).into_owned(),
+        resident_pages: pages(of.resident_bytes),
+        referenced_pages: pages(of.referenced_bytes),
+    };
+    summary.referenced.iter().map(row).collect()
 }
 
 fn tiers(heat: &Heat, layout: &Layout, resident_pages: u64) -> (TierPages, u64) {
@@ -321,8 +339,9 @@ fn collectors(summary: &Summary) -> Vec<CollectorRow> {
         }
     };
     let mut writes = format!("{} passes over memory", summary.write_passes);
-    if let Some((bytes, reason)) = &summary.refused {
-        writes.push_str(&format!("; {bytes} bytes could not be tracked: {reason}"));
+    if summary.untracked_bytes > 0 {
+        let bytes = summary.untracked_bytes;
+        writes.push_str(&format!("; {bytes} bytes of private memory were not tracked at the end"));
     }
     let faults = match counts.fault_period_max {
         0 | 1 => "every fault with its instruction".to_owned(),
@@ -346,6 +365,13 @@ fn collectors(summary: &Summary) -> Vec<CollectorRow> {
     } else if summary.missing.iter().any(|m| m.collector == Collector::Hints) {
         rows.push(row(Collector::Hints, 0, 0, 0, String::new()));
     }
+    let touched: u64 = summary.referenced.iter().map(|of| of.referenced_bytes).sum();
+    let detail = match summary.referenced.is_empty() {
+        true => "not counted: the program went away",
+        false => "pages touched, by the processor's own bits",
+    };
+    let detail = detail.to_owned();
+    rows.push(row(Collector::Gauge, touched / mem::PAGE_SIZE, 0, spent.gauge_ns, detail));
     if summary.missing.iter().any(|m| m.collector == Collector::KernelFaults) {
         rows.push(row(Collector::KernelFaults, 0, 0, 0, String::new()));
     }

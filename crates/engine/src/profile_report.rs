@@ -33,6 +33,21 @@ pub struct CollectorRow {
     pub cost_us: u64,
 }
 
+/// What was touched of a mapping while it was watched, by the processor's own bits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReferencedRow {
+    /// Where it begins.
+    pub start: u64,
+    /// Where it ends.
+    pub end: u64,
+    /// Its name in maps.
+    pub name: String,
+    /// Pages in RAM at the end.
+    pub resident_pages: u64,
+    /// Pages of them that were touched.
+    pub referenced_pages: u64,
+}
+
 /// A stretch of time in which collectors were on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct BlockRow {
@@ -79,14 +94,21 @@ pub struct ProfileReport {
     pub costs_measured: bool,
     /// CPU time that the program used meanwhile.
     pub program_cpu_us: u64,
-    /// How long the program stood still, once, before the profile began.
+    /// How long the program stood still before the profile began.
     pub stop_us: u64,
+    /// How long it stood still later, in all: to take in new memory, and to be let go.
+    pub later_stops_us: u64,
     /// The longest call that held the lock of the program's memory, as an upper bound.
     pub lock_max_us: u64,
     /// Pages by tier.
     pub pages: TierPages,
     /// Pages in RAM when the profile ended.
     pub resident_pages: u64,
+    /// Pages that were touched, by the processor's own bits: what all collectors together could
+    /// have seen. `None` when they were not counted.
+    pub referenced_pages: Option<u64>,
+    /// The same for every mapping.
+    pub referenced: Vec<ReferencedRow>,
     /// How often write tracking went through all memory.
     pub write_passes: u64,
     /// Every collector.

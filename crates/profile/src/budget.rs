@@ -3,6 +3,8 @@
 //! The program earns its profiler a share of the CPU time it uses; every collector pays from it
 //! with what its work costs on this host. Pure: times are passed in.
 
+use std::time::Duration;
+
 use crate::Costs;
 
 /// Of the whole budget clock samples get this share, in permille; the rest is for faults.
@@ -13,6 +15,8 @@ const CLOCK_HZ_MAX: u64 = 97;
 const CLOCK_HZ_MIN: u64 = 11;
 /// What may be saved up while the program sleeps: this much of its CPU time, in nanoseconds.
 const SAVINGS_CPU_NS: u64 = 500_000_000;
+/// At least one of so many faults is recorded.
+const FAULT_PERIOD_MAX: u64 = 10_000;
 /// CPU time that a program counts as using in a second at least, so that one that mostly waits is
 /// still seen: 5%.
 const IDLE_FLOOR_PERMILLE: u64 = 50;
@@ -28,12 +32,21 @@ pub struct Spent {
     pub clock_ns: u64,
     /// Hint faults of the exact mode, their records included.
     pub hints_ns: u64,
+    /// Stops while it was watched.
+    pub stops_ns: u64,
+    /// Clearing and counting Referenced bits: time that the lock of its memory was held.
+    pub gauge_ns: u64,
 }
 
 impl Spent {
     /// The sum.
     pub const fn total_ns(&self) -> u64 {
-        self.writes_ns + self.faults_ns + self.clock_ns + self.hints_ns
+        self.writes_ns
+            + self.faults_ns
+            + self.clock_ns
+            + self.hints_ns
+            + self.stops_ns
+            + self.gauge_ns
     }
 }
 
@@ -95,6 +108,21 @@ impl Budget {
         self.spent.clock_ns += self.pay(samples * self.costs.clock_sample_ns);
     }
 
+    /// The program stood still for so long.
+    pub(crate) fn pay_stop(&mut self, stop: Duration) {
+        self.spent.stops_ns += self.pay(u64::try_from(stop.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// The lock of the program's memory was held so long to clear or count Referenced bits.
+    pub(crate) fn pay_gauge(&mut self, lock: Duration) {
+        self.spent.gauge_ns += self.pay(u64::try_from(lock.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Whether there is anything left to spend.
+    pub(crate) const fn has_means(&self) -> bool {
+        self.tokens_ns > 0
+    }
+
     fn pay(&mut self, ns: u64) -> u64 {
         self.tokens_ns = self.tokens_ns.saturating_sub_unsigned(ns);
         ns
@@ -112,7 +140,8 @@ impl Budget {
         let busy = (self.cpu_ns * 1000).checked_div(self.wall_ns).unwrap_or(1000);
         let cpu_ns = busy.max(IDLE_FLOOR_PERMILLE) * 1_000_000;
         let third_ns = cpu_ns * self.permille / 1000 / 3;
-        (a_second * self.costs.fault_event_ns).div_ceil(third_ns.max(1)).max(1)
+        let cost_ns = a_second.saturating_mul(self.costs.fault_event_ns);
+        cost_ns.div_ceil(third_ns.max(1)).clamp(1, FAULT_PERIOD_MAX)
     }
 
     /// What was spent.

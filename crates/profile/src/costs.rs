@@ -1,7 +1,9 @@
 //! What the collectors cost the program, on this host.
 
+use serde::{Deserialize, Serialize};
+
 /// Costs in nanoseconds of the program's own time, measured by [`crate::calibrate`] or assumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Costs {
     /// A write to a page that was armed: the fault and lifting the protection.
     pub write_fault_ns: u64,
@@ -15,8 +17,6 @@ pub struct Costs {
     pub scan_page_ns: u64,
     /// Clearing the Referenced bit of one page, with the memory's lock held.
     pub clear_page_ns: u64,
-    /// Whether all this was measured here.
-    pub measured: bool,
 }
 
 impl Costs {
@@ -29,6 +29,5 @@ impl Costs {
         hint_fault_ns: 5_000,
         scan_page_ns: 60,
         clear_page_ns: 250,
-        measured: false,
     };
 }

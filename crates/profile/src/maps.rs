@@ -37,6 +37,19 @@ pub(crate) struct Mapped {
 }
 
 impl Mapped {
+    /// What a line of maps says.
+    pub(crate) fn new(entry: &MapsEntry<'_>) -> Self {
+        Self {
+            range: entry.range,
+            exec: entry.protection.exec,
+            write: entry.protection.write,
+            shared: entry.sharing == mem::Sharing::Shared,
+            file: entry.has_inode().then_some((entry.device, entry.inode)),
+            offset_bytes: entry.offset_bytes,
+            name: entry.name(),
+        }
+    }
+
     /// Whether the kernel made it: `[vdso]`, `[vvar]` and the like.
     pub(crate) fn is_special(&self) -> bool {
         self.name.starts_with(b"[v") || self.name.starts_with(b"[uprobes")
@@ -91,16 +104,7 @@ impl Maps {
         let mut layout_lines = Vec::new();
         // The kernel writes whole lines; what would not parse is left out rather than guessed.
         for entry in maps_entries(text).flatten() {
-            let file = entry.has_inode().then_some((entry.device, entry.inode));
-            self.list.push(Mapped {
-                range: entry.range,
-                exec: entry.protection.exec,
-                write: entry.protection.write,
-                shared: entry.sharing == mem::Sharing::Shared,
-                file,
-                offset_bytes: entry.offset_bytes,
-                name: entry.name(),
-            });
+            self.list.push(Mapped::new(&entry));
             layout_lines.push(entry);
         }
         self.read_images(mem);

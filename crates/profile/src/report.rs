@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::budget::Spent;
+use crate::gauge::Referenced;
 
 /// A source of samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,18 +124,22 @@ pub struct Summary {
     pub overhead_permille: u64,
     /// Clock samples a second and running thread.
     pub clock_hz: u64,
-    /// How long the program stood still, once, before the profile began.
+    /// How long the program stood still before the profile began.
     pub stop: Duration,
+    /// How long it stood still later, in all: when much memory was new, and to be let go.
+    pub later_stops: Duration,
     /// Collectors that could not be had.
     pub missing: Vec<Missing>,
+    /// Of every mapping with pages in RAM how much was touched while it was watched, counted
+    /// independently of all other collectors; empty when that was not done.
+    pub referenced: Vec<Referenced>,
     /// How often write tracking went through all memory.
     pub write_passes: u64,
     /// Pages it armed, over all slices.
     pub armed_pages: u64,
-    /// Bytes it went through.
-    pub tracked_bytes: u64,
-    /// Bytes of writable mappings that could not be tracked, and why.
-    pub refused: Option<(u64, String)>,
+    /// Bytes of private writable mappings that were not tracked at the end: they belong to a
+    /// userfaultfd of the program's own, or came late and are small.
+    pub untracked_bytes: u64,
     /// The longest call that held the memory's lock, as an upper bound.
     pub lock_max: Duration,
 }

@@ -2,115 +2,59 @@
 
 use std::time::{Duration, Instant};
 
-use heat::{Accumulator, INTERVAL_NS, Layout, Sample, Source, Start, Watched};
-use sys::perf::{EventGroup, EventKind, PerfError, Scope};
+use heat::{Accumulator, INTERVAL_NS, Layout, Start};
+use sys::perf::EventGroup;
 use sys::proc::{ProcError, StatMemory};
 use sys::remote::ProcMem;
-use sys::task::{Pid, Tid};
-use sys::userfault::Kind;
-use target::{FreezeOptions, Process};
+use sys::task::Pid;
+use target::Process;
 
 use crate::budget::Budget;
 use crate::code::Code;
-use crate::convert;
+use crate::gauge::{Gauge, Referenced};
 use crate::hints::Hints;
 use crate::maps::Maps;
-use crate::report::{Collector, Counts, Missing, Summary};
+use crate::report::{Counts, Missing, Summary};
+use crate::sink::{End, Out, Sink};
 use crate::writes::Writes;
 use crate::{Costs, Options, ProfileError};
 
-/// Data pages of the ring for faults of one CPU: 5,000 records.
-const FAULT_RING_PAGES: usize = 256;
-/// Data pages of the ring for clock samples of one CPU.
-const CLOCK_RING_PAGES: usize = 32;
 /// How often rings are emptied: 5,000 records last 50 ms at 100,000 faults a second.
 const TICK: Duration = Duration::from_millis(50);
-/// How often the mappings are read again, in intervals.
-const MAPS_INTERVALS: u64 = 10;
-/// How long the one short stop may wait for a thread in uninterruptible sleep.
-const STOP_WAIT: Duration = Duration::from_secs(2);
+/// How often the mappings are read again and the pace is looked at: once a second.
+pub(crate) const LOOK_INTERVALS: u64 = 1_000_000_000 / INTERVAL_NS;
 /// Log entries of a window before it is ended early: about 100 MB.
 const ENTRIES_MAX: usize = 3 << 20;
-
-/// Why a profile came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Its time was up, or the caller said so.
-    Asked,
-    /// The program has ended.
-    Ended,
-    /// The program executes another one.
-    Executed,
-}
-
-/// Takes what a profile brings.
-pub trait Sink {
-    /// Whether to go on. Asked every few dozen milliseconds.
-    fn go_on(&mut self) -> bool;
-
-    /// Whether collectors are to be on at `now_ns` (`CLOCK_MONOTONIC`). For measuring what they
-    /// cost; else always.
-    fn active(&mut self, _now_ns: u64) -> bool {
-        true
-    }
-
-    /// One sample, as it goes into the window.
-    fn sample(&mut self, _sample: &Sample) {}
-
-    /// A window is complete; it ended at `end_ns`.
-    fn window(&mut self, window: Accumulator, end_ns: u64);
-}
-
-/// Where samples go while a profile runs.
-struct Out<'s> {
-    window: Accumulator,
-    sink: &'s mut dyn Sink,
-}
-
-impl Out<'_> {
-    fn add(&mut self, sample: &Sample) {
-        self.window.add(sample);
-        self.sink.sample(sample);
-    }
-}
-
-impl Out<'_> {
-    /// A touch that the exact mode saw: the page was watched until then, if not from
-    /// `untouched_since` on, at least in the interval of the touch itself.
-    fn hint(&mut self, sample: &Sample, untouched_since: Option<u64>) {
-        let kinds = Watched { reads: true, writes: true };
-        let pages = mem::PageRange { start: sample.page, end: sample.page.offset(1) };
-        let interval = sample.time_ns.saturating_sub(INTERVAL_NS);
-        let from = untouched_since.unwrap_or(interval).min(interval);
-        self.window.watched(pages, kinds, from, sample.time_ns);
-        self.add(sample);
-    }
-}
 
 /// A profile that is being taken. Dropping it lets go of everything.
 #[derive(Debug)]
 pub struct Profiler<'p> {
-    process: &'p Process,
-    options: Options,
-    mem: ProcMem,
-    maps: Maps,
-    code: Code,
-    layout: Layout,
-    budget: Budget,
-    faults: Option<EventGroup>,
-    clock: Option<EventGroup>,
-    writes: Option<Writes>,
-    hints: Option<Hints>,
-    missing: Vec<Missing>,
-    counts: Counts,
-    /// How long the program stood still for it.
-    stop: Duration,
-    identity: StatMemory,
-    fault_period: u64,
-    active: bool,
-    active_since_ns: u64,
-    last_cpu_ns: u64,
-    last_ns: u64,
+    pub(crate) process: &'p Process,
+    pub(crate) options: Options,
+    pub(crate) mem: ProcMem,
+    pub(crate) maps: Maps,
+    pub(crate) code: Code,
+    pub(crate) layout: Layout,
+    pub(crate) budget: Budget,
+    pub(crate) costs: Costs,
+    pub(crate) faults: Option<EventGroup>,
+    pub(crate) clock: Option<EventGroup>,
+    pub(crate) writes: Option<Writes<'p>>,
+    pub(crate) hints: Option<Hints>,
+    pub(crate) gauge: Option<Gauge>,
+    /// What the gauge read at the end.
+    pub(crate) referenced: Vec<Referenced>,
+    pub(crate) missing: Vec<Missing>,
+    pub(crate) counts: Counts,
+    /// How long the program stood still for it: before it began, and in all.
+    pub(crate) stop: Duration,
+    pub(crate) later_stops: Duration,
+    pub(crate) identity: StatMemory,
+    pub(crate) fault_period: u64,
+    pub(crate) active: bool,
+    pub(crate) active_since_ns: u64,
+    pub(crate) last_cpu_ns: u64,
+    pub(crate) last_ns: u64,
 }
 
 impl<'p> Profiler<'p> {
@@ -132,13 +76,17 @@ impl<'p> Profiler<'p> {
             code: Code::default(),
             layout: Layout::default(),
             budget: Budget::new(options.slowdown_permille_max, costs),
+            costs,
             faults: None,
             clock: None,
             writes: None,
             hints: None,
+            gauge: None,
+            referenced: Vec::new(),
             missing: Vec::new(),
             counts: Counts::default(),
             stop: Duration::ZERO,
+            later_stops: Duration::ZERO,
             identity,
             fault_period: 1,
             active: false,
@@ -163,115 +111,6 @@ impl<'p> Profiler<'p> {
         Ok(true)
     }
 
-    fn open_events(&mut self) {
-        let faults = EventKind::PageFaults { period: 1 };
-        // The exact mode brings tens of thousands of faults a second at times.
-        let ring_pages = FAULT_RING_PAGES * if self.options.exact { 8 } else { 1 };
-        match self.open_group(faults, ring_pages) {
-            Ok((group, scope)) => {
-                self.faults = Some(group);
-                if scope == Scope::UserOnly {
-                    self.missing.push(Missing::kernel_faults());
-                }
-            }
-            Err(cause) => self.missing.push(Missing::new(Collector::Faults, &cause)),
-        }
-        let clock = EventKind::CpuClock { hz: self.budget.clock_hz() };
-        match self.open_group(clock, CLOCK_RING_PAGES) {
-            Ok((group, _)) => self.clock = Some(group),
-            Err(cause) => self.missing.push(Missing::new(Collector::Clock, &cause)),
-        }
-    }
-
-    /// Opens events on all threads, with the kernel's own faults if that is permitted.
-    fn open_group(&self, kind: EventKind, pages: usize) -> Result<(EventGroup, Scope), PerfError> {
-        match self.open_group_of(kind, pages, Scope::UserAndKernel) {
-            Ok(group) => Ok((group, Scope::UserAndKernel)),
-            Err(cause) if cause.is_denied() => {
-                let group = self.open_group_of(kind, pages, Scope::UserOnly)?;
-                Ok((group, Scope::UserOnly))
-            }
-            Err(cause) => Err(cause),
-        }
-    }
-
-    fn open_group_of(
-        &self,
-        kind: EventKind,
-        pages: usize,
-        scope: Scope,
-    ) -> Result<EventGroup, PerfError> {
-        let leader = self.process.pid().main_thread();
-        let io = |cause| PerfError::Io { tid: leader.raw(), cause };
-        let cpus = sys::perf::online_cpus().map_err(io)?;
-        let mut group = EventGroup::new(kind, scope, leader, &cpus, pages)?;
-        // A thread that starts while the list is gone through is found in the next round, or has
-        // been followed from its parent; seen twice it is told apart by its records.
-        for _ in 0..3 {
-            let mut new = false;
-            for tid in self.process.dir().tids().unwrap_or_default() {
-                let Some(tid) = Tid::new(tid) else { continue };
-                match group.follow(tid) {
-                    Ok(added) => new |= added,
-                    Err(cause) if cause.is_gone() => {}
-                    // Threads enough to fill our table of descriptors: those there are do.
-                    Err(PerfError::Descriptors { .. }) if group.threads() > 0 => return Ok(group),
-                    Err(cause) => return Err(cause),
-                }
-            }
-            if !new {
-                break;
-            }
-        }
-        Ok(group)
-    }
-
-    fn open_writes(&mut self) {
-        match self.try_open_writes() {
-            Ok(writes) => self.writes = Some(writes),
-            Err(reason) => {
-                self.missing.push(Missing { collector: Collector::Writes, reason });
-            }
-        }
-    }
-
-    /// One short stop: the program opens a userfaultfd, which we take over; and while it stands,
-    /// where its threads keep their local memory is read.
-    fn try_open_writes(&mut self) -> Result<Writes, String> {
-        let text = |cause: &dyn std::error::Error| cause.to_string();
-        let pagemap = sys::pagemap::Pagemap::open(self.process.dir()).map_err(|e| text(&e))?;
-        let seccomp = self.process.status().is_ok_and(|s| s.seccomp_mode != 0);
-        let deadline = Instant::now() + STOP_WAIT;
-        let options = FreezeOptions { deadline, suspend_seccomp: seccomp };
-        let mut frozen = self.process.freeze(options).map_err(|e| text(&e))?;
-        for thread in frozen.threads() {
-            if let Ok(regs) = thread.regs() {
-                self.code.set_fs_base(thread.tid().raw(), regs.fs_base);
-            }
-        }
-        let userfault = frozen.open_userfault(Kind::UserModeOnly);
-        self.stop = frozen.thaw();
-        let mut writes =
-            Writes::new(userfault.map_err(|e| text(&e))?, pagemap).map_err(|e| text(&e))?;
-        writes.set_maps(&self.maps);
-        Ok(writes)
-    }
-
-    /// The exact mode, when it was asked for. Without fault records it would show nothing.
-    fn open_hints(&mut self) {
-        if !self.options.exact {
-            return;
-        }
-        let hints = match self.faults {
-            Some(_) => Hints::new(self.process, now_ns()),
-            None => Err("page faults cannot be recorded".to_owned()),
-        };
-        match hints {
-            Ok(hints) => self.hints = Some(hints),
-            Err(reason) => self.missing.push(Missing { collector: Collector::Hints, reason }),
-        }
-    }
-
     /// Collects until `deadline`, or `sink` says no, or the program is not there any more.
     ///
     /// # Errors
@@ -281,7 +120,8 @@ impl<'p> Profiler<'p> {
         self.last_ns = start_ns;
         self.last_cpu_ns = self.cpu_ns();
         let mut out = Out { window: self.new_window(start_ns), sink };
-        let mut interval = 0;
+        self.set_gauge();
+        let (mut interval, mut looked) = (0, 0);
         let end = loop {
             if Instant::now() >= deadline || !out.sink.go_on() {
                 break End::Asked;
@@ -301,14 +141,16 @@ impl<'p> Profiler<'p> {
             interval = this;
             let active = out.sink.active(now);
             self.step(&mut out, now, active);
-            if interval.is_multiple_of(MAPS_INTERVALS) {
+            self.adapt(&mut out, interval - looked);
+            if interval - looked >= LOOK_INTERVALS {
+                looked = interval;
                 match self.read_maps() {
-                    Ok(true) => self.maps_changed(&mut out),
+                    Ok(true) => out.window.set_layout(self.layout.clone()),
                     Ok(false) => {}
                     Err(cause) if cause.is_gone() => break End::Ended,
                     Err(cause) => return Err(cause.into()),
                 }
-                self.adapt();
+                self.take_in_new_mappings();
                 self.end_round(&mut out, now);
             }
             if out.window.is_full(now + INTERVAL_NS) || out.window.entries() > ENTRIES_MAX {
@@ -319,6 +161,9 @@ impl<'p> Profiler<'p> {
             }
         };
         let now = now_ns();
+        if end == End::Asked {
+            self.read_gauge();
+        }
         self.drain(&mut out);
         self.read_writes(&mut out);
         self.set_active(false, &mut out, now);
@@ -395,132 +240,13 @@ impl<'p> Profiler<'p> {
         }
     }
 
-    fn maps_changed(&mut self, out: &mut Out<'_>) {
-        if let Some(writes) = &mut self.writes {
-            writes.set_maps(&self.maps);
-        }
-        out.window.set_layout(self.layout.clone());
-    }
-
-    /// Empties the rings. Says whether the program executes another one.
-    fn drain(&mut self, out: &mut Out<'_>) -> bool {
-        self.drain_faults(out) | self.drain_clock(out)
-    }
-
-    fn drain_faults(&mut self, out: &mut Out<'_>) -> bool {
-        let Some(mut group) = self.faults.take() else { return false };
-        let (mut armed, mut own) = (0, 0);
-        let mut twice = convert::Twice::default();
-        let drained = group.drain(|record| {
-            if twice.is_repeated(record) {
-                return;
-            }
-            let page = record.addr.page();
-            if self.writes.as_ref().is_some_and(|w| w.is_armed(page)) {
-                armed += 1;
-            } else {
-                own += 1;
-            }
-            let sample =
-                convert::fault(record, &mut self.code, &self.maps, &self.mem, self.writes.as_ref());
-            match (sample, &mut self.hints) {
-                (Some(sample), None) => out.add(&sample),
-                (Some(sample), Some(hints)) => {
-                    out.hint(&Sample { source: Source::Hint, ..sample }, hints.touched(page));
-                }
-                (None, _) => self.counts.unplaced += 1,
-            }
-        });
-        self.faults = Some(group);
-        self.counts.faults += drained.samples;
-        self.counts.own_faults += own * self.fault_period;
-        self.counts.second_faults += own * self.fault_period;
-        self.counts.armed_faults += armed;
-        self.counts.faults_lost += drained.lost;
-        if self.hints.is_some() {
-            self.budget.pay_hints(own)
-        } else {
-            self.budget.pay_faults(own)
-        }
-        drained.exec
-    }
-
-    fn drain_clock(&mut self, out: &mut Out<'_>) -> bool {
-        let Some(mut group) = self.clock.take() else { return false };
-        let mut accesses = Vec::new();
-        let drained = group.drain(|record| {
-            accesses.clear();
-            self.code.accesses(&self.maps, &self.mem, record, &mut accesses);
-            self.counts.clock_useful += u64::from(!accesses.is_empty());
-            for access in &accesses {
-                let added = convert::clock(record, access, &self.maps, |sample| out.add(sample));
-                if added { self.counts.accesses += 1 } else { self.counts.unplaced += 1 }
-            }
-        });
-        self.clock = Some(group);
-        self.counts.clock_samples += drained.samples;
-        self.counts.clock_lost += drained.lost;
-        self.counts.throttled += drained.throttled;
-        self.budget.pay_clock(drained.samples);
-        drained.exec
-    }
-
-    /// Reads the armed slice back into the window.
-    fn read_writes(&mut self, out: &mut Out<'_>) {
-        // What was written has its records in the ring; they say more, so they come first.
-        self.drain_faults(out);
+    /// Mappings that came since are tracked, too, if a stop may be paid for.
+    fn take_in_new_mappings(&mut self) {
         let Some(writes) = &mut self.writes else { return };
-        let step = writes.read_back();
-        // Exactly one interval: the one in which the slice was armed.
-        let (from, until) = (step.armed_ns, step.armed_ns + INTERVAL_NS);
-        let kinds = Watched { reads: false, writes: true };
-        for pages in &step.watched {
-            out.window.watched(*pages, kinds, from, until);
-        }
-        let written = step.written.count().0;
-        for run in step.written.runs() {
-            for page in run.start.0..run.end.0 {
-                out.add(&Sample {
-                    page: mem::PageIndex(page),
-                    kind: heat::AccessKind::Write,
-                    weight: 1,
-                    instruction: None,
-                    operand: heat::Operand::UNKNOWN,
-                    thread: 0,
-                    time_ns: from + 1,
-                    source: Source::WriteTracking,
-                });
-            }
-        }
-        self.counts.written += written;
-        self.budget.pay_writes(written, self.faults.is_some());
-    }
-
-    /// Once a second: how many of the program's own faults are recorded.
-    fn adapt(&mut self) {
-        let a_second = std::mem::take(&mut self.counts.second_faults);
-        // In the exact mode every fault is wanted, whatever it costs.
-        if self.hints.is_some() {
-            return;
-        }
-        let period = self.budget.fault_period(a_second);
-        if period != self.fault_period
-            && let Some(group) = &mut self.faults
-            && group.set_period(period).is_ok()
-        {
-            self.fault_period = period;
-            self.counts.fault_period_max = self.counts.fault_period_max.max(period);
-        }
-    }
-
-    /// In the exact mode: what was not touched while the kernel went through all memory.
-    fn end_round(&mut self, out: &mut Out<'_>, now: u64) {
-        let Some(hints) = &mut self.hints else { return };
-        let Some(untouched) = hints.round(self.process, &self.maps, now) else { return };
-        let kinds = Watched { reads: true, writes: true };
-        for pages in untouched.pages {
-            out.window.watched(pages, kinds, untouched.from_ns, untouched.until_ns);
-        }
+        let may_stop = self.active && self.budget.has_means();
+        let stop = writes.set_maps(&self.maps, may_stop);
+        self.budget.pay_stop(stop);
+        self.later_stops += stop;
     }
 
     /// Whether the memory is no longer that of the program the profile began with: a thread
@@ -531,13 +257,7 @@ impl<'p> Profiler<'p> {
 
     /// Lets go of the program and says what every collector saw, lost and cost.
     pub fn finish(mut self) -> Summary {
-        let writes = self.writes.take().map(|writes| {
-            let (passes, armed) = writes.progress();
-            let tracked = writes.tracked_bytes();
-            let refused = writes.refused().cloned();
-            (passes, armed, tracked, refused, writes.finish())
-        });
-        Summary {
+        let mut summary = Summary {
             hint_rounds: self.hints.as_ref().map(Hints::rounds),
             counts: self.counts,
             spent: self.budget.spent(),
@@ -545,13 +265,22 @@ impl<'p> Profiler<'p> {
             overhead_permille: self.budget.permille_spent(),
             clock_hz: self.budget.clock_hz(),
             stop: self.stop,
+            later_stops: self.later_stops,
             missing: std::mem::take(&mut self.missing),
-            write_passes: writes.as_ref().map_or(0, |w| w.0),
-            armed_pages: writes.as_ref().map_or(0, |w| w.1),
-            tracked_bytes: writes.as_ref().map_or(0, |w| w.2),
-            refused: writes.as_ref().and_then(|w| w.3.clone()),
-            lock_max: writes.as_ref().map_or(Duration::ZERO, |w| w.4),
+            referenced: std::mem::take(&mut self.referenced),
+            write_passes: 0,
+            armed_pages: 0,
+            untracked_bytes: 0,
+            lock_max: Duration::ZERO,
+        };
+        if let Some(writes) = self.writes.take() {
+            (summary.write_passes, summary.armed_pages) = writes.progress();
+            summary.untracked_bytes = writes.untracked_bytes();
+            let (lock_max, stop) = writes.finish();
+            summary.lock_max = lock_max;
+            summary.later_stops += stop;
         }
+        summary
     }
 
     /// Gives names to the code and the variables that `heat` knows, as far as they lie in the

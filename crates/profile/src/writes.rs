@@ -5,13 +5,18 @@
 //! page tables are made for memory nobody uses, and huge pages are left alone: arming them would
 //! split them. Nothing has to be served: if we die, the descriptor closes and the program keeps
 //! all it wrote.
+//!
+//! Mappings are taken in and let go whole, in stops of some microseconds each ([`Tracker`] says
+//! why): those there are in the one stop of the beginning, later ones in a stop of their own when
+//! they are large enough to be worth one and the budget allows it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use mem::{AddrRange, PAGE_SIZE, PageIndex, PageRange, PageSet, VirtAddr};
-use sys::pagemap::{Categories, Pagemap, PagemapError, ScanFilter};
-use sys::userfault::{Features, Modes, Userfault, UserfaultError};
+use mem::{AddrRange, PAGE_SIZE, PageIndex, PageRange, PageSet};
+use sys::pagemap::{Categories, ScanFilter};
+use sys::proc::{ProcError, maps_entries};
+use target::{FreezeOptions, Frozen, Process, TrackError, Tracker};
 
 use crate::maps::{Mapped, Maps};
 
@@ -21,8 +26,16 @@ const CHUNK_PAGES_MAX: u64 = 1024;
 const CHUNK_PAGES_MIN: u64 = 16;
 /// Calls in one step that found nothing to arm, before the rest is left to the next step.
 const EMPTY_CALLS_MAX: u32 = 4096;
-/// Bytes given back by one call at the end: 113 ms a gigabyte would be felt, 3 ms are not.
-const UNREGISTER_BYTES: u64 = 32 << 20;
+/// New mappings that are worth a stop of the program, together.
+const TAKE_IN_BYTES_MIN: u64 = 1 << 20;
+/// How long one such stop may wait for a thread in uninterruptible sleep: the others stand still
+/// meanwhile.
+const STOP_WAIT: Duration = Duration::from_millis(200);
+/// Rounds without a try after a stop that failed.
+const ROUNDS_AFTER_FAILURE: u32 = 30;
+/// Private mappings of files up to this size: letting go of them walks their pages while the
+/// program stands still, 20 ms a gigabyte.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// Pages that are in RAM, ordinary, and not armed.
 fn armable() -> ScanFilter {
@@ -47,11 +60,12 @@ pub(crate) struct Step {
 
 /// The write tracker.
 #[derive(Debug)]
-pub(crate) struct Writes {
-    userfault: Userfault,
-    pagemap: Pagemap,
+pub(crate) struct Writes<'p> {
+    tracker: Tracker<'p>,
     /// The mappings that are tracked, by start.
     tracked: BTreeMap<u64, u64>,
+    /// Rounds in which no stop is tried.
+    pause: u32,
     /// Where the next slice begins.
     cursor: u64,
     armed: PageSet,
@@ -63,20 +77,19 @@ pub(crate) struct Writes {
     passes: u64,
     /// Pages armed, over all slices.
     armed_pages: u64,
-    /// Bytes of mappings that could not be tracked, with the newest reason.
-    refused: Option<(u64, String)>,
+    /// Bytes of mappings that could be tracked and are not.
+    untracked_bytes: u64,
     /// The longest that one call took, as a bound of how long it held the memory's lock.
     call_max: Duration,
 }
 
-impl Writes {
-    /// A tracker on a fresh userfaultfd of the program.
-    pub(crate) fn new(userfault: Userfault, pagemap: Pagemap) -> Result<Self, UserfaultError> {
-        userfault.handshake(Features::TRACK_WRITES)?;
+impl<'p> Writes<'p> {
+    /// A tracker of what is mapped in a program that stands still.
+    pub(crate) fn new(frozen: &mut Frozen<'p>) -> Result<Self, TrackError> {
         Ok(Self {
-            userfault,
-            pagemap,
+            tracker: Tracker::start_in(frozen, trackable)?,
             tracked: BTreeMap::new(),
+            pause: 0,
             cursor: 0,
             armed: PageSet::new(),
             chunks: Vec::new(),
@@ -84,33 +97,55 @@ impl Writes {
             rate_permille: 1000,
             passes: 0,
             armed_pages: 0,
-            refused: None,
+            untracked_bytes: 0,
             call_max: Duration::ZERO,
         })
     }
 
-    /// Registers the mappings that are not tracked yet, and forgets those that are gone.
-    pub(crate) fn set_maps(&mut self, maps: &Maps) {
-        let mut tracked = BTreeMap::new();
-        let mut refused: Option<(u64, String)> = None;
-        for mapped in maps.list().iter().filter(|m| can_be_tracked(m)) {
-            let (start, end) = (mapped.range.start.0, mapped.range.end.0);
-            if self.tracked.get(&start) == Some(&end) {
-                tracked.insert(start, end);
-                continue;
+    /// Looks which mappings are tracked. New ones are taken in when they are worth it and
+    /// `may_stop`; how long the program stood still for it.
+    pub(crate) fn set_maps(&mut self, maps: &Maps, may_stop: bool) -> Duration {
+        let (untracked, largest) = self.look_through(maps);
+        self.untracked_bytes = untracked;
+        self.pause = self.pause.saturating_sub(1);
+        if largest < TAKE_IN_BYTES_MIN || !may_stop || self.pause > 0 {
+            return Duration::ZERO;
+        }
+        let options =
+            FreezeOptions { deadline: Instant::now() + STOP_WAIT, suspend_seccomp: false };
+        match self.tracker.take_in(options) {
+            Ok(stop) => {
+                let (untracked, largest) = self.look_through(maps);
+                self.untracked_bytes = untracked;
+                // Memory that refuses to be tracked is not worth a stop in every round.
+                if largest >= TAKE_IN_BYTES_MIN {
+                    self.pause = ROUNDS_AFTER_FAILURE;
+                }
+                stop
             }
-            match self.userfault.register(mapped.range, Modes::WriteProtect) {
-                Ok(()) => {
-                    tracked.insert(start, end);
-                }
-                Err(cause) => {
-                    let bytes = refused.map_or(0, |(bytes, _)| bytes) + mapped.range.len();
-                    refused = Some((bytes, cause.to_string()));
-                }
+            Err(cause) => {
+                tracing::debug!(%cause, "new mappings were not taken in");
+                self.pause = ROUNDS_AFTER_FAILURE;
+                STOP_WAIT
             }
         }
-        self.tracked = tracked;
-        self.refused = refused;
+    }
+
+    /// Bytes of mappings that are not tracked though they might be, of all and of the largest.
+    fn look_through(&mut self, maps: &Maps) -> (u64, u64) {
+        let before = std::mem::take(&mut self.tracked);
+        let (mut bytes, mut largest) = (0, 0);
+        for mapped in maps.list().iter().filter(|m| can_be_tracked(m)) {
+            let (start, end) = (mapped.range.start.0, mapped.range.end.0);
+            let known = before.get(&start) == Some(&end);
+            if known || self.tracker.is_tracked(mapped.range).unwrap_or(false) {
+                self.tracked.insert(start, end);
+            } else {
+                bytes += mapped.range.len();
+                largest = largest.max(mapped.range.len());
+            }
+        }
+        (bytes, largest)
     }
 
     /// Reads back the slice that is armed, if one is.
@@ -120,11 +155,11 @@ impl Writes {
         for chunk in std::mem::take(&mut self.chunks) {
             let mut written = PageSet::new();
             let begun = Instant::now();
-            let result = self.pagemap.scan_tracked(chunk, &ScanFilter::WRITTEN, false, |region| {
+            let scanned = self.tracker.scan(chunk, &ScanFilter::WRITTEN, false, |region| {
                 written.insert(region.range.pages());
             });
             self.call_max = self.call_max.max(begun.elapsed());
-            if result.is_err() {
+            if !matches!(scanned, Ok(true)) {
                 // Unmapped or replaced meanwhile: nothing is known of it.
                 continue;
             }
@@ -175,16 +210,16 @@ impl Writes {
         let mut count = 0;
         let armed = &mut self.armed;
         let begun = Instant::now();
-        let result = self.pagemap.scan_tracked(chunk, &armable(), true, |region| {
+        let scanned = self.tracker.scan(chunk, &armable(), true, |region| {
             count += region.range.pages().count().0;
             armed.insert(region.range.pages());
         });
         self.call_max = self.call_max.max(begun.elapsed());
         self.cursor = chunk.end.0;
-        match result {
-            Ok(()) => {}
-            Err(PagemapError::NotTracked { .. }) => {
-                // Another mapping is there now; it is registered when the maps are read next.
+        match scanned {
+            Ok(true) => {}
+            Ok(false) => {
+                // Another mapping is there now; it is looked at when the maps are read next.
                 self.forget(chunk.start.0);
                 return 0;
             }
@@ -226,34 +261,36 @@ impl Writes {
         (self.passes, self.armed_pages)
     }
 
-    /// Bytes tracked.
-    pub(crate) fn tracked_bytes(&self) -> u64 {
-        self.tracked.iter().map(|(start, end)| end - start).sum()
+    /// Bytes of mappings that might be tracked and are not.
+    pub(crate) const fn untracked_bytes(&self) -> u64 {
+        self.untracked_bytes
     }
 
-    /// Bytes of writable mappings that could not be tracked, and why.
-    pub(crate) fn refused(&self) -> Option<&(u64, String)> {
-        self.refused.as_ref()
-    }
-
-    /// Gives everything back, piece by piece. Says how long the longest call of all took, a bound
-    /// of how long it held the memory's lock.
-    pub(crate) fn finish(mut self) -> Duration {
-        for (start, end) in std::mem::take(&mut self.tracked) {
-            let range = AddrRange { start: VirtAddr(start), end: VirtAddr(end) };
-            for piece in range.pages().aligned_chunks(UNREGISTER_BYTES / PAGE_SIZE) {
-                let begun = Instant::now();
-                // What is not mapped any more needs no giving back.
-                let _ = self.userfault.unregister(piece.addrs());
-                self.call_max = self.call_max.max(begun.elapsed());
-            }
-        }
-        self.call_max
+    /// Gives everything back. How long the longest call of all took, a bound of how long it held
+    /// the memory's lock; and how long the program stood still for it.
+    pub(crate) fn finish(self) -> (Duration, Duration) {
+        let released = self.tracker.release();
+        (self.call_max.max(released.longest), released.stop.unwrap_or_default())
     }
 }
 
 /// Private memory that the program can write. Shared memory can be written past any mapping, so
 /// that what is seen of it here would not be the whole truth.
 fn can_be_tracked(mapped: &Mapped) -> bool {
-    mapped.write && !mapped.shared && !mapped.is_special()
+    let is_large_file = mapped.file.is_some() && mapped.range.len() > FILE_BYTES_MAX;
+    mapped.write && !mapped.shared && !mapped.is_special() && !is_large_file
+}
+
+/// The mappings that are tracked, as they are now.
+fn trackable(process: &Process) -> Result<Vec<AddrRange>, ProcError> {
+    process.dir().parse("maps", &mut Vec::new(), |text| {
+        let mut ranges = Vec::new();
+        for entry in maps_entries(text) {
+            let mapped = Mapped::new(&entry?);
+            if can_be_tracked(&mapped) {
+                ranges.push(mapped.range);
+            }
+        }
+        Ok(ranges)
+    })
 }

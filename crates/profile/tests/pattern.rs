@@ -102,6 +102,21 @@ fn the_exact_mode_finds_every_page_that_is_read_and_no_other() {
     assert!(found * 100 >= touched * 99, "{found} of {touched} pages found: {summary:#?}");
 }
 
+/// What the processor counts is what is true, whatever the other collectors saw.
+#[test]
+fn what_was_touched_is_counted_independently() {
+    let (pattern, truth) = Pattern::start(&["mixed", "--mb", "64"]);
+    let touched: usize = truth.sets.values().map(|(_, pages)| pages.len()).sum();
+    // Until all of it has been touched for sure: writes go round with the reads.
+    let enough = |samples: &[Sample]| samples.len() >= 3000;
+    let (_, summary, _) = profile(pattern.pid(), &truth, LONG, OPTIONS, enough);
+    let arena = summary.referenced.iter().find(|of| of.range.start.0 == truth.start);
+    let counted = arena.expect("the arena is counted").referenced_bytes / mem::PAGE_SIZE;
+    let touched = touched as u64;
+    assert!(counted <= touched, "{counted} of {touched} pages touched were counted");
+    assert!(counted * 100 >= touched * 95, "{counted} of {touched} pages touched were counted");
+}
+
 #[test]
 fn the_asked_slowdown_is_kept_by_its_own_account() {
     let (pattern, truth) = Pattern::start(&["mixed", "--mb", "64"]);

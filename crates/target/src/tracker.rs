@@ -109,11 +109,21 @@ impl<'p> Tracker<'p> {
         deadline: Instant,
         list: List,
     ) -> Result<Started<'p>, TrackError> {
+        let mut frozen = process.freeze(FreezeOptions { deadline, suspend_seccomp: false })?;
+        let tracker = Self::start_in(&mut frozen, list)?;
+        Ok((tracker, frozen.thaw()))
+    }
+
+    /// As [`start`](Self::start), within a stop that is there already.
+    ///
+    /// # Errors
+    /// When the kernel lacks the means or the program may not have a userfaultfd.
+    pub fn start_in(frozen: &mut Frozen<'p>, list: List) -> Result<Self, TrackError> {
         // For write tracking alone nothing in the kernel waits for us, so that no privilege is
         // needed and no system call can fail.
-        let mut frozen = process.freeze(FreezeOptions { deadline, suspend_seccomp: false })?;
         let userfault = frozen.open_userfault(Kind::UserModeOnly)?;
         userfault.handshake(Features::TRACK_WRITES)?;
+        let process = frozen.process();
         let tracker = Self {
             process,
             list,
@@ -125,8 +135,8 @@ impl<'p> Tracker<'p> {
             arming: Pace::new(16 << 20),
             looking: Pace::new(256 << 20),
         };
-        tracker.register(&frozen)?;
-        Ok((tracker, frozen.thaw()))
+        tracker.register(frozen)?;
+        Ok(tracker)
     }
 
     /// Takes in the mappings that have come since, in one stop, the length of which it says.
@@ -172,7 +182,10 @@ impl<'p> Tracker<'p> {
     }
 
     /// Whether the mapping at `range` is registered, by its first page.
-    fn is_tracked(&self, range: AddrRange) -> Result<bool, TrackError> {
+    ///
+    /// # Errors
+    /// When the page tables cannot be read.
+    pub fn is_tracked(&self, range: AddrRange) -> Result<bool, TrackError> {
         let first = AddrRange::new(range.start.0, range.start.0 + mem::PAGE_SIZE);
         known(self.pagemap.scan_tracked(first, &ScanFilter::WRITTEN, false, |_| {}))
     }
@@ -229,6 +242,22 @@ impl<'p> Tracker<'p> {
             changed.content = changed.content.union(&found.content);
         }
         Ok(tracked)
+    }
+
+    /// One scan for a purpose of the caller's own: what of `range` passes `filter`, and with
+    /// `arm` armed in the same step. The map's lock is held as long as it takes, so `range` is to
+    /// be small. `false`: not all of it is tracked, nothing is known of it.
+    ///
+    /// # Errors
+    /// When the page tables cannot be read.
+    pub fn scan(
+        &self,
+        range: AddrRange,
+        filter: &ScanFilter,
+        arm: bool,
+        found: impl FnMut(sys::pagemap::Region),
+    ) -> Result<bool, TrackError> {
+        known(self.pagemap.scan_tracked(range, filter, arm, found))
     }
 
     /// Arms the pages of `range` and adds those with content to `content`.
@@ -307,10 +336,16 @@ impl<'p> Tracker<'p> {
             let whole: PageSet = std::iter::once(mapping.pages()).collect();
             if !whole.difference(&lifted).is_empty() {
                 // A new one, one that moved here, or grew: a walk is the price of being sure.
-                if self.taken().within(mapping.pages()).next().is_some() {
+                // What belongs to another userfaultfd by now is left to it: kernels before 6.14
+                // would take it away.
+                if self.taken().within(mapping.pages()).next().is_some()
+                    && self.userfault.register(mapping, Modes::WriteProtect).is_ok()
+                {
                     let _ = self.userfault.unregister(mapping);
                 }
-            } else if self.userfault.register(mapping, Modes::Missing).is_ok() {
+            } else {
+                // A mapping of a file cannot wait for missing pages: it is walked.
+                let _ = self.userfault.register(mapping, Modes::Missing);
                 let _ = self.userfault.unregister(mapping);
             }
         }

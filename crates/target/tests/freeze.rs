@@ -65,6 +65,42 @@ fn until(what: &str, mut ready: impl FnMut() -> bool) {
     }
 }
 
+/// A freeze that gives up has interrupted threads all the same: none may see that.
+#[test]
+fn a_freeze_given_up_interrupts_no_call() {
+    let (mut child, _) = python(
+        "
+libc = ctypes.CDLL(None, use_errno=True)
+poll = libc.epoll_create1(0)
+event = ctypes.create_string_buffer(16)
+signals = ctypes.create_string_buffer(128)
+libc.sigaddset(signals, signal.SIGUSR1)
+def wait_for_event():
+    while True:
+        if libc.epoll_wait(poll, event, 1, 50) < 0: os._exit(3)
+def wait_for_signal():
+    while True:
+        timeout = (ctypes.c_long * 2)(0, 50000000)
+        if libc.sigtimedwait(signals, None, timeout) < 0 and ctypes.get_errno() != 11: os._exit(4)
+for body in [wait_for_event, wait_for_signal] * 4:
+    threading.Thread(target=body, daemon=True).start()
+print('ready', flush=True)
+while True: time.sleep(1000)
+",
+    );
+    let process = Process::open(child.pid()).unwrap();
+    let mut given_up = 0;
+    for round in 0..300 {
+        // From a deadline that has passed already to one that is just met.
+        given_up += usize::from(within(&process, Duration::from_micros(round * 2)).is_err());
+        let status = child.0.try_wait().unwrap();
+        assert_eq!(status, None, "a call was interrupted after {given_up} freezes given up");
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(child.0.try_wait().unwrap(), None, "a call was interrupted");
+    assert!(given_up > 0, "no freeze was given up");
+}
+
 #[test]
 fn all_threads_stop_and_go_on() {
     let (child, _) = python(

@@ -1,6 +1,6 @@
 """A program that forks, maps, unmaps, moves, starts threads and checks all it ever wrote.
 
-usage: restless.py PROGRESS [seccomp] [userfault] [forks-only]
+usage: restless.py PROGRESS [seccomp] [userfault] [forks-only] [moves]
 
 PROGRESS gets one number for each round that was right, or a line that begins with BAD.
 """
@@ -101,6 +101,36 @@ def move(number):
         bad("munmap: %d" % ctypes.get_errno())
 
 
+def move_whole():
+    """48 MB that change places all the time, each time as one mapping."""
+    whole = 48 << 20
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    libc.mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p]
+    # Room on all sides: nothing else is ever beside it.
+    room = libc.mmap(None, 4 * whole, 0, 0x4022, -1, 0)
+    places = [room + whole // 2, room + 2 * whole + whole // 2]
+    at = libc.mmap(places[0], whole, 3, 0x32, -1, 0)
+    for page in range(0, whole, PAGE):
+        ctypes.c_uint64.from_address(at + page).value = page
+    moves = 0
+    while True:
+        moves += 1
+        page = moves * 7919 * PAGE % whole
+        ctypes.c_uint64.from_address(at + page).value = page
+        to = places[moves % 2]
+        now = libc.mremap(at, whole, whole, 3, to)
+        if now != to:
+            bad("mremap of all: %d, after %d moves" % (ctypes.get_errno(), moves))
+        # What it left is reserved again.
+        libc.mmap(at, whole, 0, 0x4032, -1, 0)
+        at = now
+        page = moves * 104729 * PAGE % whole
+        if ctypes.c_uint64.from_address(at + page).value != page:
+            bad("a moved page after %d moves" % moves)
+
+
+if "moves" in modes:
+    threading.Thread(target=move_whole, daemon=True).start()
 number = 0
 while True:
     number += 1

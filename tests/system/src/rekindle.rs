@@ -156,8 +156,7 @@ impl Running {
         at_work
     }
 
-    /// What went to standard error so far.
-    pub fn talk(&self) -> String {
+    fn talk(&self) -> String {
         std::fs::read_to_string(&self.talk).unwrap_or_default()
     }
 }

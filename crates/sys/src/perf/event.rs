@@ -189,19 +189,6 @@ impl Event {
         check(unsafe { raw::ioctls::DISABLE(self.0.as_raw_fd(), 0) })
     }
 
-    /// Samples every `period`-th event from now on; for [`EventKind::CpuClock`], so many times a
-    /// second.
-    ///
-    /// # Errors
-    /// What ioctl(2) says.
-    pub fn set_period(&self, period: u64) -> io::Result<()> {
-        let mut period = period.max(1);
-        let at = (&raw mut period).expose_provenance() as u64;
-        // SAFETY: the descriptor is a perf event; PERIOD reads one u64 at the address, where
-        // `period` lives through the call.
-        check(unsafe { raw::ioctls::PERIOD(self.0.as_raw_fd(), at) })
-    }
-
     /// Sends this event's records to the ring that `owner` was mapped with. Both must be of one
     /// CPU.
     ///

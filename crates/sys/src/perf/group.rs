@@ -97,19 +97,6 @@ impl EventGroup {
         Ok(())
     }
 
-    /// From now on one sample for so many events, or for clocks so many a second.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn set_period(&mut self, period: u64) -> io::Result<()> {
-        self.kind = match self.kind {
-            EventKind::PageFaults { .. } => EventKind::PageFaults { period },
-            EventKind::CpuClock { .. } => EventKind::CpuClock { hz: period },
-            EventKind::Silent => EventKind::Silent,
-        };
-        self.threads.values().flatten().try_for_each(|event| event.set_period(period))
-    }
-
     /// Takes every sample out of the rings and hands it to `found`.
     pub fn drain(&mut self, mut found: impl FnMut(&super::Sample)) -> Drained {
         let mut drained = Drained::default();

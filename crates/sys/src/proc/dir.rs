@@ -206,6 +206,17 @@ impl ProcDir {
         Ok(())
     }
 
+    /// Clears the Referenced bits of all the process's pages (`clear_refs`, proc(5)); smaps tells
+    /// which were set since. The lock of its memory is held for as long as it has pages.
+    ///
+    /// # Errors
+    /// When the process is gone, or belongs to another user.
+    pub fn clear_referenced(&self) -> Result<(), ProcError> {
+        use std::io::Write;
+        let mut file = File::from(self.open_file("clear_refs", OFlags::WRONLY)?);
+        file.write_all(b"1").map_err(|cause| self.error("clear_refs", cause))
+    }
+
     /// Reads the file `name` and parses it.
     ///
     /// # Errors

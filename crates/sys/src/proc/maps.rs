@@ -106,6 +106,8 @@ pub struct SmapsEntry {
     pub name: Vec<u8>,
     /// Resident in RAM.
     pub rss_bytes: u64,
+    /// Resident and touched since [`super::ProcDir::clear_referenced`].
+    pub referenced_bytes: u64,
     /// Resident and anonymous: written private pages.
     pub anonymous_bytes: u64,
     /// Anonymous and in huge pages.
@@ -134,6 +136,7 @@ impl SmapsEntry {
             inode: line.inode,
             name: line.name(),
             rss_bytes: 0,
+            referenced_bytes: 0,
             anonymous_bytes: 0,
             anon_huge_bytes: 0,
             swap_bytes: 0,
@@ -194,6 +197,7 @@ fn field(entry: &mut SmapsEntry, line: &[u8]) -> Result<(), Malformed> {
     };
     let slot = match &line[..colon] {
         b"Rss" => &mut entry.rss_bytes,
+        b"Referenced" => &mut entry.referenced_bytes,
         b"Anonymous" => &mut entry.anonymous_bytes,
         b"AnonHugePages" => &mut entry.anon_huge_bytes,
         b"Swap" => &mut entry.swap_bytes,

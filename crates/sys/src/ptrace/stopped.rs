@@ -5,12 +5,10 @@ use std::time::Instant;
 use mem::VirtAddr;
 
 use super::{
-    Options, PtraceError, REGS_WORDS, Regs, Resume, SIGINFO_BYTES, SigInfo, SignalQueue, Stop,
-    Traced, raw,
+    Options, PtraceError, Regs, Resume, SIGINFO_BYTES, SigInfo, SignalQueue, Stop, Traced, raw,
 };
 use crate::task::Tid;
 
-const NT_PRSTATUS: i32 = 1;
 const NT_X86_XSTATE: i32 = 0x202;
 /// Larger than any XSAVE area there is (AMX: 11 KB).
 const XSTATE_BYTES_MAX: usize = 64 * 1024;
@@ -69,22 +67,12 @@ impl StoppedThread {
 
     /// The general registers.
     pub fn regs(&self) -> Result<Regs, PtraceError> {
-        let mut bytes = [0_u8; REGS_WORDS * 8];
-        raw::get_regset("read registers of", self.tid(), NT_PRSTATUS, &mut bytes)?;
-        let mut words = [0_u64; REGS_WORDS];
-        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
-            *word = u64::from_ne_bytes(*bytes);
-        }
-        Ok(Regs::from_words(words))
+        self.traced.regs()
     }
 
     /// Sets all general registers, `orig_rax` and the segment bases included.
     pub fn set_regs(&self, regs: &Regs) -> Result<(), PtraceError> {
-        let mut bytes = [0_u8; REGS_WORDS * 8];
-        for (bytes, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(regs.to_words()) {
-            *bytes = word.to_ne_bytes();
-        }
-        raw::set_regset("set registers of", self.tid(), NT_PRSTATUS, &bytes)
+        self.traced.set_regs(regs)
     }
 
     /// The floating-point, vector and other extended state: the XSAVE area in standard format,

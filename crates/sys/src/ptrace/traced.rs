@@ -4,9 +4,10 @@ use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use super::restart::spared;
-use super::{PtraceError, Stop, StoppedThread, raw};
+use super::{PtraceError, REGS_WORDS, Regs, Stop, StoppedThread, raw};
 use crate::task::Tid;
 
+const NT_PRSTATUS: i32 = 1;
 /// How long a dropped tracee is waited for before it is left to the end of our thread.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Polls that only yield the processor. More of them would put us behind everybody else on a busy
@@ -185,11 +186,8 @@ impl Traced {
             let stop = self.wait(deadline)?;
             match stop {
                 Stop::Interrupt | Stop::Group(_) => {
-                    let thread = StoppedThread::new(self, stop);
-                    if let Some(regs) = spared(&thread.regs()?) {
-                        thread.set_regs(&regs)?;
-                    }
-                    return Ok(thread);
+                    self.spare()?;
+                    return Ok(StoppedThread::new(self, stop));
                 }
                 Stop::Signal(signal) => self.resume(Resume::Continue(signal))?,
                 Stop::Syscall | Stop::Event(_) => self.resume(Resume::Continue(0))?,
@@ -229,12 +227,45 @@ impl Traced {
         Ok(())
     }
 
-    /// Lets a thread go whose state is not known.
+    pub(super) fn regs(&self) -> Result<Regs, PtraceError> {
+        let mut bytes = [0_u8; REGS_WORDS * 8];
+        raw::get_regset("read registers of", self.tid, NT_PRSTATUS, &mut bytes)?;
+        let mut words = [0_u64; REGS_WORDS];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *word = u64::from_ne_bytes(*bytes);
+        }
+        Ok(Regs::from_words(words))
+    }
+
+    pub(super) fn set_regs(&self, regs: &Regs) -> Result<(), PtraceError> {
+        let mut bytes = [0_u8; REGS_WORDS * 8];
+        for (bytes, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(regs.to_words()) {
+            *bytes = word.to_ne_bytes();
+        }
+        raw::set_regset("set registers of", self.tid, NT_PRSTATUS, &bytes)
+    }
+
+    /// Has the call that our stop interrupted made again.
+    fn spare(&self) -> Result<(), PtraceError> {
+        match spared(&self.regs()?) {
+            Some(regs) => self.set_regs(&regs),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets a thread go whose state is not known: perhaps it was asked to stop and nobody has
+    /// looked whether it did. A call that is interrupted by that is made again here, too.
     fn release(&mut self) -> Result<(), PtraceError> {
         let deadline = Instant::now() + RELEASE_TIMEOUT;
-        while self.attached && self.detach(self.held_signal).is_err() {
-            self.interrupt()?;
-            self.wait(deadline)?;
+        let mut stop = self.try_wait()?;
+        while self.attached {
+            if matches!(stop, Some(Stop::Interrupt | Stop::Group(_))) {
+                self.spare()?;
+            }
+            if self.detach(self.held_signal).is_err() {
+                self.interrupt()?;
+                stop = Some(self.wait(deadline)?);
+            }
         }
         Ok(())
     }
