@@ -1,14 +1,19 @@
-//! Generated files: the Rust side of the checkpoint's `.proto`. They are committed, so that
-//! building needs neither this program nor a protobuf compiler; CI fails on a difference.
+//! Generated files: the Rust side of the checkpoint's `.proto`, the manual pages and the shells'
+//! completions. They are committed, so that building needs neither this program nor a protobuf
+//! compiler, and packaging no build; CI fails on a difference.
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 const PROTO_FOLDER: &str = "crates/image/proto";
 const PROTO: &str = "rekindle.proto";
 const GENERATED: &str = "crates/image/src/generated/rekindle.rs";
+const COMPLETIONS: &str = "share/completions";
+const PAGES: &str = "share/man/man1";
+const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 const NOTE: &str =
     "// Generated from proto/rekindle.proto by `cargo xtask generate`. Do not edit.\n\n";
 
@@ -18,7 +23,30 @@ const NOTE: &str =
 /// When the schema does not compile or a file cannot be written.
 pub(crate) fn run() -> anyhow::Result<()> {
     let root = crate::root();
-    write_if_changed(&root.join(GENERATED), &rust_of_proto(&root.join(PROTO_FOLDER))?)
+    write_if_changed(&root.join(GENERATED), &rust_of_proto(&root.join(PROTO_FOLDER))?)?;
+    for shell in SHELLS {
+        let path = root.join(COMPLETIONS).join(format!("rekindle.{shell}"));
+        write_if_changed(&path, &rekindle(&["completions", shell])?)?;
+    }
+    // Pages of verbs that are no more go, too.
+    let pages = root.join(PAGES);
+    fs::remove_dir_all(&pages).with_context(|| format!("clear {}", pages.display()))?;
+    rekindle(&["manual", "--output", PAGES]).map(drop)
+}
+
+/// What `rekindle` prints, as its source is now.
+fn rekindle(arguments: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--package", "rekindle", "--"])
+        .args(arguments)
+        .current_dir(crate::root())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("start cargo")?;
+    if !output.status.success() {
+        bail!("rekindle {} failed", arguments.join(" "));
+    }
+    String::from_utf8(output.stdout).context("read what rekindle printed")
 }
 
 /// The Rust code for the schema, protox instead of `protoc`.

@@ -41,7 +41,7 @@ fn ci() -> anyhow::Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
     tidy::run(&root())?;
     generate::run()?;
-    unchanged_in_git(&["crates/image/src/generated"])?;
+    unchanged_in_git(&["crates/image/src/generated", "share"])?;
     cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     cargo(&["build", "--workspace", "--bins"])?;
     cargo(&["test", "--workspace", "--no-fail-fast"])?;

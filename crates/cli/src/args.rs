@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Examples:
   rekindle check 4711                   what stands in the way of a checkpoint of process 4711
   rekindle checkpoint 4711              take a checkpoint; the program keeps running
@@ -173,6 +173,22 @@ pub(crate) enum Verb {
         /// How much the service holds, in MB.
         #[arg(long, default_value_t = 512)]
         mb: u64,
+    },
+    /// Completions of the command line for a shell, on stdout.
+    #[command(after_help = "\
+For the shell at hand:      source <(rekindle completions bash)
+For every shell to come:    rekindle completions bash > /etc/bash_completion.d/rekindle")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// A manual page on stdout, or all of them in a folder: `rekindle manual checkpoint | man -l -`.
+    Manual {
+        /// The verb that it is about; without one the page about rekindle.
+        verb: Option<String>,
+        /// Folder that gets every page: `/usr/local/share/man/man1` for man(1) to find them.
+        #[arg(short, long, value_name = "DIR", conflicts_with = "verb")]
+        output: Option<PathBuf>,
     },
     /// CRIU's words: checkpoint and stop.
     #[command(hide = true)]

@@ -145,7 +145,10 @@ pub(crate) fn check(report: &CheckReport) -> String {
     if report.blockers.is_empty() {
         text.push_str("nothing stands in the way of a checkpoint\n");
     } else {
-        text.push_str(&format!("{} things stand in the way:\n", report.blockers.len()));
+        text.push_str(&match report.blockers.len() {
+            1 => "1 thing stands in the way:\n".to_owned(),
+            count => format!("{count} things stand in the way:\n"),
+        });
         text.push_str(&blockers(&report.blockers));
     }
     text

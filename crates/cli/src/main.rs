@@ -7,6 +7,7 @@ mod demo;
 mod draw;
 mod draw_profile;
 mod heatmap;
+mod manual;
 mod plan;
 mod progress;
 mod verbs;

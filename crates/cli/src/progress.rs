@@ -1,16 +1,27 @@
 //! Progress on a terminal: the phase, bytes, rate and time left.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use engine::events::Observer;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::Progress;
 
+/// Of a phase that moves nothing, or nothing yet.
+const PHASE: &str = "{msg}";
+/// Of bytes that are moved. The bar takes what room the terminal has left.
+const BYTES: &str = "{msg:<10} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+/// Of time that passes.
+const TIME: &str = "{msg:<10} {wide_bar} {eta} left";
+
 /// Draws a verb's progress on stderr when that is a terminal.
 pub(crate) struct Bar {
     bar: ProgressBar,
     verbose: bool,
+    /// The phase at hand has a measure: bytes or time.
+    measured: AtomicBool,
 }
 
 impl Bar {
@@ -20,22 +31,42 @@ impl Bar {
         let target =
             if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(0), target);
-        let template = "{msg:<10} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+        let bar = Self { bar, verbose, measured: AtomicBool::new(false) };
+        bar.style(PHASE);
+        bar
+    }
+
+    /// Shows how far the phase is. Rate and time left count from the first that is known of it.
+    fn measure(&self, template: &str, done: u64, total: u64) {
+        if !self.measured.swap(true, Ordering::Relaxed) {
+            self.style(template);
+            self.bar.reset();
         }
-        Self { bar, verbose }
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+    }
+
+    fn style(&self, template: &str) {
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
     }
 }
 
 impl Observer for Bar {
     fn phase(&self, name: &'static str) {
+        self.measured.store(false, Ordering::Relaxed);
+        self.style(PHASE);
         self.bar.set_message(name);
     }
 
     fn progress(&self, done_bytes: u64, total_bytes: u64) {
-        self.bar.set_length(total_bytes);
-        self.bar.set_position(done_bytes);
+        self.measure(BYTES, done_bytes, total_bytes);
+    }
+
+    fn time(&self, done: Duration, total: Duration) {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.measure(TIME, micros(done), micros(total));
     }
 
     fn note(&self, text: &str) {

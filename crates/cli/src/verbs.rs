@@ -98,6 +98,31 @@ fn exit(class: ExitClass) -> ExitCode {
     ExitCode::from(class.code())
 }
 
+/// The exit code when all of it was written to stdout, or was not.
+fn printed(result: std::io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => exit(ExitClass::Done),
+        Err(error) => {
+            eprintln!("rekindle: failed to write to stdout: {error}");
+            exit(ExitClass::Unexpected)
+        }
+    }
+}
+
+fn manual(verb: Option<&str>, output: Option<&Path>) -> ExitCode {
+    use crate::manual::{ManualError, Wanted, write};
+    match write(&output.map_or(Wanted::Page(verb), Wanted::Folder)) {
+        Ok(()) => exit(ExitClass::Done),
+        Err(error) => {
+            eprintln!("rekindle: failed to {error}");
+            exit(match error {
+                ManualError::Verb(_) => ExitClass::Usage,
+                ManualError::Write(_) => ExitClass::Unexpected,
+            })
+        }
+    }
+}
+
 /// Runs the verb of `cli`.
 pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
     let context = Context::new(&cli.common, started);
@@ -162,6 +187,10 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
             Ok(report) => context.print(&report, draw::status),
             Err(error) => context.fail(&error),
         },
+        Verb::Completions { shell } => {
+            printed(crate::heatmap::print(&crate::manual::completions(shell)))
+        }
+        Verb::Manual { verb, output } => manual(verb.as_deref(), output.as_deref()),
         Verb::Agent { ledger, from } => agent(ledger, from),
         Verb::Demo { mb } => crate::demo::run(&context, mb),
         Verb::Dump { target, directory, leave_running, tcp_close } => {

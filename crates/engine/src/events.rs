@@ -1,5 +1,7 @@
 //! What a verb tells whoever watches it: phases, progress, notes. The command line draws them.
 
+use std::time::Duration;
+
 /// Watches a verb. Called from worker threads too.
 pub trait Observer: Send + Sync {
     /// A phase begins.
@@ -7,6 +9,9 @@ pub trait Observer: Send + Sync {
 
     /// So many bytes of `total` are through.
     fn progress(&self, _done_bytes: u64, _total_bytes: u64) {}
+
+    /// So much of `total` has passed, of a verb that takes as long as it was told to.
+    fn time(&self, _done: Duration, _total: Duration) {}
 
     /// Something that a user who looks closely may want to know.
     fn note(&self, _text: &str) {}

@@ -23,6 +23,7 @@ mod plan_verb;
 mod profile;
 mod profile_error;
 mod profile_report;
+mod reap;
 pub mod registry;
 pub mod report;
 mod resume;

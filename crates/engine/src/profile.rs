@@ -161,7 +161,7 @@ impl<'a> Gather<'a> {
 
 impl Sink for Gather<'_> {
     fn go_on(&mut self) -> bool {
-        self.observer.progress(micros(self.begun.elapsed()), micros(self.time));
+        self.observer.time(self.begun.elapsed(), self.time);
         self.watch.check().is_ok()
     }
 

@@ -5,7 +5,9 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use ::resume::{Exit, Lazy, Mismatch, MismatchKind, Options, Request, ResumeError, Resumed};
+use ::resume::{
+    Exit, Lazy, Mismatch, MismatchKind, Options, PidPolicy, Request, ResumeError, Resumed,
+};
 use process::LineIdentity;
 use store::{Checkpoint, ReadError, ResolveError, Store, StoreError};
 
@@ -15,6 +17,7 @@ use crate::classes::{read_class, resolve_class, store_class};
 use crate::events::Observer;
 use crate::failure::{ExitClass, VerbError};
 use crate::phase::{Phase, Phases, Stopped, Watch, fail_if_asked};
+use crate::reap;
 use crate::registry::{InstanceLock, Registry, RegistryError};
 use crate::report::{BlockerReport, ChangeReport, Outcome, ResumeReport, TimeReport, micros};
 use crate::settings::{Settings, workers};
@@ -23,6 +26,11 @@ const OPEN: Phase = Phase {
     name: "open",
     limit: Duration::from_secs(60),
     undo: "nothing to undo: the checkpoint is only read",
+};
+const REAP: Phase = Phase {
+    name: "reap",
+    limit: Duration::from_secs(10),
+    undo: "nothing to undo: nothing was started",
 };
 const MATCH: Phase = Phase {
     name: "match",
@@ -238,6 +246,12 @@ pub fn resume(
         }
         _ => None,
     };
+    if options.pid == PidPolicy::Auto {
+        phases.run(REAP, |watch| {
+            reap::before_a_resume(checkpoint.instance(), observer, watch)
+                .map_err(ResumeVerbError::from)
+        })?;
+    }
     phases.run(MATCH, |_| {
         let list = mismatches(&checkpoint, registry, &options).map_err(ResumeError::Pages)?;
         if list.is_empty() {

@@ -156,7 +156,8 @@ impl Running {
         at_work
     }
 
-    fn talk(&self) -> String {
+    /// What went to standard error so far.
+    pub fn talk(&self) -> String {
         std::fs::read_to_string(&self.talk).unwrap_or_default()
     }
 }

@@ -76,6 +76,12 @@ pub(super) const END: Phase = Phase {
     limit: Duration::from_secs(60),
     undo: "none: the checkpoint is published, the instance is ended",
 };
+/// The ended program's pid becomes free.
+pub(super) const REAP: Phase = Phase {
+    name: "reap",
+    limit: Duration::from_secs(10),
+    undo: "none: the checkpoint is published, the instance is ended",
+};
 /// Who serves pages that an earlier resume has not loaded yet.
 pub(super) const BORROW: Phase = Phase {
     name: "borrow",

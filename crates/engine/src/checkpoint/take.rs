@@ -15,14 +15,15 @@ use super::copying::{Copied, Copying, given_up};
 use super::error::CheckpointError;
 use super::missing::{Elsewhere, refuse_foreign};
 use super::phases::{
-    COPY, ENCODE, END, FREEZE, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REFER, RELEASE, STAGE, STATE,
-    SYNC, THAW, TRACK,
+    COPY, ENCODE, END, FREEZE, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REAP, REFER, RELEASE, STAGE,
+    STATE, SYNC, THAW, TRACK,
 };
 use super::planning::{Chosen, Known, choose, fault_logs};
 use super::{CheckpointRequest, look, waiting};
 use crate::agent::Served;
 use crate::events::Observer;
 use crate::phase::{Phases, Watch};
+use crate::reap;
 use crate::settings::{Settings, workers};
 use crate::staging::Staging;
 use crate::target_name::Found;
@@ -194,6 +195,14 @@ impl Run<'_> {
         })?;
         done.stops.push(("freeze", since.elapsed()));
         done.ended = true;
+        // So that a resume finds the pid free. Whatever comes of it: the program has ended.
+        let line = &self.found.line;
+        let waited = phases.run(REAP, |watch| {
+            reap::after_the_end(line, self.observer, watch).map_err(CheckpointError::from)
+        });
+        if let Err(error) = waited {
+            tracing::debug!("the end of the program was not waited for: {error}");
+        }
         Ok(done)
     }
 

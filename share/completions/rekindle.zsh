@@ -1,0 +1,820 @@
+#compdef rekindle
+
+autoload -U is-at-least
+
+_rekindle() {
+    typeset -A opt_args
+    typeset -a _arguments_options
+    local ret=1
+
+    if is-at-least 5.2; then
+        _arguments_options=(-s -S -C)
+    else
+        _arguments_options=(-s -C)
+    fi
+
+    local context curcontext="$curcontext" state line
+    _arguments "${_arguments_options[@]}" : \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'-V[Print version]' \
+'--version[Print version]' \
+":: :_rekindle_commands" \
+"*::: :->rekindle" \
+&& ret=0
+    case $state in
+    (rekindle)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:rekindle-command-$line[1]:"
+        case $line[1] in
+            (check)
+_arguments "${_arguments_options[@]}" : \
+'--files=[Files that changed since the checkpoint]:FILES:((strict\:"A writable file that changed refuses; append-only files may have grown"
+ignore\:"Changed files are taken as they are"))' \
+'--tcp=[Established TCP connections]:TCP:((close\:"The program finds them closed by the peer"
+refuse\:"They are blockers"))' \
+'*--external=[What stands behind a descriptor whose other end is outside\: \`fd=N\:inherit\`, \`fd=N\:null\`, \`fd=N\:close\`, \`fd=N\:reopen\:PATH\`. Descriptors 0 to 2 default to the caller'\''s]:fd=N:POLICY:_default' \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--calibrate[Measure what profiling costs on this host, on ourselves, and keep it]' \
+'--stop[Look as a checkpoint with \`--stop\` would]' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::target -- A pid or an instance id; without one only the host is looked at:_default' \
+&& ret=0
+;;
+(run)
+_arguments "${_arguments_options[@]}" : \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'*::command -- The command and its arguments:_default' \
+&& ret=0
+;;
+(checkpoint)
+_arguments "${_arguments_options[@]}" : \
+'--parent=[Checkpoint of this program to build on\: what is the same there is not stored again. \`latest\` is its newest, if it has one; \`none\` stores everything]:REF:_default' \
+'--heat=[What is known of accesses\: a \`.heat\` file, \`auto\` (what \`profile\` has learned of the program), or \`none\`]:FILE|auto|none:_files' \
+'--policy=[How to divide, as in \`plan\`; by default \`adaptive\` where anything is known of accesses]:NAME:_default' \
+'--threshold-warm=[Accessed in more intervals than this is warm; the policy is \`threshold\`]:N:_default' \
+'--threshold-critical=[Accessed in more intervals than this is critical; the policy is \`threshold\`]:N:_default' \
+'(--heat --policy --threshold-warm --threshold-critical)--plan=[Divide as this file says, which \`plan -o\` wrote]:FILE:_files' \
+'--max-pause=[Give up, thaw and undo if the program would stand still longer than this]:TIME:_default' \
+'--files=[Files that changed since the checkpoint]:FILES:((strict\:"A writable file that changed refuses; append-only files may have grown"
+ignore\:"Changed files are taken as they are"))' \
+'--tcp=[Established TCP connections]:TCP:((close\:"The program finds them closed by the peer"
+refuse\:"They are blockers"))' \
+'*--external=[What stands behind a descriptor whose other end is outside\: \`fd=N\:inherit\`, \`fd=N\:null\`, \`fd=N\:close\`, \`fd=N\:reopen\:PATH\`. Descriptors 0 to 2 default to the caller'\''s]:fd=N:POLICY:_default' \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--stop[End the program once the checkpoint is safe on disk]' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':target -- A pid or an instance id:_default' \
+&& ret=0
+;;
+(profile)
+_arguments "${_arguments_options[@]}" : \
+'--for=[How long to watch; Ctrl-C ends it earlier and keeps what was seen]:TIME:_default' \
+'-o+[Write a copy of what was seen to this file]:X.heat:_files' \
+'--output=[Write a copy of what was seen to this file]:X.heat:_files' \
+'--max-slowdown=[The most that the program may be slowed down while it is watched, a share of its CPU time]:SHARE:_default' \
+'--alternate=[Turn collectors off and on again in blocks of this length, to measure what they cost]:TIME:_default' \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--exact[Track reads exactly, too\: NUMA balancing is turned on for the whole host meanwhile (and put back), and the slowdown may be more than asked for]' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':target -- A pid or an instance id:_default' \
+&& ret=0
+;;
+(resume)
+_arguments "${_arguments_options[@]}" : \
+'--probe=[Command that succeeds once the program answers; run until it does]:CMD:_default' \
+'--probe-timeout=[How long the probe may fail]:TIME:_default' \
+'--report=[File that gets the JSON report of a foreground resume]:FILE:_files' \
+'--files=[Files that changed since the checkpoint]:FILES:((strict\:"A writable file that changed refuses; append-only files may have grown"
+ignore\:"Changed files are taken as they are"))' \
+'--tcp=[Established TCP connections]:TCP:((close\:"The program finds them closed by the peer"
+refuse\:"They are blockers"))' \
+'*--external=[What stands behind a descriptor whose other end is outside\: \`fd=N\:inherit\`, \`fd=N\:null\`, \`fd=N\:close\`, \`fd=N\:reopen\:PATH\`. Descriptors 0 to 2 default to the caller'\''s]:fd=N:POLICY:_default' \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--detach[Return as soon as the program runs; it gets a session of its own]' \
+'(--lazy --on-demand)--eager[Load everything before the first instruction (the default)]' \
+'--lazy[Run at once; memory follows on demand and in the background]' \
+'--on-demand[As \`--lazy\`, but load nothing that the program does not ask for]' \
+'--as-copy[Resume although the original or another resume is alive; only without writable files]' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':reference -- Which checkpoint:_default' \
+&& ret=0
+;;
+(heatmap)
+_arguments "${_arguments_options[@]}" : \
+'-o+[File that gets it, instead of stdout]:FILE:_files' \
+'--output=[File that gets it, instead of stdout]:FILE:_files' \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':subject -- A `.heat` file, a pid or an instance id, or a checkpoint:_default' \
+&& ret=0
+;;
+(plan)
+_arguments "${_arguments_options[@]}" : \
+'--policy=[How to divide\: \`adaptive\` by expected cost, \`threshold\` by access counts alone; to compare with\: \`lru\`, \`address-order\`, \`last-faults\`]:NAME:_default' \
+'--threshold-warm=[With \`threshold\`\: accessed in more intervals than this is warm]:N:_default' \
+'--threshold-critical=[With \`threshold\`\: accessed in more intervals than this is critical]:N:_default' \
+'-o+[File that gets the plan]:FILE:_files' \
+'--output=[File that gets the plan]:FILE:_files' \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':subject -- A `.heat` file, a pid or an instance id, or a checkpoint:_default' \
+&& ret=0
+;;
+(inspect)
+_arguments "${_arguments_options[@]}" : \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':reference -- Which checkpoint:_default' \
+'::part -- Which part:((maps\:"Mappings"
+fds\:"Descriptors"
+threads\:"Threads"
+pages\:"Extents"))' \
+&& ret=0
+;;
+(verify)
+_arguments "${_arguments_options[@]}" : \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--for-this-host[Also check whether it can be resumed here]' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':reference -- Which checkpoint:_default' \
+&& ret=0
+;;
+(status)
+_arguments "${_arguments_options[@]}" : \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::target -- A pid or an instance id; without one every resumed program:_default' \
+&& ret=0
+;;
+(list)
+_arguments "${_arguments_options[@]}" : \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(prune)
+_arguments "${_arguments_options[@]}" : \
+'--keep=[How many of the newest checkpoints of each line to keep]:N:_default' \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--consolidate[Store pages that older checkpoints hold anew, so that these can go; without \`--keep\` those of the newest checkpoint of each line]' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(demo)
+_arguments "${_arguments_options[@]}" : \
+'--mb=[How much the service holds, in MB]:MB:_default' \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(completions)
+_arguments "${_arguments_options[@]}" : \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':shell -- Which shell:(bash elvish fish powershell zsh)' \
+&& ret=0
+;;
+(manual)
+_arguments "${_arguments_options[@]}" : \
+'()-o+[Folder that gets every page\: \`/usr/local/share/man/man1\` for man(1) to find them]:DIR:_files' \
+'()--output=[Folder that gets every page\: \`/usr/local/share/man/man1\` for man(1) to find them]:DIR:_files' \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::verb -- The verb that it is about; without one the page about rekindle:_default' \
+&& ret=0
+;;
+(dump)
+_arguments "${_arguments_options[@]}" : \
+'-t+[The pid]:PID:_default' \
+'--tree=[The pid]:PID:_default' \
+'-D+[Directory that holds the checkpoints]:DIR:_files' \
+'--images-dir=[Directory that holds the checkpoints]:DIR:_files' \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'-R[Leave the program running]' \
+'--leave-running[Leave the program running]' \
+'--tcp-close[Close established TCP connections in the checkpoint]' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(restore)
+_arguments "${_arguments_options[@]}" : \
+'-D+[Directory that holds the checkpoints]:DIR:_files' \
+'--images-dir=[Directory that holds the checkpoints]:DIR:_files' \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'-d[Do not wait for the program]' \
+'--restore-detached[Do not wait for the program]' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(agent)
+_arguments "${_arguments_options[@]}" : \
+'--ledger=[Goes on from the ledger open under this number]:FD:_default' \
+'(--ledger)--from=[Goes on from what this process holds open]:PID:_default' \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(sample-kv)
+_arguments "${_arguments_options[@]}" : \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'*::arguments -- Its arguments:_default' \
+&& ret=0
+;;
+(help)
+_arguments "${_arguments_options[@]}" : \
+":: :_rekindle__subcmd__help_commands" \
+"*::: :->help" \
+&& ret=0
+
+    case $state in
+    (help)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:rekindle-help-command-$line[1]:"
+        case $line[1] in
+            (check)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(run)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(checkpoint)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(profile)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(resume)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(heatmap)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(plan)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(inspect)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(verify)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(status)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(list)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(prune)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(demo)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(completions)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(manual)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(dump)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(restore)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(agent)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(sample-kv)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(help)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+        esac
+    ;;
+esac
+}
+
+(( $+functions[_rekindle_commands] )) ||
+_rekindle_commands() {
+    local commands; commands=(
+'check:What this host can do; every blocker of TARGET' \
+'run:Start CMD under a stable outer pid\: signals and exit status pass through' \
+'checkpoint:Store the state of a running program; it keeps running unless \`--stop\` is given' \
+'profile:Watch which memory a running program touches, how often, as what and from which code' \
+'resume:Bring a program back from a checkpoint (restore). In the foreground it is the program\: its stdio and its exit status' \
+'heatmap:Show what is known of a program'\''s memory\: how often it is used, from which code, as what' \
+'plan:Show how memory would be divided into critical, warm and cold, without doing anything' \
+'inspect:Show what a checkpoint holds' \
+'verify:Read a checkpoint whole and check every byte of it' \
+'status:How far resumed programs are loaded, and what of ours stays with them' \
+'list:List the checkpoints of the store' \
+'prune:Remove checkpoints; without \`--keep\` only what crashed writers left behind' \
+'demo:See all of it on a sample service, with a report' \
+'completions:Completions of the command line for a shell, on stdout' \
+'manual:A manual page on stdout, or all of them in a folder\: \`rekindle manual checkpoint | man -l -\`' \
+'dump:CRIU'\''s words\: checkpoint and stop' \
+'restore:CRIU'\''s words\: resume the latest checkpoint' \
+'agent:The process that stays with a resumed program; started by \`resume\`' \
+'sample-kv:The service that \`demo\` works on' \
+'help:Print this message or the help of the given subcommand(s)' \
+    )
+    _describe -t commands 'rekindle commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__agent_commands] )) ||
+_rekindle__subcmd__agent_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle agent commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__check_commands] )) ||
+_rekindle__subcmd__check_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle check commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__checkpoint_commands] )) ||
+_rekindle__subcmd__checkpoint_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle checkpoint commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__completions_commands] )) ||
+_rekindle__subcmd__completions_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle completions commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__demo_commands] )) ||
+_rekindle__subcmd__demo_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle demo commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__dump_commands] )) ||
+_rekindle__subcmd__dump_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle dump commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__heatmap_commands] )) ||
+_rekindle__subcmd__heatmap_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle heatmap commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help_commands] )) ||
+_rekindle__subcmd__help_commands() {
+    local commands; commands=(
+'check:What this host can do; every blocker of TARGET' \
+'run:Start CMD under a stable outer pid\: signals and exit status pass through' \
+'checkpoint:Store the state of a running program; it keeps running unless \`--stop\` is given' \
+'profile:Watch which memory a running program touches, how often, as what and from which code' \
+'resume:Bring a program back from a checkpoint (restore). In the foreground it is the program\: its stdio and its exit status' \
+'heatmap:Show what is known of a program'\''s memory\: how often it is used, from which code, as what' \
+'plan:Show how memory would be divided into critical, warm and cold, without doing anything' \
+'inspect:Show what a checkpoint holds' \
+'verify:Read a checkpoint whole and check every byte of it' \
+'status:How far resumed programs are loaded, and what of ours stays with them' \
+'list:List the checkpoints of the store' \
+'prune:Remove checkpoints; without \`--keep\` only what crashed writers left behind' \
+'demo:See all of it on a sample service, with a report' \
+'completions:Completions of the command line for a shell, on stdout' \
+'manual:A manual page on stdout, or all of them in a folder\: \`rekindle manual checkpoint | man -l -\`' \
+'dump:CRIU'\''s words\: checkpoint and stop' \
+'restore:CRIU'\''s words\: resume the latest checkpoint' \
+'agent:The process that stays with a resumed program; started by \`resume\`' \
+'sample-kv:The service that \`demo\` works on' \
+'help:Print this message or the help of the given subcommand(s)' \
+    )
+    _describe -t commands 'rekindle help commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__agent_commands] )) ||
+_rekindle__subcmd__help__subcmd__agent_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help agent commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__check_commands] )) ||
+_rekindle__subcmd__help__subcmd__check_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help check commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__checkpoint_commands] )) ||
+_rekindle__subcmd__help__subcmd__checkpoint_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help checkpoint commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__completions_commands] )) ||
+_rekindle__subcmd__help__subcmd__completions_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help completions commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__demo_commands] )) ||
+_rekindle__subcmd__help__subcmd__demo_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help demo commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__dump_commands] )) ||
+_rekindle__subcmd__help__subcmd__dump_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help dump commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__heatmap_commands] )) ||
+_rekindle__subcmd__help__subcmd__heatmap_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help heatmap commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__help_commands] )) ||
+_rekindle__subcmd__help__subcmd__help_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help help commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__inspect_commands] )) ||
+_rekindle__subcmd__help__subcmd__inspect_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help inspect commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__list_commands] )) ||
+_rekindle__subcmd__help__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help list commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__manual_commands] )) ||
+_rekindle__subcmd__help__subcmd__manual_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help manual commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__plan_commands] )) ||
+_rekindle__subcmd__help__subcmd__plan_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help plan commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__profile_commands] )) ||
+_rekindle__subcmd__help__subcmd__profile_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help profile commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__prune_commands] )) ||
+_rekindle__subcmd__help__subcmd__prune_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help prune commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__restore_commands] )) ||
+_rekindle__subcmd__help__subcmd__restore_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help restore commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__resume_commands] )) ||
+_rekindle__subcmd__help__subcmd__resume_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help resume commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__run_commands] )) ||
+_rekindle__subcmd__help__subcmd__run_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help run commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__sample-kv_commands] )) ||
+_rekindle__subcmd__help__subcmd__sample-kv_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help sample-kv commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__status_commands] )) ||
+_rekindle__subcmd__help__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help status commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__verify_commands] )) ||
+_rekindle__subcmd__help__subcmd__verify_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help verify commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__inspect_commands] )) ||
+_rekindle__subcmd__inspect_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle inspect commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__list_commands] )) ||
+_rekindle__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle list commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__manual_commands] )) ||
+_rekindle__subcmd__manual_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle manual commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__plan_commands] )) ||
+_rekindle__subcmd__plan_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle plan commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__profile_commands] )) ||
+_rekindle__subcmd__profile_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle profile commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__prune_commands] )) ||
+_rekindle__subcmd__prune_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle prune commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__restore_commands] )) ||
+_rekindle__subcmd__restore_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle restore commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__resume_commands] )) ||
+_rekindle__subcmd__resume_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle resume commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__run_commands] )) ||
+_rekindle__subcmd__run_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle run commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__sample-kv_commands] )) ||
+_rekindle__subcmd__sample-kv_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle sample-kv commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__status_commands] )) ||
+_rekindle__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle status commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__verify_commands] )) ||
+_rekindle__subcmd__verify_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle verify commands' commands "$@"
+}
+
+if [ "$funcstack[1]" = "_rekindle" ]; then
+    _rekindle "$@"
+else
+    compdef _rekindle rekindle
+fi
