@@ -5,6 +5,7 @@ pub mod clock;
 pub mod events;
 pub mod files;
 pub mod filtered;
+pub mod fired;
 pub mod heap;
 mod in_call;
 pub mod in_sleep;

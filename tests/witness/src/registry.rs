@@ -4,9 +4,9 @@
 use crate::flaw::Outcome;
 use crate::kind::{Context, Entry, Kind};
 use crate::kinds::{
-    advised, clock, events, files, filtered, heap, in_sleep, in_wait, leftovers, mapped_files,
-    pipes, private, process, protected, registers, scheduling, shared, signals, sockets, stack,
-    threads, timer_fds, timers, work,
+    advised, clock, events, files, filtered, fired, heap, in_sleep, in_wait, leftovers,
+    mapped_files, pipes, private, process, protected, registers, scheduling, shared, signals,
+    sockets, stack, threads, timer_fds, timers, work,
 };
 
 type SetUp = fn(&Context) -> Outcome<Box<dyn Kind>>;
@@ -112,6 +112,7 @@ static KINDS: &[Entry] = &[
         &["lost", "edge-lost", "level", "data", "rearmed", "nested", "added"],
         "interest lists: level, edge, one-shot, nested",
     ),
+    on("epoll-fired", fired::set_up, &["armed", "lost"], "one-shot entries that have fired"),
     on("signal-fd", events::signal_fd, &["mask", "read"], "a signalfd with signals waiting"),
     on(
         "pipes",

@@ -62,8 +62,13 @@ impl Reader<'_> {
                 if !self.found.terminals.contains(&terminal) {
                     self.found.terminals.push(terminal);
                 }
-                // A terminal is always somebody else's.
-                self.external(slot, fds, StateKind::Terminal, &[]);
+                // A terminal is always somebody else's. One that is open as a standard stream,
+                // too, gets the same stand-in: pagers open theirs once more.
+                let is_standard =
+                    self.slots.iter().any(|other| other.fd <= 2 && other.name == path);
+                if !is_standard {
+                    self.external(slot, fds, StateKind::Terminal, &[]);
+                }
                 DescriptionKind::Terminal { path }
             }
             _ => self.blocked(slot, StateKind::Device, CLOSE),

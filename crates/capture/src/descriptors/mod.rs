@@ -270,7 +270,7 @@ impl Reader<'_> {
         if !allowed {
             let lift = format!(
                 "name what stands in for it at the resume: --external fd={}:inherit, :null, \
-                 :reopen PATH or :close",
+                 :reopen:PATH or :close",
                 slot.fd
             );
             let object = format!("{slot}, whose other end is outside");

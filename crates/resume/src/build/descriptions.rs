@@ -10,6 +10,7 @@ use super::group::as_timespecs;
 use super::mappings::keep;
 use super::script::Script;
 use super::slots::{Slots, StandIn, stand_in};
+use super::watches::{self, has_fired, interests, watch};
 use super::{pipes, sockets};
 use crate::{Options, Phase, ResumeError};
 
@@ -103,6 +104,13 @@ pub(super) fn open_devices(script: &mut Script<'_>, files: Files<'_>) -> Result<
 
 /// Opens every other description of the instance at its slot. Shared objects are there already.
 pub(super) fn open_all(script: &mut Script<'_>, files: Files<'_>) -> Result<(), ResumeError> {
+    for (id, description) in files.all() {
+        if let Kind::Epoll { .. } = description.kind {
+            let made = script.call("make an epoll", libc::SYS_epoll_create1, &[0_u64.into()]);
+            keep(script, made.into(), files.slots.description(id));
+            script.flush()?;
+        }
+    }
     pipes::open_all(script, files)?;
     sockets::open_all(script, files)?;
     for (id, description) in files.all() {
@@ -118,7 +126,7 @@ pub(super) fn open_all(script: &mut Script<'_>, files: Files<'_>) -> Result<(), 
         open(script, files, description, slot)?;
         script.flush()?;
     }
-    Ok(())
+    watches::fire_all(script, files)
 }
 
 fn open(
@@ -155,11 +163,9 @@ fn open(
         Kind::StatelessDevice { .. }
         | Kind::Pipe { .. }
         | Kind::Socket(_)
+        | Kind::Epoll { .. }
         | Kind::External { .. } => return Ok(()),
         Kind::EventFd { count, semaphore } => return event_fd(script, slot, *count, *semaphore),
-        Kind::Epoll { .. } => {
-            script.call("make an epoll", libc::SYS_epoll_create1, &[0_u64.into()])
-        }
         Kind::TimerFd(timer) => {
             let clock = i64::from(timer.clock).cast_unsigned();
             script.call("make a timerfd", libc::SYS_timerfd_create, &[clock.into(), 0_u64.into()])
@@ -247,7 +253,8 @@ pub(super) fn finish_all(script: &mut Script<'_>, files: Files<'_>) -> Result<()
 pub(super) fn place(script: &mut Script<'_>, files: Files<'_>) -> Result<(), ResumeError> {
     let Some(table) = files.table() else { return Ok(()) };
     let now = |fd: i32| table.descriptors.iter().find(|d| d.fd == fd).map(|d| d.description);
-    for (id, interest) in interests(files) {
+    let waiting = || interests(files).filter(|(_, interest)| !has_fired(interest));
+    for (id, interest) in waiting() {
         if now(interest.fd) != Some(interest.description) {
             put(script, files.slots.description(interest.description), interest.fd, false);
             watch(script, files.slots.description(id), interest);
@@ -263,7 +270,7 @@ pub(super) fn place(script: &mut Script<'_>, files: Files<'_>) -> Result<(), Res
         put(script, slot, descriptor.fd, descriptor.close_on_exec);
         script.flush()?;
     }
-    for (id, interest) in interests(files) {
+    for (id, interest) in waiting() {
         if now(interest.fd) == Some(interest.description) {
             watch(script, files.slots.description(id), interest);
             script.flush()?;
@@ -282,31 +289,10 @@ pub(super) fn place(script: &mut Script<'_>, files: Files<'_>) -> Result<(), Res
     script.flush()
 }
 
-fn interests<'a>(
-    files: Files<'a>,
-) -> impl Iterator<Item = (DescriptionId, &'a process::EpollInterest)> {
-    (0..).map(DescriptionId).zip(&files.instance.descriptions).flat_map(|(id, description)| {
-        let interests = match &description.kind {
-            Kind::Epoll { interests } => interests.as_slice(),
-            _ => &[],
-        };
-        interests.iter().map(move |interest| (id, interest))
-    })
-}
-
-fn put(script: &mut Script<'_>, slot: u64, fd: i32, close_on_exec: bool) {
+pub(super) fn put(script: &mut Script<'_>, slot: u64, fd: i32, close_on_exec: bool) {
     let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
     let args: [Arg; 3] = [slot.into(), fd.into(), flags.into()];
     script.call(format!("put descriptor {fd} in its place"), libc::SYS_dup3, &args);
-}
-
-fn watch(script: &mut Script<'_>, epoll: u64, interest: &process::EpollInterest) {
-    let mut event = interest.events.to_le_bytes().to_vec();
-    event.extend_from_slice(&interest.data.to_le_bytes());
-    let at = script.bytes(&event);
-    let args: [Arg; 4] = [epoll.into(), libc::EPOLL_CTL_ADD.into(), interest.fd.into(), at.into()];
-    let step = format!("let an epoll watch descriptor {}", interest.fd);
-    script.call(step, libc::SYS_epoll_ctl, &args);
 }
 
 fn take_lock(script: &mut Script<'_>, fd: i32, lock: FileLock) {

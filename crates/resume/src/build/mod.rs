@@ -28,6 +28,7 @@ mod terminal;
 mod threads;
 mod undo;
 mod verify;
+mod watches;
 
 pub(crate) use finish::vdso_range;
 pub(crate) use made::Place;

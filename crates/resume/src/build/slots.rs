@@ -109,7 +109,16 @@ pub(crate) fn stand_in(
     match &what.kind {
         Kind::Terminal { .. } if lowest <= 2 => Some(StandIn::Caller(lowest)),
         Kind::Terminal { path } if path == b"/dev/tty" => Some(StandIn::Open(path.clone())),
-        Kind::Terminal { .. } => Some(StandIn::Unsaid(lowest)),
+        Kind::Terminal { path } => {
+            let standard = table.descriptors.iter().filter(|d| d.fd <= 2).find(|d| {
+                let kind = instance.descriptions.get(d.description.0 as usize).map(|d| &d.kind);
+                matches!(kind, Some(Kind::Terminal { path: other }) if other == path)
+            });
+            match standard {
+                Some(same) => stand_in(instance, group, same.description, options),
+                None => Some(StandIn::Unsaid(lowest)),
+            }
+        }
         Kind::External { .. } if lowest <= 2 => Some(StandIn::Caller(lowest)),
         Kind::External { .. } => Some(StandIn::Unsaid(lowest)),
         _ => None,

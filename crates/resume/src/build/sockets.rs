@@ -10,6 +10,7 @@ use process::{
 use super::descriptions::{Files, impossible};
 use super::mappings::keep;
 use super::script::Script;
+use super::watches;
 use crate::ResumeError;
 
 /// Makes every socket at the slot of its description. The lowest numbers are free.
@@ -26,6 +27,10 @@ pub(super) fn open_all(script: &mut Script<'_>, files: Files<'_>) -> Result<(), 
             SocketState::ClosedByPeer => closed_by_peer(script, files, slot, socket)?,
             SocketState::Idle | SocketState::Listening | SocketState::Connected => {
                 plain(script, slot, socket);
+                if socket.state == SocketState::Listening {
+                    watches::fire_early(script, files, id)?;
+                    listen(script, slot, socket);
+                }
             }
         }
         script.flush()?;
@@ -123,16 +128,16 @@ fn plain(script: &mut Script<'_>, slot: u64, socket: &Socket) {
     if inet && socket.local.is_some() && !reuses {
         set(script, slot, &SocketOption { value: 0_i32.to_le_bytes().to_vec(), ..reuse });
     }
-    if socket.state == SocketState::Listening {
-        let backlog = u64::from(socket.backlog);
-        let step = format!("listen on {}", shown(socket));
-        script.call(step, libc::SYS_listen, &[slot.into(), backlog.into()]);
-    }
     if let (SocketState::Connected, Some(remote)) = (socket.state, &socket.remote) {
         let (at, length) = address(script, remote);
         let step = format!("connect {} to {}", shown(socket), shown_address(remote));
         script.call(step, libc::SYS_connect, &[slot.into(), at, length]);
     }
+}
+
+fn listen(script: &mut Script<'_>, slot: u64, socket: &Socket) {
+    let step = format!("listen on {}", shown(socket));
+    script.call(step, libc::SYS_listen, &[slot.into(), u64::from(socket.backlog).into()]);
 }
 
 fn bind(script: &mut Script<'_>, slot: u64, socket: &Socket, local: &SocketAddress) {

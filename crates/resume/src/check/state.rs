@@ -61,7 +61,7 @@ impl Check<'_> {
                 _ => String::new(),
             };
             let lift =
-                format!("say what stands in: --external fd={fd}:inherit|null|reopen PATH|close");
+                format!("say what stands in: --external fd={fd}:inherit|null|reopen:PATH|close");
             self.add(MismatchKind::External, format!("descriptor {fd}{name}"), cause, lift);
         }
     }
