@@ -321,7 +321,7 @@ const hint = () => {
   const one = mappingAt(from), other = mappingAt(last);
   const shown = state.view === "hilbert" ? `All of memory, ${size(Math.min(cells, side * side) * grain * PAGE)} in each square along a Hilbert curve: what is near in memory is near here.`
     : `${hex(one, (from - one.cell) * grain)} to ${hex(other, Math.min(other.pages, (last + 1 - other.cell) * grain))}` +
-      (state.view === "time" ? `, over the ${(data.timeIntervals / 10).toFixed(1)} s of the newest window; the colour tells how many of the pages of ${size(data.timePages * PAGE)} were seen in 0.1 s.` : ", line by line; a tick is where a mapping begins.");
+      (state.view === "time" ? `, over the ${(data.timeIntervals / 10).toFixed(1)} s of the newest window; the colour tells how many of the pages of ${size(data.timePages * PAGE)} were seen in 0.1 s. Writes are looked for in one slice of memory after the other: a slanting stripe is where the look was, not a sweep of the program.` : ", line by line; a tick is where a mapping begins.");
   $("hint").textContent = `${shown} ${grain > 1 ? `A cell is ${size(grain * PAGE)}. ` : ""}Wheel or two fingers zoom, drag moves, a click keeps the details.`;
 };
 
