@@ -1,6 +1,6 @@
 """A program that forks, maps, unmaps, moves, starts threads and checks all it ever wrote.
 
-usage: restless.py PROGRESS [seccomp] [userfault] [forks-only] [moves]
+usage: restless.py PROGRESS [seccomp] [userfault] [forks-only] [moves] [uring] [execs]
 
 PROGRESS gets one number for each round that was right, or a line that begins with BAD.
 """
@@ -101,6 +101,62 @@ def move(number):
         bad("munmap: %d" % ctypes.get_errno())
 
 
+class Ring:
+    """An io_uring that reads a file into private memory, a worker of the kernel's doing it."""
+
+    BYTES = 64 * PAGE
+
+    def __init__(self):
+        params = ctypes.create_string_buffer(120)
+        self.fd = libc.syscall(425, 8, params)
+        if self.fd < 0:
+            bad("no io_uring: %d" % ctypes.get_errno())
+        words = struct.unpack("30I", params)
+        self.sq, self.cq = words[10:20], words[20:30]
+        self.submissions = mmap.mmap(self.fd, self.sq[6] + words[0] * 4)
+        self.completions = mmap.mmap(self.fd, self.cq[5] + words[1] * 16, offset=0x8000000)
+        self.entries = mmap.mmap(self.fd, words[0] * 64, offset=0x10000000)
+        self.buffer = mmap.mmap(-1, 2 * self.BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.at = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
+        # The second half stays pinned.
+        pinned = ctypes.create_string_buffer(struct.pack("QQ", self.at + self.BYTES, self.BYTES))
+        if libc.syscall(427, self.fd, 0, pinned, 1):
+            bad("no registered buffer: %d" % ctypes.get_errno())
+        self.content = random.Random(3).randbytes(self.BYTES)
+        self.file = os.memfd_create("content")
+        os.write(self.file, self.content)
+
+    def read(self, fixed):
+        first = self.BYTES if fixed else 0
+        self.buffer[first : first + self.BYTES] = bytes(self.BYTES)
+        opcode, flags = (4, 0) if fixed else (22, 16)
+        entry = struct.pack("=BBHiQQIIQ", opcode, flags, 0, self.file, 0, self.at + first, self.BYTES, 0, 7)
+        self.entries[: len(entry)] = entry
+        tail = struct.unpack_from("I", self.submissions, self.sq[1])[0]
+        mask = struct.unpack_from("I", self.submissions, self.sq[2])[0]
+        struct.pack_into("I", self.submissions, self.sq[6] + 4 * (tail & mask), 0)
+        struct.pack_into("I", self.submissions, self.sq[1], tail + 1)
+        to_submit = 1
+        while True:
+            done = libc.syscall(426, self.fd, to_submit, 1, 1, None, 0)
+            if done >= 0:
+                break
+            if ctypes.get_errno() != 4:
+                bad("io_uring_enter: %d" % ctypes.get_errno())
+            # Interrupted while it waited: what was submitted stays so.
+            head = struct.unpack_from("I", self.submissions, self.sq[0])[0]
+            to_submit = tail + 1 - head
+        head = struct.unpack_from("I", self.completions, self.cq[0])[0]
+        mask = struct.unpack_from("I", self.completions, self.cq[2])[0]
+        at = self.cq[5] + 16 * (head & mask)
+        _, result, _ = struct.unpack_from("QiI", self.completions, at)
+        struct.pack_into("I", self.completions, self.cq[0], head + 1)
+        if result != self.BYTES:
+            bad("a read by io_uring: %d" % result)
+        if self.buffer[first : first + self.BYTES] != self.content:
+            bad("what io_uring read")
+
+
 def move_whole():
     """48 MB that change places all the time, each time as one mapping."""
     whole = 48 << 20
@@ -129,6 +185,7 @@ def move_whole():
             bad("a moved page after %d moves" % moves)
 
 
+ring = Ring() if "uring" in modes else None
 if "moves" in modes:
     threading.Thread(target=move_whole, daemon=True).start()
 number = 0
@@ -148,6 +205,12 @@ while True:
         thread = threading.Thread(target=stamp, args=(number,))
         thread.start()
         thread.join()
+    if ring:
+        for turn in range(20):
+            ring.read(turn % 2)
+    if "execs" in modes and number == 40:
+        say(str(number))
+        os.execv(sys.executable, [sys.executable] + sys.argv)
     if registered and ctypes.string_at(registered, 64 * PAGE) != b"\7" * (64 * PAGE):
         bad("memory of its own userfaultfd")
     say(str(number))

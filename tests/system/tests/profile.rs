@@ -170,6 +170,7 @@ fn a_restless_program_is_not_harmed() {
             (&["seccomp"][..], nobody),
             (&["userfault"][..], None),
             (&["seccomp", "forks-only"][..], None),
+            (&["uring"][..], None),
         ] {
             let Some(restless) = Restless::start(place, modes, user) else { return };
             let pid = restless.program.pid();
@@ -208,6 +209,41 @@ fn memory_that_is_moved_all_the_time_stays_whole() {
             let _ = running.kill();
             restless.goes_on();
         }
+    });
+}
+
+#[test]
+fn a_program_that_executes_itself_while_armed_goes_on() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let Some(restless) = Restless::start(place, &["execs"], None) else { return };
+        let pid = restless.program.pid().to_string();
+        for _ in 0..rounds(3, 20) {
+            let words = ["profile", &pid, "--for", "600s", "--max-slowdown", "10%"];
+            let report = rekindle.run(&words).expect("running");
+            assert_eq!(report.text("end"), "program executed another", "{report}");
+            restless.goes_on();
+            assert!(!is_tracked(&restless.program), "the new program is tracked");
+        }
+    });
+}
+
+#[test]
+fn a_program_that_is_not_all_there_is_profiled_and_a_profiled_one_checkpointed() {
+    sandbox::run(LIMIT, |place| {
+        let mut witness = Witness::start(place, &["--mb", "32"]);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let pid = witness.program.pid().to_string();
+        // A profile dies armed; the checkpoint behind it has to find everything.
+        let running = rekindle.start(&["profile", &pid, "--for", "600s"]);
+        wait::until_true("the profile at work", PATIENCE, || is_tracked(&witness.program));
+        assert!(running.kill(), "the profile had ended");
+        rekindle.run(&["checkpoint", &pid, "--stop"]).expect_ok();
+        // Pages come when they are touched: it is still being loaded when the profile begins.
+        let resumed = rekindle.resume("latest", &["--on-demand"]);
+        witness.program = Program::of_pid(resumed.pid("pid"));
+        profiled(&rekindle, witness.program.pid(), "3s", &[]);
+        witness.goes_on(2);
     });
 }
 
