@@ -93,7 +93,8 @@ pub fn check(
     if let Some(request) = request {
         let found = find(&request.target, registry)?;
         let run = (found.line.pid, found.line.start_time_ticks);
-        let is_served = crate::agent::is_recorded(registry, found.line.instance.as_str(), run);
+        let instance = found.line.instance.as_str();
+        let is_served = crate::agent::is_recorded(registry, instance, run)?;
         let survey = capture::look(&found.process, &request.capture_options(is_served))?;
         report.blockers = survey.blockers().iter().map(BlockerReport::from).collect();
         report.changed = survey.changes().iter().map(ChangeReport::from).collect();

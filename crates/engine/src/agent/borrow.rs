@@ -60,14 +60,8 @@ pub(crate) fn served<E: From<io::Error>>(
 /// Whether the process needs an agent. One that was killed has a successor then.
 fn is_needed(registry: &Registry, instance: &str, run: (i32, u64)) -> io::Result<bool> {
     // Written down of an earlier process of the instance, it says nothing of this one.
-    if !revive::is_recorded(registry, instance, run) {
-        return Ok(false);
-    }
-    match revive::revive_if_needed(registry, instance) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(revive::is_recorded(registry, instance, run)?
+        && revive::revive_if_needed(registry, instance)?)
 }
 
 impl Served {

@@ -1,15 +1,17 @@
 //! Asking an agent, and its answers.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use ::resume::serve::Ledger;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use super::brief::{Brief, Session};
 use super::keeper::socket_path;
+use super::revive;
 use crate::failure::{ExitClass, VerbError};
 use crate::registry::Registry;
 use crate::report::Outcome;
@@ -18,6 +20,9 @@ use crate::report::Outcome;
 const LIMIT: Duration = Duration::from_secs(2);
 /// How long the keeper, which does nothing else meanwhile, waits for the server's state.
 const STATE_WITHIN: Duration = Duration::from_millis(500);
+
+/// How long an agent that does not answer is asked again: one that was killed has a successor then.
+const SUCCESSOR_WITHIN: Duration = Duration::from_secs(3);
 
 /// What an agent says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,12 +113,23 @@ fn is_state_given(ledger: &Ledger, bell: BorrowedFd<'_>) -> bool {
     true
 }
 
-/// Asks the agent of `instance`; `None` when there is none.
+/// Asks the agent of `instance`; `None` when there is none, or it ends before it answers. Its other
+/// processes hold its socket open then: its end has to be looked for.
 pub(crate) fn ask(registry: &Registry, instance: &str, question: &str) -> Option<AgentAnswer> {
+    let keeper = revive::keeper_of(registry, instance)?;
     let path = registry.folder(instance).join("sock");
     let stream = UnixStream::connect(path).ok()?;
     stream.set_read_timeout(Some(LIMIT)).ok()?;
     writeln!(&stream, "{question}").ok()?;
+    let mut either = [
+        PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::IN),
+        PollFd::from_borrowed_fd(keeper.as_fd(), PollFlags::IN),
+    ];
+    let limit = Timespec::try_from(LIMIT).ok()?;
+    poll(&mut either, Some(&limit)).ok()?;
+    if either[0].revents().is_empty() {
+        return None;
+    }
     let mut answer = String::new();
     BufReader::new(&stream).read_line(&mut answer).ok()?;
     serde_json::from_str(&answer).ok()
@@ -190,12 +206,28 @@ pub fn status(registry: &Registry, target: Option<&str>) -> Result<StatusReport,
     }
 }
 
+/// What the agent of `instance` says, or its successor when it was killed; `None` when the instance
+/// is all there.
+fn ask_whoever_is_there(registry: &Registry, instance: &str) -> io::Result<Option<AgentAnswer>> {
+    let until = Instant::now() + SUCCESSOR_WITHIN;
+    while super::revive_if_needed(registry, instance)? {
+        if let Some(answer) = ask(registry, instance, "status") {
+            return Ok(Some(answer));
+        }
+        // It was killed since, ends this moment, or has not opened its socket yet.
+        if Instant::now() >= until {
+            return Err(io::Error::other("its agent does not answer"));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(None)
+}
+
 fn row(registry: &Registry, run: crate::registry::RunState) -> StatusRow {
-    let revived = super::revive_if_needed(registry, &run.instance);
-    let answer = ask(registry, &run.instance, "status");
-    let orphaned = matches!(revived, Err(ref error) if error.kind() != io::ErrorKind::NotFound);
+    let told = ask_whoever_is_there(registry, &run.instance);
+    let answer = told.as_ref().ok().cloned().flatten();
     let state = match &answer {
-        None if orphaned => "blocked",
+        None if told.is_err() => "blocked",
         None => "complete",
         Some(answer) if answer.complete_us.is_some() => "complete",
         Some(answer) if answer.trouble.is_some() || !answer.serving => "blocked",
@@ -212,8 +244,7 @@ fn row(registry: &Registry, run: crate::registry::RunState) -> StatusRow {
              again",
             run.checkpoint
         )),
-        None if state == "blocked" => revived.err().map(|error| error.to_string()),
-        None => None,
+        None => told.err().map(|error| error.to_string()),
     };
     StatusRow {
         needs,

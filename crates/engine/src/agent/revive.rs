@@ -58,8 +58,7 @@ pub(super) fn hold_folder(brief: &Brief) -> io::Result<File> {
 /// There is no agent any more, and no need of one; unless it is another's folder by now.
 pub(super) fn forget(brief: &Brief) {
     let Ok(_held) = hold_folder(brief) else { return };
-    let text = fs::read(path(&brief.folder())).ok();
-    let record = text.and_then(|text| serde_json::from_slice::<Record>(&text).ok());
+    let record = read(&brief.folder()).ok().flatten();
     if record.is_some_and(|record| record.keeper != std::process::id()) {
         return;
     }
@@ -71,11 +70,25 @@ pub(super) fn forget(brief: &Brief) {
 
 /// Whether pages of the process that runs as `pid` since `start_time_ticks` were missing when the
 /// last agent of `instance` was written down.
-pub(crate) fn is_recorded(registry: &Registry, instance: &str, run: (i32, u64)) -> bool {
-    let text = fs::read(path(&registry.folder(instance))).ok();
-    let record = text.and_then(|text| serde_json::from_slice::<Record>(&text).ok());
-    let session = record.and_then(|record| record.brief.session);
-    session.is_some_and(|session| (session.pid, session.start_time_ticks) == run)
+///
+/// # Errors
+/// When what is written down cannot be read.
+pub(crate) fn is_recorded(
+    registry: &Registry,
+    instance: &str,
+    run: (i32, u64),
+) -> io::Result<bool> {
+    let session = read(&registry.folder(instance))?.and_then(|record| record.brief.session);
+    Ok(session.is_some_and(|session| (session.pid, session.start_time_ticks) == run))
+}
+
+/// What is written down in an instance's folder; `None` when nothing is.
+fn read(folder: &Path) -> io::Result<Option<Record>> {
+    match fs::read(path(folder)) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The brief and the ledger of the agent that is at work on `instance`.
@@ -85,13 +98,17 @@ pub(super) fn at_work(registry: &Registry, instance: &str) -> io::Result<(Brief,
     Ok((record.brief, ledger))
 }
 
-/// Has an agent take over when the last one and its server were killed. `NotFound`: the instance
-/// has no need of one.
-pub(crate) fn revive_if_needed(registry: &Registry, instance: &str) -> io::Result<()> {
+/// Has an agent take over when the last one and its server were killed. Says whether there is one;
+/// an instance that is all there has no need of one.
+///
+/// # Errors
+/// When there should be one and none could take over.
+pub(crate) fn revive_if_needed(registry: &Registry, instance: &str) -> io::Result<bool> {
     let folder = registry.folder(instance);
-    let read = || -> io::Result<Record> { Ok(serde_json::from_slice(&fs::read(path(&folder))?)?) };
-    if keeper_lives(&read()?) {
-        return Ok(());
+    match read(&folder)? {
+        None => return Ok(false),
+        Some(record) if keeper_lives(&record) => return Ok(true),
+        Some(_) => {}
     }
     // One at a time.
     let lock = File::options().create(true).append(true).open(folder.join("revive"))?;
@@ -100,14 +117,15 @@ pub(crate) fn revive_if_needed(registry: &Registry, instance: &str) -> io::Resul
     let mut started = false;
     while Instant::now() < until {
         // The record changes when another agent is up, and goes when there is no need of one.
-        let record = read()?;
+        let Some(record) = read(&folder)? else { return Ok(false) };
         if keeper_lives(&record) {
-            return Ok(());
+            return Ok(true);
         }
         let holder_lives =
             sys::proc::running_since(record.holder) == Some(record.holder_start_ticks);
-        // A server that is left has an agent executed by itself.
-        if holder_lives && !started && !server_lives(&record)? {
+        // A server that is left has an agent executed by itself. That cannot be told while one
+        // holder makes way for the next: the next look tells.
+        if holder_lives && !started && server_lives(&record).is_ok_and(|lives| !lives) {
             let mut command = link::command(&record.brief)?;
             command.args(["--from", &record.holder.to_string()]).spawn()?;
             started = true;
@@ -115,6 +133,13 @@ pub(crate) fn revive_if_needed(registry: &Registry, instance: &str) -> io::Resul
         std::thread::sleep(Duration::from_millis(2));
     }
     Err(io::Error::other("no agent could take over; were all three processes killed?"))
+}
+
+/// The keeper of `instance`; `None` when none runs.
+pub(super) fn keeper_of(registry: &Registry, instance: &str) -> Option<PidFd> {
+    let record = read(&registry.folder(instance)).ok()??;
+    let pidfd = PidFd::open(Pid::new(i32::try_from(record.keeper).ok()?)?).ok()?;
+    keeper_lives(&record).then_some(pidfd)
 }
 
 fn is_called(pid: u64, name: &str) -> bool {
