@@ -19,6 +19,7 @@ struct notes {
     uint64_t worst_ns; /* longest time between two beats, the step taken off */
     uint64_t late_ns;  /* the sum of what was late by more than a millisecond */
     uint64_t beats;
+    uint64_t worst_at_ns; /* when the longest time ended, CLOCK_MONOTONIC */
 };
 
 static uint64_t now(void) {
@@ -42,8 +43,10 @@ static void *beat(void *at) {
         uint64_t after = now();
         uint64_t took = after - before;
         uint64_t late = took > STEP_NS ? took - STEP_NS : 0;
-        if (late > notes->worst_ns)
+        if (late > notes->worst_ns) {
             notes->worst_ns = late;
+            notes->worst_at_ns = after;
+        }
         if (late > 1000000)
             notes->late_ns += late;
         notes->beats++;

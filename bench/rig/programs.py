@@ -22,15 +22,16 @@ class Heartbeat:
             raise BenchError(f"cannot build the heartbeat: {built.stderr}")
 
     def take(self, pid):
-        """Worst and summed lateness since the last take, in microseconds."""
+        """Worst and summed lateness since the last take, in microseconds, and when the worst one
+        ended, on the monotonic clock in nanoseconds."""
         with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
             memory.seek(self.PLACE)
-            magic, worst, late, beats = struct.unpack("<4Q", memory.read(32))
+            magic, worst, late, beats, worst_at_ns = struct.unpack("<5Q", memory.read(40))
             if magic != self.MAGIC or not beats:
                 raise BenchError("the heartbeat inside the program does not beat")
             memory.seek(self.PLACE + 8)
-            memory.write(bytes(24))
-        return worst // 1000, late // 1000
+            memory.write(bytes(32))
+        return worst // 1000, late // 1000, worst_at_ns
 
 
 class Redis:
@@ -54,8 +55,9 @@ class Redis:
         self.pid = pid
 
     def inside_us(self, _cell):
-        """Longest and summed time since the last ask that its heartbeat was late."""
-        return self.heartbeat.take(self.pid) if self.heartbeat else (None, None)
+        """Longest and summed time since the last ask that its heartbeat was late, and when the
+        longest ended."""
+        return self.heartbeat.take(self.pid) if self.heartbeat else (None, None, None)
 
 
 class SampleKv:
@@ -74,4 +76,4 @@ class SampleKv:
             with resp.Client(60) as client:
                 return client.call("HEARTBEAT")
 
-        return cell.in_network(ask), None
+        return cell.in_network(ask), None, None

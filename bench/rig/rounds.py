@@ -92,11 +92,11 @@ def _live(plan, peer, cell, pid, number, figures):
         control_from = time.monotonic_ns()
         time.sleep(CONTROL_S)
         control_to = time.monotonic_ns()
-        control_inside_us, control_late_us = plan.program.inside_us(cell)
+        control_inside_us, control_late_us, _ = plan.program.inside_us(cell)
         live = peer.checkpoint(cell, pid, stop=False)
         ended = time.monotonic_ns()
         time.sleep(AFTER_S)
-        inside_us, late_us = plan.program.inside_us(cell)
+        inside_us, late_us, worst_at_ns = plan.program.inside_us(cell)
     finally:
         times, updates, errors = load.stop()
     if errors:
@@ -105,10 +105,24 @@ def _live(plan, peer, cell, pid, number, figures):
         **live, "felt_us": worst_gap_us(times, live["started_ns"], ended + AFTER_S * 10**9),
         "control_us": worst_gap_us(times, control_from, control_to),
         "inside_us": inside_us, "control_inside_us": control_inside_us,
+        "inside_phase": phase_at(live, worst_at_ns),
         "late_us": late_us, "control_late_us": control_late_us,
         "answers": len(times), "updates": len(updates),
     }
     return updates
+
+
+def phase_at(command, at_ns):
+    """What the command was doing at that time by its own account, where it gives one. A command
+    needs a millisecond or two to begin."""
+    if at_ns is None:
+        return None
+    since_us = (at_ns - command["started_ns"]) // 1000
+    for phase in command["detail"].get("phases", []):
+        if since_us < phase["us"]:
+            return phase["name"]
+        since_us -= phase["us"]
+    return None
 
 
 def _stop(plan, peer, cell, pid, outside, figures):
