@@ -46,7 +46,7 @@ fn ci() -> anyhow::Result<()> {
     cargo(&["build", "--workspace", "--bins"])?;
     cargo(&["test", "--workspace", "--no-fail-fast"])?;
     // A million frames: three properties.
-    let numbers = ["test", "--release", "-p", "rekindle-codec", "--test", "numbers", "frames"];
+    let numbers = ["test", "--workspace", "--test", "numbers", "frames"];
     cargo_with(&numbers, &[("REKINDLE_CASES", "350000")])
 }
 
