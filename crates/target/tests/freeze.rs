@@ -82,7 +82,11 @@ def wait_for_signal():
     while True:
         timeout = (ctypes.c_long * 2)(0, 50000000)
         if libc.sigtimedwait(signals, None, timeout) < 0 and ctypes.get_errno() != 11: os._exit(4)
-for body in [wait_for_event, wait_for_signal] * 4:
+def wait_for_ring():
+    ring = libc.syscall(425, 4, ctypes.create_string_buffer(120))
+    while ring >= 0:
+        if libc.syscall(426, ring, 0, 1, 1, None, 0) < 0: os._exit(5)
+for body in [wait_for_event, wait_for_signal, wait_for_ring] * 4:
     threading.Thread(target=body, daemon=True).start()
 print('ready', flush=True)
 while True: time.sleep(1000)

@@ -136,17 +136,13 @@ class Ring:
         mask = struct.unpack_from("I", self.submissions, self.sq[2])[0]
         struct.pack_into("I", self.submissions, self.sq[6] + 4 * (tail & mask), 0)
         struct.pack_into("I", self.submissions, self.sq[1], tail + 1)
-        to_submit = 1
-        while True:
-            done = libc.syscall(426, self.fd, to_submit, 1, 1, None, 0)
-            if done >= 0:
-                break
-            if ctypes.get_errno() != 4:
-                bad("io_uring_enter: %d" % ctypes.get_errno())
-            # Interrupted while it waited: what was submitted stays so.
-            head = struct.unpack_from("I", self.submissions, self.sq[0])[0]
-            to_submit = tail + 1 - head
         head = struct.unpack_from("I", self.completions, self.cq[0])[0]
+        # A stop may end the wait early, with what was submitted or with EINTR: as any signal may.
+        while struct.unpack_from("I", self.completions, self.cq[1])[0] == head:
+            submitted = struct.unpack_from("I", self.submissions, self.sq[0])[0]
+            done = libc.syscall(426, self.fd, tail + 1 - submitted, 1, 1, None, 0)
+            if done < 0 and ctypes.get_errno() != 4:
+                bad("io_uring_enter: %d" % ctypes.get_errno())
         mask = struct.unpack_from("I", self.completions, self.cq[2])[0]
         at = self.cq[5] + 16 * (head & mask)
         _, result, _ = struct.unpack_from("QiI", self.completions, at)

@@ -10,7 +10,7 @@ const ERESTARTNOHAND: i64 = -514;
 /// that making them again is right (signal(7), "Interruption of system calls and library functions
 /// by stop signals", and sockets with `SO_RCVTIMEO` or `SO_SNDTIMEO`). Relative timeouts start
 /// over.
-const PLAIN_EINTR: [u64; 21] = [
+const PLAIN_EINTR: [u64; 22] = [
     0,   // read
     1,   // write
     19,  // readv
@@ -31,6 +31,7 @@ const PLAIN_EINTR: [u64; 21] = [
     299, // recvmmsg
     307, // sendmmsg
     333, // io_pgetevents
+    426, // io_uring_enter: only when it submitted nothing, else it returns how much it did
     441, // epoll_pwait2
 ];
 

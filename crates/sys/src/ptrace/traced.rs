@@ -74,6 +74,8 @@ pub struct Traced {
     tid: Tid,
     /// False once there is nothing to detach from.
     attached: bool,
+    /// Whether it is in a stop that was reported to us.
+    is_stopped: bool,
     options: Options,
     /// A signal the thread is stopped on the way to receive; it gets it when let go. 0: none.
     held_signal: i32,
@@ -92,7 +94,14 @@ impl Traced {
     /// [`Options::trace_clone`] or [`Options::trace_fork`], whose number is the event's message.
     /// It has the `options` of its creator.
     pub const fn adopt(tid: Tid, options: Options) -> Self {
-        Self { tid, attached: true, options, held_signal: 0, _bound_to_thread: PhantomData }
+        Self {
+            tid,
+            attached: true,
+            is_stopped: false,
+            options,
+            held_signal: 0,
+            _bound_to_thread: PhantomData,
+        }
     }
 
     /// The thread.
@@ -169,6 +178,7 @@ impl Traced {
         if stop.is_end() {
             self.attached = false;
         }
+        self.is_stopped = self.attached;
         self.held_signal = if let Stop::Signal(signal) = stop { signal } else { 0 };
         Ok(Some(stop))
     }
@@ -215,6 +225,7 @@ impl Traced {
             Resume::Listen => ("listen to", libc::PTRACE_LISTEN, 0),
         };
         raw::request(action, request, self.tid, 0, u64::from(signal.unsigned_abs()))?;
+        self.is_stopped = false;
         self.held_signal = 0;
         Ok(())
     }
@@ -253,18 +264,20 @@ impl Traced {
         }
     }
 
-    /// Lets a thread go whose state is not known: perhaps it was asked to stop and nobody has
-    /// looked whether it did. A call that is interrupted by that is made again here, too.
+    /// Lets a thread go. One that was asked to stop is stopped first if it is not yet: a call that
+    /// this interrupts has to be made again here, too, and without a look nobody knows of it.
     fn release(&mut self) -> Result<(), PtraceError> {
         let deadline = Instant::now() + RELEASE_TIMEOUT;
-        let mut stop = self.try_wait()?;
         while self.attached {
-            if matches!(stop, Some(Stop::Interrupt | Stop::Group(_))) {
-                self.spare()?;
+            if self.is_stopped {
+                if self.detach(self.held_signal).is_err() {
+                    self.is_stopped = false;
+                }
+                continue;
             }
-            if self.detach(self.held_signal).is_err() {
-                self.interrupt()?;
-                stop = Some(self.wait(deadline)?);
+            self.interrupt()?;
+            if let Stop::Interrupt | Stop::Group(_) = self.wait(deadline)? {
+                self.spare()?;
             }
         }
         Ok(())
