@@ -1,11 +1,12 @@
 //! The verbs of this room.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mem::{MemoryId, PageCount, PageSource};
 use process::{AddressSpace, Change, Credentials, Instance, TaskGroup};
+use sys::proc::{ProcDir, parse_stat};
 
-use crate::build::{Half, Place, Plan as BuildPlan, build_at, place};
+use crate::build::{Half, Place, Plan as BuildPlan, build_at, place, taken};
 use crate::caller::Caller;
 use crate::phases::Phases;
 use crate::{Observer, Options, Phase, PidPolicy, ResumeError, Resumed};
@@ -25,6 +26,23 @@ pub struct Request<'a> {
     pub options: &'a Options,
 }
 
+/// The kernel takes an ended thread out of `/proc` before its id is free again, and that thread
+/// does the rest itself: on a busy host it may wait for a processor in between.
+const LEAVING_MAX: Duration = Duration::from_secs(1);
+/// How often is tried meanwhile: nothing tells when an id is free.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Whether `id` is nobody's any more, though not free yet: neither a process nor a thread has it,
+/// and it names no process group or session.
+fn is_leaving(id: i32) -> bool {
+    let names = |pid: &i32| {
+        let stat =
+            ProcDir::open(*pid).and_then(|dir| dir.parse("stat", &mut Vec::new(), parse_stat));
+        stat.is_ok_and(|stat| stat.pgid == id || stat.sid == id)
+    };
+    !taken(id) && sys::proc::pids().is_ok_and(|pids| !pids.iter().any(names))
+}
+
 /// Builds a stopped process that equals the instance. The calling thread becomes its tracer: what
 /// is returned stays on it.
 ///
@@ -37,15 +55,23 @@ pub fn build<'a>(
     let mut phases = Phases::new(observer);
     let plan = phases.run(Phase::Check, |_| prepare(request))?;
     let first = place(request.instance, plan.group, request.options);
-    let half = match build_at(&plan, first, &mut phases) {
-        // Somebody took an id since we looked; a namespace of its own has them all.
-        Err(ResumeError::PidTaken { .. })
-            if first == Place::Here && request.options.pid == PidPolicy::Auto =>
+    let mut built = build_at(&plan, first, &mut phases);
+    if first == Place::Here && request.options.pid == PidPolicy::Auto {
+        let begun = Instant::now();
+        while let Err(ResumeError::PidTaken { pid }) = built
+            && begun.elapsed() < LEAVING_MAX
+            && is_leaving(pid)
         {
-            build_at(&plan, Place::Own(None), &mut phases)?
+            std::thread::sleep(LOOK);
+            built = build_at(&plan, first, &mut phases);
         }
-        other => other?,
-    };
+        if let Err(ResumeError::PidTaken { pid }) = built {
+            // Somebody took an id since we looked; a namespace of its own has them all.
+            tracing::info!("id {pid} is in use");
+            built = build_at(&plan, Place::Own(None), &mut phases);
+        }
+    }
+    let half = built?;
     Ok(Built { half, plan, phases })
 }
 

@@ -166,7 +166,10 @@ impl Witness {
     /// When any of it fails.
     pub fn cycle(&self, rekindle: &Rekindle) -> Report {
         let pid = self.program.pid();
-        let stopped = rekindle.stop(pid, &[]);
+        let stopped = rekindle.run(&["checkpoint", &pid.to_string(), "--stop"]);
+        // A witness that ended by itself says more than a verb that does not find it.
+        self.assert_content("before a checkpoint");
+        let stopped = stopped.expect("stopped");
         self.program.wait_gone();
         let resumed = rekindle.resume(stopped.text("id"), &[]);
         assert_eq!(resumed.pid("pid_inside"), pid, "another pid inside: {resumed}");

@@ -212,7 +212,8 @@ fn a_live_checkpoint_is_resumed_after_a_kill() {
         witness.goes_on(1);
         let later = witness.number("generation");
         witness.program.kill();
-        rekindle.resume(checkpoint.text("id"), &[]);
+        let again = rekindle.resume(checkpoint.text("id"), &[]);
+        assert_eq!(again.pid("pid"), witness.program.pid(), "{again}");
         let resumed = witness.number("generation");
         assert!(resumed < later, "generation {resumed} after {before} and {later}");
         witness.goes_on(2);

@@ -16,7 +16,15 @@ pub(crate) fn place(instance: &Instance, group: &TaskGroup, options: &Options) -
     let clocks = clock_offsets(instance, group);
     let own = match options.pid {
         PidPolicy::OwnNamespace => true,
-        PidPolicy::Auto => group.threads.iter().any(|t| taken(t.tid)) || taken(group.pid),
+        PidPolicy::Auto => {
+            let ids = || std::iter::once(group.pid).chain(group.threads.iter().map(|t| t.tid));
+            let in_use = ids().find(|id| taken(*id));
+            if let Some(id) = in_use {
+                let whose = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+                tracing::info!("id {id} is in use ({})", whose.trim_end());
+            }
+            in_use.is_some()
+        }
         PidPolicy::Same => false,
     };
     if own || clocks.is_some() { Place::Own(clocks) } else { Place::Here }
