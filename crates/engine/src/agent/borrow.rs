@@ -7,7 +7,7 @@ use ::resume::serve::{Ledger, Missing};
 use mem::MemoryId;
 use store::{Checkpoint, Store};
 
-use super::{control, faults, keeper, revive};
+use super::{control, faults, keeper, record, revive};
 use crate::registry::Registry;
 
 /// How long a question is asked anew: an agent that was killed has a successor by then.
@@ -39,16 +39,25 @@ pub(crate) fn served<E: From<io::Error>>(
     run: (i32, u64),
     check: impl Fn() -> Result<(), E>,
 ) -> Result<Option<Served>, E> {
+    let until = Instant::now() + LIMIT;
     while is_needed(registry, instance, run)? {
         let status = control::ask(registry, instance, "status");
         if status.is_some_and(|answer| answer.complete_us.is_none()) {
-            let (brief, ledger) = revive::at_work(registry, instance)?;
-            let Some(session) = &brief.session else { break };
-            let source = keeper::open(&brief)?;
-            let memory = session.memory();
-            let (registry, instance) = (registry.clone(), instance.to_owned());
-            let is_filled = brief.fill;
-            return Ok(Some(Served { registry, instance, run, ledger, is_filled, source, memory }));
+            match revive::at_work(registry, instance) {
+                Ok((brief, ledger)) => {
+                    let Some(session) = &brief.session else { break };
+                    let source = keeper::open(&brief)?;
+                    let memory = session.memory();
+                    let (registry, instance) = (registry.clone(), instance.to_owned());
+                    let is_filled = brief.fill;
+                    let served =
+                        Served { registry, instance, run, ledger, is_filled, source, memory };
+                    return Ok(Some(served));
+                }
+                Err(error) if Instant::now() >= until => return Err(error.into()),
+                // It has ended since it answered.
+                Err(_) => {}
+            }
         }
         // It closes the userfaultfd and goes, or another takes over.
         check()?;
@@ -60,7 +69,7 @@ pub(crate) fn served<E: From<io::Error>>(
 /// Whether the process needs an agent. One that was killed has a successor then.
 fn is_needed(registry: &Registry, instance: &str, run: (i32, u64)) -> io::Result<bool> {
     // Written down of an earlier process of the instance, it says nothing of this one.
-    Ok(revive::is_recorded(registry, instance, run)?
+    Ok(record::is_recorded(registry, instance, run)?
         && revive::revive_if_needed(registry, instance)?)
 }
 

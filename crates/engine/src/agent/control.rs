@@ -10,8 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use super::brief::{Brief, Session};
-use super::keeper::socket_path;
-use super::revive;
+use super::{record, revive};
 use crate::failure::{ExitClass, VerbError};
 use crate::registry::Registry;
 use crate::report::Outcome;
@@ -45,7 +44,7 @@ pub(crate) struct AgentAnswer {
 
 /// Opens the control socket in the instance's folder.
 pub(super) fn listen(brief: &Brief) -> io::Result<UnixListener> {
-    let path = socket_path(brief);
+    let path = record::socket(&brief.folder());
     std::fs::create_dir_all(brief.folder())?;
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -116,8 +115,8 @@ fn is_state_given(ledger: &Ledger, bell: BorrowedFd<'_>) -> bool {
 /// Asks the agent of `instance`; `None` when there is none, or it ends before it answers. Its other
 /// processes hold its socket open then: its end has to be looked for.
 pub(crate) fn ask(registry: &Registry, instance: &str, question: &str) -> Option<AgentAnswer> {
-    let keeper = revive::keeper_of(registry, instance)?;
-    let path = registry.folder(instance).join("sock");
+    let keeper = record::keeper_of(registry, instance)?;
+    let path = record::socket(&registry.folder(instance));
     let stream = UnixStream::connect(path).ok()?;
     stream.set_read_timeout(Some(LIMIT)).ok()?;
     writeln!(&stream, "{question}").ok()?;
@@ -210,7 +209,7 @@ pub fn status(registry: &Registry, target: Option<&str>) -> Result<StatusReport,
 /// is all there.
 fn ask_whoever_is_there(registry: &Registry, instance: &str) -> io::Result<Option<AgentAnswer>> {
     let until = Instant::now() + SUCCESSOR_WITHIN;
-    while super::revive_if_needed(registry, instance)? {
+    while revive::revive_if_needed(registry, instance)? {
         if let Some(answer) = ask(registry, instance, "status") {
             return Ok(Some(answer));
         }

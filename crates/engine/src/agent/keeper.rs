@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ::resume::serve::{Ledger, begin};
@@ -14,17 +13,10 @@ use sys::task::{Pid, PidFd};
 use sys::userfault::Userfault;
 
 use super::brief::{Brief, Session};
-use super::{control, faults, link, revive, server};
+use super::{control, faults, link, record, revive, server};
 
-/// Exit codes of the server: everything is present; the program or the need for it is gone; it
-/// could not go on. Killed is none of them.
-pub(super) const SERVER_COMPLETE: u8 = 0;
-pub(super) const SERVER_GONE: u8 = 3;
-pub(super) const SERVER_FAILED: u8 = 4;
 /// How long before a server that failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
-/// Descriptors that have to keep their numbers lie from here on.
-pub(super) const KEPT_FROM: i32 = 200;
 
 /// How an agent begins.
 #[derive(Clone, Debug)]
@@ -124,7 +116,7 @@ fn await_session(socket: BorrowedFd<'_>) -> io::Result<Option<(Ledger, Brief)>> 
     ledger.set_note(&text)?;
     tracing::debug!("the agent has the session");
     // Out of the way of numbers that a later agent may have in use when it takes over.
-    let userfault = rustix::io::fcntl_dupfd_cloexec(userfault, KEPT_FROM)?;
+    let userfault = rustix::io::fcntl_dupfd_cloexec(userfault, revive::KEPT_FROM)?;
     begin(&ledger, Userfault::from_fd(userfault), &session.ranges(), session.loaded_pages)?;
     Ok(Some((ledger, brief)))
 }
@@ -166,7 +158,7 @@ impl Keeper {
         if sys::proc::running_since(session.pid) != Some(session.start_time_ticks) {
             return Err(io::Error::other("the program has ended"));
         }
-        let held = revive::hold_folder(&brief)?;
+        let held = record::hold_folder(&brief)?;
         let listener = control::listen(&brief)?;
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let bell = rustix::event::eventfd(0, flags)?;
@@ -212,11 +204,11 @@ impl Keeper {
                 let code = sys::clone::reap(self.server.0);
                 // Also the program's own end is the server's to know: forks may go on.
                 let over =
-                    |status| is_exit(status, SERVER_COMPLETE) || is_exit(status, SERVER_GONE);
+                    |status| is_exit(status, server::COMPLETE) || is_exit(status, server::GONE);
                 if code.is_some_and(over) {
                     return self.end();
                 }
-                if code.is_some_and(|status| is_exit(status, SERVER_FAILED)) {
+                if code.is_some_and(|status| is_exit(status, server::FAILED)) {
                     std::thread::sleep(RETRY);
                 }
                 self.ledger.note_server_gone();
@@ -295,7 +287,7 @@ impl Keeper {
         revive::end(&self.holder.1);
         sys::clone::reap(self.holder.0);
         self.save_faults();
-        revive::forget(&self.brief);
+        record::forget(&self.brief);
         Ok(())
     }
 }
@@ -303,7 +295,7 @@ impl Keeper {
 /// Writes down who we are.
 fn note(ledger: &Ledger, brief: &Brief, holder: Pid) -> io::Result<()> {
     ledger.note_processes(std::process::id(), holder.raw().unsigned_abs());
-    revive::record(brief, holder)
+    record::write(brief, holder)
 }
 
 fn is_exit(status: i32, code: u8) -> bool {
@@ -340,7 +332,7 @@ fn spawn_server(
             // Nothing may unwind into what the keeper was doing: its descriptors are open here.
             let work = || server::run(ledger, checkpoint, (brief, session), keeper, (ready, bell));
             let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-            sys::inherit::exit_now(code.unwrap_or(SERVER_FAILED))
+            sys::inherit::exit_now(code.unwrap_or(server::FAILED))
         }
     }
 }
@@ -349,9 +341,4 @@ fn spawn_server(
 fn open_numbers() -> Vec<i32> {
     let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-}
-
-/// The control socket of an instance.
-pub(super) fn socket_path(brief: &Brief) -> PathBuf {
-    brief.folder().join("sock")
 }

@@ -23,6 +23,7 @@ mod control;
 mod faults;
 mod keeper;
 mod link;
+mod record;
 mod revive;
 mod server;
 
@@ -31,4 +32,4 @@ pub(crate) use brief::Brief;
 pub use control::{StatusError, StatusReport, StatusRow, status};
 pub use keeper::{AgentError, AgentStart, run as run_agent};
 pub(crate) use link::AgentLink;
-pub(crate) use revive::{is_recorded, revive_if_needed};
+pub(crate) use record::is_recorded;

@@ -3,97 +3,29 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ::resume::serve::Ledger;
 use rustix::fs::FlockOperation;
-use serde::{Deserialize, Serialize};
 use sys::task::{Pid, PidFd};
 
 use super::brief::Brief;
-use super::{keeper, link};
+use super::link;
+use super::record::{self, Record};
 use crate::registry::Registry;
 
+/// Descriptors that have to keep their numbers lie from here on.
+pub(super) const KEPT_FROM: i32 = 200;
 /// How long a new agent may take.
 const LIMIT: Duration = Duration::from_secs(10);
 /// What the ledger's descriptor leads to.
 const LEDGER_LINK: &str = "/memfd:rekindle-ledger (deleted)";
 const USERFAULT_LINK: &str = "anon_inode:[userfaultfd]";
 
-/// What is written down of an agent, for whoever finds it dead.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    keeper: u32,
-    holder: i32,
-    holder_start_ticks: u64,
-    brief: Brief,
-}
-
-fn path(folder: &Path) -> std::path::PathBuf {
-    folder.join("agent")
-}
-
-/// Writes down who holds the descriptors.
-pub(super) fn record(brief: &Brief, holder: Pid) -> io::Result<()> {
-    let record = Record {
-        keeper: std::process::id(),
-        holder: holder.raw(),
-        holder_start_ticks: sys::proc::running_since(holder.raw()).unwrap_or_default(),
-        brief: brief.clone(),
-    };
-    let fresh = brief.folder().join("agent.new");
-    fs::write(&fresh, serde_json::to_vec(&record)?)?;
-    fs::rename(fresh, path(&brief.folder()))
-}
-
-/// Holds off whoever begins or ends in the folder of an instance, where the agent of a program
-/// that has ended and that of its next resume may meet.
-pub(super) fn hold_folder(brief: &Brief) -> io::Result<File> {
-    let lock = File::options().create(true).append(true).open(brief.folder().join("agent.lock"))?;
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
-    Ok(lock)
-}
-
-/// There is no agent any more, and no need of one; unless it is another's folder by now.
-pub(super) fn forget(brief: &Brief) {
-    let Ok(_held) = hold_folder(brief) else { return };
-    let record = read(&brief.folder()).ok().flatten();
-    if record.is_some_and(|record| record.keeper != std::process::id()) {
-        return;
-    }
-    for name in ["agent", "sock"] {
-        // Not there when the program ended before it was written.
-        let _ = fs::remove_file(brief.folder().join(name));
-    }
-}
-
-/// Whether pages of the process that runs as `pid` since `start_time_ticks` were missing when the
-/// last agent of `instance` was written down.
-///
-/// # Errors
-/// When what is written down cannot be read.
-pub(crate) fn is_recorded(
-    registry: &Registry,
-    instance: &str,
-    run: (i32, u64),
-) -> io::Result<bool> {
-    let session = read(&registry.folder(instance))?.and_then(|record| record.brief.session);
-    Ok(session.is_some_and(|session| (session.pid, session.start_time_ticks) == run))
-}
-
-/// What is written down in an instance's folder; `None` when nothing is.
-fn read(folder: &Path) -> io::Result<Option<Record>> {
-    match fs::read(path(folder)) {
-        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 /// The brief and the ledger of the agent that is at work on `instance`.
 pub(super) fn at_work(registry: &Registry, instance: &str) -> io::Result<(Brief, Ledger)> {
-    let record: Record = serde_json::from_slice(&fs::read(path(&registry.folder(instance)))?)?;
+    let gone = || io::Error::other("its agent has just ended");
+    let record = record::read(&registry.folder(instance))?.ok_or_else(gone)?;
     let ledger = open_ledger_of(record.holder)?;
     Ok((record.brief, ledger))
 }
@@ -105,9 +37,9 @@ pub(super) fn at_work(registry: &Registry, instance: &str) -> io::Result<(Brief,
 /// When there should be one and none could take over.
 pub(crate) fn revive_if_needed(registry: &Registry, instance: &str) -> io::Result<bool> {
     let folder = registry.folder(instance);
-    match read(&folder)? {
+    match record::read(&folder)? {
         None => return Ok(false),
-        Some(record) if keeper_lives(&record) => return Ok(true),
+        Some(record) if record.keeper_lives() => return Ok(true),
         Some(_) => {}
     }
     // One at a time.
@@ -117,8 +49,8 @@ pub(crate) fn revive_if_needed(registry: &Registry, instance: &str) -> io::Resul
     let mut started = false;
     while Instant::now() < until {
         // The record changes when another agent is up, and goes when there is no need of one.
-        let Some(record) = read(&folder)? else { return Ok(false) };
-        if keeper_lives(&record) {
+        let Some(record) = record::read(&folder)? else { return Ok(false) };
+        if record.keeper_lives() {
             return Ok(true);
         }
         let holder_lives =
@@ -135,28 +67,10 @@ pub(crate) fn revive_if_needed(registry: &Registry, instance: &str) -> io::Resul
     Err(io::Error::other("no agent could take over; were all three processes killed?"))
 }
 
-/// The keeper of `instance`; `None` when none runs.
-pub(super) fn keeper_of(registry: &Registry, instance: &str) -> Option<PidFd> {
-    let record = read(&registry.folder(instance)).ok()??;
-    let pidfd = PidFd::open(Pid::new(i32::try_from(record.keeper).ok()?)?).ok()?;
-    keeper_lives(&record).then_some(pidfd)
-}
-
-fn is_called(pid: u64, name: &str) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
-        && !fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
-        })
-}
-
-fn keeper_lives(record: &Record) -> bool {
-    is_called(u64::from(record.keeper), "rekindle-agent")
-}
-
 /// Whether the server goes on by itself.
 fn server_lives(record: &Record) -> io::Result<bool> {
     let [_, server, _] = open_ledger_of(record.holder)?.status().pids;
-    Ok(is_called(server, "rekindle-faults"))
+    Ok(record::is_called(server, "rekindle-faults"))
 }
 
 fn links(pid: i32) -> io::Result<Vec<(i32, String)>> {
@@ -183,7 +97,7 @@ fn pull(holder: i32, number: i32) -> io::Result<OwnedFd> {
 pub(super) fn pull_from(holder: i32) -> io::Result<Ledger> {
     let ledger = open_ledger_of(holder)?;
     // Ours goes out of the way of the numbers wanted.
-    let high = rustix::io::fcntl_dupfd_cloexec(&ledger, 4 * keeper::KEPT_FROM)?;
+    let high = rustix::io::fcntl_dupfd_cloexec(&ledger, 4 * KEPT_FROM)?;
     drop(ledger);
     let ledger = Ledger::open(high)?;
     for number in ledger.descriptors() {

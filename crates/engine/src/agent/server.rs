@@ -11,14 +11,19 @@ use store::Checkpoint;
 use sys::task::{Pid, PidFd};
 
 use super::brief::{Brief, Session};
-use super::{keeper, link};
+use super::link;
 
+/// Exit codes of the server's process: everything is present; the program or the need for it is gone; it
+/// could not go on. Killed is none of them.
+pub(super) const COMPLETE: u8 = 0;
+pub(super) const GONE: u8 = 3;
+pub(super) const FAILED: u8 = 4;
 /// How long a new agent may take to answer faults.
 const HAND_OVER: Duration = Duration::from_secs(20);
 /// How long to wait between looks at it.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Serves until the end; gives the exit code of the process: see [`keeper`].
+/// Serves until the end; gives the exit code of the process.
 pub(super) fn run(
     ledger: &Ledger,
     checkpoint: &Checkpoint,
@@ -30,7 +35,7 @@ pub(super) fn run(
         Ok(code) => code,
         Err(error) => {
             tracing::error!(%error, "the fault server failed");
-            keeper::SERVER_FAILED
+            FAILED
         }
     }
 }
@@ -68,12 +73,12 @@ fn serve(
         server.run().map_err(io::Error::other)
     })?;
     match ended {
-        Ended::Complete => Ok(keeper::SERVER_COMPLETE),
-        Ended::Gone => Ok(keeper::SERVER_GONE),
+        Ended::Complete => Ok(COMPLETE),
+        Ended::Gone => Ok(GONE),
         Ended::Stopped => {
             drop(server);
             hand_over(ledger, brief, servers)?;
-            Ok(keeper::SERVER_GONE)
+            Ok(GONE)
         }
     }
 }
