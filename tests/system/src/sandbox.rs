@@ -1,4 +1,5 @@
-//! A pid and a mount namespace for each test.
+//! A pid, a mount and a network namespace for each test: a port that a stopped program had is free
+//! when it comes back.
 //!
 //! A test calls [`run`] with its body. The test's process starts `unshare`, which starts this same
 //! test executable twice, one inside the other: the outer one is the namespace's init and does
@@ -28,6 +29,13 @@ const CLOSE_THE_REST: &str = r#"
     done
     exec "$@"
 "#;
+
+/// Brings the loopback interface up, as netdevice(7) says: SIOCSIFFLAGS with IFF_UP. Debian has no
+/// ip(8) unless asked, and Python is needed anyway.
+const LOOPBACK_UP: &str = "
+import fcntl, socket, struct
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sH22x', b'lo', 1))
+";
 
 /// What a test's body is given.
 #[derive(Debug)]
@@ -104,7 +112,7 @@ fn outside(name: &str, limit: Duration) {
     // setpriv, unshare and bash are on every Debian.
     let mut child = Command::new("bash")
         .args(["-c", CLOSE_THE_REST, "bash", "setpriv", "--pdeathsig", "KILL"])
-        .args(["unshare", "--pid", "--fork", "--kill-child=KILL"])
+        .args(["unshare", "--pid", "--net", "--fork", "--kill-child=KILL"])
         .args(["--mount", "--propagation", "private", "--mount-proc"])
         .args(again(name, "init"))
         .env(PLACE, dir.path())
@@ -165,6 +173,8 @@ fn init(name: &str) {
         let status = Command::new("mount").args(mount).status();
         assert!(status.as_ref().is_ok_and(ExitStatus::success), "mount on {target}: {status:?}");
     }
+    let status = Command::new("/usr/bin/python3").args(["-S", "-c", LOOPBACK_UP]).status();
+    assert!(status.as_ref().is_ok_and(ExitStatus::success), "bring lo up: {status:?}");
     let words = again(name, "body");
     let body = Command::new(&words[0]).args(&words[1..]).spawn();
     let body = body.unwrap_or_else(|error| panic!("starting the body of {name}: {error}"));
