@@ -344,9 +344,12 @@ impl<'p> Tracker<'p> {
                     let _ = self.userfault.unregister(mapping);
                 }
             } else {
-                // A mapping of a file cannot wait for missing pages: it is walked.
-                let _ = self.userfault.register(mapping, Modes::Missing);
-                let _ = self.userfault.unregister(mapping);
+                // A mapping of a file cannot wait for missing pages: it is walked. One that was
+                // put here since and belongs to another userfaultfd is left to it.
+                let registered = self.userfault.register(mapping, Modes::Missing);
+                if !matches!(registered, Err(UserfaultError::Taken { .. })) {
+                    let _ = self.userfault.unregister(mapping);
+                }
             }
         }
         *self.taken() = PageSet::new();
