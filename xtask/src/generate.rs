@@ -18,6 +18,7 @@ const NOTE: &str =
     "// Generated from proto/rekindle.proto by `cargo xtask generate`. Do not edit.\n\n";
 
 /// Rebuilds every generated file in place. A file whose content does not change is not touched.
+/// The `rekindle` beside us has to be built from the source as it is.
 ///
 /// # Errors
 /// When the schema does not compile or a file cannot be written.
@@ -34,15 +35,15 @@ pub(crate) fn run() -> anyhow::Result<()> {
     rekindle(&["manual", "--output", PAGES]).map(drop)
 }
 
-/// What `rekindle` prints, as its source is now.
+/// What the `rekindle` prints that was built beside us.
 fn rekindle(arguments: &[&str]) -> anyhow::Result<String> {
-    let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--package", "rekindle", "--"])
+    let binary = std::env::current_exe().context("find our own file")?.with_file_name("rekindle");
+    let output = Command::new(&binary)
         .args(arguments)
         .current_dir(crate::root())
         .stderr(Stdio::inherit())
         .output()
-        .context("start cargo")?;
+        .with_context(|| format!("start {}", binary.display()))?;
     if !output.status.success() {
         bail!("rekindle {} failed", arguments.join(" "));
     }

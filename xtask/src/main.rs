@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     let verb = std::env::args().nth(1).unwrap_or_default();
     let result = match verb.as_str() {
         "tidy" => tidy::run(&root()),
-        "generate" => generate::run(),
+        "generate" => cargo(&["build", "--workspace", "--bins"]).and_then(|()| generate::run()),
         "ci" => ci(),
         _ => Err(anyhow::anyhow!(
             "name a task: `tidy` checks the tree's form, `generate` rebuilds generated files, \
@@ -40,10 +40,11 @@ fn root() -> PathBuf {
 fn ci() -> anyhow::Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
     tidy::run(&root())?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    // The binaries that tests start, and the tests, in one build.
+    cargo(&["build", "--workspace", "--all-targets"])?;
     generate::run()?;
     unchanged_in_git(&["crates/image/src/generated", "share"])?;
-    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-    cargo(&["build", "--workspace", "--bins"])?;
     cargo(&["test", "--workspace", "--no-fail-fast"])?;
     // A million frames: three properties.
     let numbers = ["test", "--workspace", "--test", "numbers", "frames"];
