@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use mem::{MemoryId, PageRange, PageSink, PageSinkError};
-use process::{Blocker, Instance, LineIdentity};
+use process::{Blocker, Instance, LineIdentity, StateKind};
 use rekindle_capture::{self as capture, Captured, Options, Survey};
 use target::{FreezeOptions, Frozen, Process};
 
@@ -135,9 +135,18 @@ pub(crate) fn whole(child: &Guarded) -> (Captured, Pages) {
     (captured, pages)
 }
 
-/// The blockers that a look finds.
+/// The blockers that a look finds. A program that reads a page from the disk at that moment is
+/// waited for, as a checkpoint does: none of these programs stays in uninterruptible sleep.
 pub(crate) fn blockers(process: &Process, options: &Options) -> Vec<Blocker> {
-    capture::look(process, options).unwrap().blockers().to_vec()
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let found = capture::look(process, options).unwrap().blockers().to_vec();
+        let reads = found.iter().any(|b| b.kind == StateKind::UninterruptibleSleep);
+        if !reads || Instant::now() >= until {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Keeps every page.
