@@ -107,7 +107,7 @@ pub(crate) fn freeze(process: &Process) -> Frozen<'_> {
 }
 
 pub(crate) fn look(process: &Process) -> Survey {
-    let survey = capture::look(process, &Options::default()).unwrap();
+    let survey = look_awake(process, &Options::default());
     assert!(survey.blockers().is_empty(), "{:#?}", survey.blockers());
     survey
 }
@@ -135,15 +135,20 @@ pub(crate) fn whole(child: &Guarded) -> (Captured, Pages) {
     (captured, pages)
 }
 
-/// The blockers that a look finds. A program that reads a page from the disk at that moment is
-/// waited for, as a checkpoint does: none of these programs stays in uninterruptible sleep.
+/// The blockers that a look finds.
 pub(crate) fn blockers(process: &Process, options: &Options) -> Vec<Blocker> {
+    look_awake(process, options).blockers().to_vec()
+}
+
+/// A look. A program that reads a page from the disk at that moment is waited for, as a checkpoint
+/// does: none of these programs stays in uninterruptible sleep.
+fn look_awake(process: &Process, options: &Options) -> Survey {
     let until = Instant::now() + Duration::from_secs(20);
     loop {
-        let found = capture::look(process, options).unwrap().blockers().to_vec();
-        let reads = found.iter().any(|b| b.kind == StateKind::UninterruptibleSleep);
+        let survey = capture::look(process, options).unwrap();
+        let reads = survey.blockers().iter().any(|b| b.kind == StateKind::UninterruptibleSleep);
         if !reads || Instant::now() >= until {
-            return found;
+            return survey;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
