@@ -72,9 +72,14 @@ impl Original {
         let process = Process::open(self.pid()).unwrap();
         let options =
             capture::Options { tcp: capture::TcpPolicy::Close, ..capture::Options::default() };
-        let survey = capture::look(&process, &options).unwrap();
-        assert!(survey.blockers().is_empty(), "{:#?}", survey.blockers());
         let deadline = Instant::now() + LIMIT;
+        let mut survey = capture::look(&process, &options).unwrap();
+        // What stands in the way for a moment only, a read from the disk say, is waited for.
+        while survey.blockers().iter().any(|b| b.transient) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+            survey = capture::look(&process, &options).unwrap();
+        }
+        assert!(survey.blockers().is_empty(), "{:#?}", survey.blockers());
         let suspend_seccomp = survey.has_seccomp_filters();
         let mut frozen = process.freeze(FreezeOptions { deadline, suspend_seccomp }).unwrap();
         let line = LineIdentity {
