@@ -182,7 +182,8 @@ For every shell to come:    rekindle completions bash > /etc/bash_completion.d/r
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// A manual page on stdout, or all of them in a folder: `rekindle manual checkpoint | man -l -`.
+    /// A manual page on stdout, or all of them in a folder:
+    /// `rekindle manual checkpoint | man -l -`.
     Manual {
         /// The verb that it is about; without one the page about rekindle.
         verb: Option<String>,

@@ -14,9 +14,9 @@ use sample_kv::{Client, Fill, Reply, fill_key};
 use serde::Serialize;
 
 use crate::args::Format;
+use crate::context::Context;
 use crate::draw::{bytes, time};
 use crate::progress::Bar;
-use crate::verbs::Context;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const SEED: u64 = 42;

@@ -1,6 +1,6 @@
 //! `heatmap`: text for the terminal at hand, or one of the other forms.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 
 use report::{HeatMap, TextStyle};
@@ -14,15 +14,6 @@ pub(crate) fn render(map: &HeatMap, format: Format, output: Option<&Path>) -> St
         Format::Html => report::heatmap_html(map),
         Format::Csv => report::heatmap_csv(map),
         Format::Json => report::heatmap_json(map).to_string() + "\n",
-    }
-}
-
-/// Writes all of `text` to stdout. A reader that went away (`| head`) is no failure.
-pub(crate) fn print(text: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
     }
 }
 

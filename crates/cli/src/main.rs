@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the face")]
 
 mod args;
+mod context;
 mod demo;
 mod draw;
 mod draw_profile;

@@ -75,7 +75,7 @@ pub(crate) fn write(wanted: &Wanted<'_>) -> Result<(), ManualError> {
             let Some((_, page)) = page else {
                 return Err(ManualError::Verb(verb.unwrap_or_default().to_owned()));
             };
-            return Ok(crate::heatmap::print(page)?);
+            return Ok(crate::context::to_stdout(page)?);
         }
     };
     std::fs::create_dir_all(folder)?;

@@ -4,110 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use engine::registry::Registry;
-use engine::report::Outcome;
-use engine::{
-    CheckpointRequest, ExitClass, FilesPolicy, ResumeOptions, ResumeRequest, Settings, VerbError,
-};
+use engine::{CheckpointRequest, ExitClass, FilesPolicy, ResumeOptions, ResumeRequest};
 use serde::Serialize;
 
-use crate::args::{
-    Cli, Common, Descriptors, Files, Format, Part, Profile, Progress, Resume, Tcp, Verb,
-};
+use crate::args::{Cli, Descriptors, Files, Format, Part, Profile, Resume, Tcp, Verb};
+use crate::context::{Context, exit, printed, to_stdout};
 use crate::draw;
-use crate::progress::Bar;
-
-/// What a verb needs beside its own options.
-pub(crate) struct Context {
-    pub(crate) settings: Settings,
-    pub(crate) format: Format,
-    pub(crate) progress: Progress,
-    pub(crate) verbose: bool,
-    pub(crate) registry: Registry,
-}
-
-impl Context {
-    fn new(common: &Common, started: Instant) -> Self {
-        Self {
-            settings: Settings {
-                store: common.store.clone().unwrap_or_else(engine::default_store),
-                timeout: common.timeout,
-                wait: common.wait,
-                dry_run: common.dry_run,
-                started,
-            },
-            format: common.format,
-            progress: common.progress,
-            verbose: common.verbose > 0,
-            registry: Registry::of_this_user(),
-        }
-    }
-
-    fn bar(&self) -> Bar {
-        Bar::new(self.progress, self.verbose)
-    }
-
-    /// Prints a report in the asked form.
-    fn print<T: Serialize>(&self, report: &T, text: impl FnOnce(&T) -> String) -> ExitCode {
-        let text = match self.format {
-            Format::Text | Format::Html | Format::Csv => Ok(text(report)),
-            Format::Json => serde_json::to_string(report).map(|json| json + "\n"),
-        };
-        let printed =
-            text.map_err(std::io::Error::from).and_then(|text| crate::heatmap::print(&text));
-        match printed {
-            Ok(()) => exit(ExitClass::Done),
-            Err(error) => {
-                eprintln!("rekindle: failed to write the report: {error}");
-                exit(ExitClass::Unexpected)
-            }
-        }
-    }
-
-    /// Prints why a verb failed, and in which state the instance is.
-    fn fail(&self, error: &dyn VerbError) -> ExitCode {
-        let report = error.report();
-        eprintln!("rekindle: failed to {error}");
-        if !report.blockers.is_empty() {
-            eprint!("{}", draw::blockers(&report.blockers));
-        }
-        if let Some(state) = state(report.outcome) {
-            eprintln!("rekindle: {state}");
-        }
-        if self.format == Format::Json
-            && let Ok(json) = serde_json::to_string(&report)
-        {
-            println!("{json}");
-        }
-        exit(error.class())
-    }
-}
-
-/// What a verb's end means for the instance, in a sentence.
-fn state(outcome: Outcome) -> Option<&'static str> {
-    match outcome {
-        Outcome::Running | Outcome::RolledBack => Some("the program is as it was before"),
-        Outcome::Refused => Some("nothing was touched"),
-        Outcome::Stopped => Some("the program was ended and its checkpoint is safe"),
-        Outcome::Resumed => Some("the program runs"),
-        Outcome::Lost => Some("the program is gone; this should never happen, please report it"),
-    }
-}
-
-fn exit(class: ExitClass) -> ExitCode {
-    ExitCode::from(class.code())
-}
-
-/// The exit code when all of it was written to stdout, or was not.
-fn printed(result: std::io::Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => exit(ExitClass::Done),
-        Err(error) => {
-            eprintln!("rekindle: failed to write to stdout: {error}");
-            exit(ExitClass::Unexpected)
-        }
-    }
-}
 
 fn manual(verb: Option<&str>, output: Option<&Path>) -> ExitCode {
     use crate::manual::{ManualError, Wanted, write};
@@ -170,26 +72,17 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
                 Part::Threads => engine::Part::Threads,
                 Part::Pages => engine::Part::Pages,
             });
-            match engine::inspect(&context.settings, &reference, part) {
-                Ok(report) => context.print(&report, draw::inspect),
-                Err(error) => context.fail(&error),
-            }
+            context.tell(engine::inspect(&context.settings, &reference, part), draw::inspect)
         }
         Verb::Verify { reference, for_this_host } => verify(&context, &reference, for_this_host),
         Verb::List => list(&context),
         Verb::Prune { keep, consolidate } => {
-            match engine::prune(&context.settings, keep, consolidate) {
-                Ok(report) => context.print(&report, draw::prune),
-                Err(error) => context.fail(&error),
-            }
+            context.tell(engine::prune(&context.settings, keep, consolidate), draw::prune)
         }
-        Verb::Status { target } => match engine::status(&context.registry, target.as_deref()) {
-            Ok(report) => context.print(&report, draw::status),
-            Err(error) => context.fail(&error),
-        },
-        Verb::Completions { shell } => {
-            printed(crate::heatmap::print(&crate::manual::completions(shell)))
+        Verb::Status { target } => {
+            context.tell(engine::status(&context.registry, target.as_deref()), draw::status)
         }
+        Verb::Completions { shell } => printed(to_stdout(&crate::manual::completions(shell))),
         Verb::Manual { verb, output } => manual(verb.as_deref(), output.as_deref()),
         Verb::Agent { ledger, from } => agent(ledger, from),
         Verb::Demo { mb } => crate::demo::run(&context, mb),
@@ -235,13 +128,7 @@ fn heatmap(context: &Context, subject: &str, output: Option<&Path>) -> ExitCode 
             Ok(()) => exit(ExitClass::Done),
             Err(error) => context.fail(&error),
         },
-        None => match crate::heatmap::print(&text) {
-            Ok(()) => exit(ExitClass::Done),
-            Err(error) => {
-                eprintln!("rekindle: failed to write the map: {error}");
-                exit(ExitClass::Unexpected)
-            }
-        },
+        None => printed(to_stdout(&text)),
     }
 }
 
@@ -250,10 +137,7 @@ fn plan(context: &Context, arguments: crate::args::Plan) -> ExitCode {
         arguments;
     let thresholds = engine::Thresholds { warm: threshold_warm, critical: threshold_critical };
     let request = engine::PlanRequest { subject, policy, thresholds, output };
-    match engine::plan(&context.settings, &context.registry, &request) {
-        Ok(report) => context.print(&report, crate::plan::draw),
-        Err(error) => context.fail(&error),
-    }
+    context.tell(engine::plan(&context.settings, &context.registry, &request), crate::plan::draw)
 }
 
 fn externals(descriptors: &Descriptors) -> Result<Vec<(i32, engine::ExternalPolicy)>, ExitCode> {
@@ -311,10 +195,7 @@ fn checkpoint(context: &Context, request: &CheckpointRequest) -> ExitCode {
     let bar = context.bar();
     let result = engine::checkpoint(&context.settings, request, &context.registry, &bar);
     drop(bar);
-    match result {
-        Ok(report) => context.print(&report, draw::checkpoint),
-        Err(error) => context.fail(&error),
-    }
+    context.tell(result, draw::checkpoint)
 }
 
 fn profile(context: &Context, arguments: &Profile) -> ExitCode {
@@ -333,10 +214,7 @@ fn profile(context: &Context, arguments: &Profile) -> ExitCode {
     let bar = context.bar();
     let result = engine::profile(&context.settings, &request, &context.registry, &bar);
     drop(bar);
-    match result {
-        Ok(report) => context.print(&report, crate::draw_profile::profile),
-        Err(error) => context.fail(&error),
-    }
+    context.tell(result, crate::draw_profile::profile)
 }
 
 fn resume(context: &Context, arguments: &Resume) -> ExitCode {
@@ -423,17 +301,14 @@ fn write_report(path: &Path, report: &impl Serialize) -> std::io::Result<()> {
 
 fn verify(context: &Context, reference: &str, for_this_host: bool) -> ExitCode {
     let options = for_this_host.then(ResumeOptions::default);
-    match engine::verify(&context.settings, reference, options.as_ref(), &context.registry) {
-        Ok(report) => context.print(&report, draw::verify),
-        Err(error) => context.fail(&error),
-    }
+    context.tell(
+        engine::verify(&context.settings, reference, options.as_ref(), &context.registry),
+        draw::verify,
+    )
 }
 
 fn list(context: &Context) -> ExitCode {
-    match engine::list(&context.settings) {
-        Ok(report) => context.print(&report, draw::list),
-        Err(error) => context.fail(&error),
-    }
+    context.tell(engine::list(&context.settings), draw::list)
 }
 
 /// `run`: the command's own status, 125 for a failure of ours, 126 when it cannot be executed,
