@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use process::{Instance, LineIdentity};
-use sys::proc::{ProcDir, RunState, Stat, parse_stat};
+use sys::proc::{ProcDir, Stat, parse_stat};
 
 use crate::events::Observer;
 use crate::phase::{Stopped, Watch};
@@ -16,19 +16,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often is looked: the kernel tells nobody that a process was reaped before Linux 6.9.
 const LOOK: Duration = Duration::from_millis(2);
-
-/// Waits until the pid of `line`, which was just ended, is free: whoever started it has to take
-/// its exit status.
-///
-/// # Errors
-/// When the verb is to end now.
-pub(crate) fn after_the_end(
-    line: &LineIdentity,
-    observer: &dyn Observer,
-    watch: &Watch,
-) -> Result<(), Stopped> {
-    wait_until_reaped(line, observer, watch)
-}
 
 /// Waits until the pid of the run that `instance` shows is free, if that run has ended, nothing
 /// but its pid is left, and init is the one to free it: some inits only look now and then. Any
@@ -49,13 +36,18 @@ pub(crate) fn before_a_resume(
     if !is_ours || zombie(line).is_none_or(|zombie| zombie.ppid != INIT) {
         return Ok(());
     }
-    wait_until_reaped(line, observer, watch)
+    after_the_end(line, observer, watch)
 }
 
 /// The first process of a pid namespace; every orphan is its child.
 const INIT: i32 = 1;
 
-fn wait_until_reaped(
+/// Waits until the pid of `line`, which was just ended, is free: whoever started it has to take
+/// its exit status.
+///
+/// # Errors
+/// When the verb is to end now.
+pub(crate) fn after_the_end(
     line: &LineIdentity,
     observer: &dyn Observer,
     watch: &Watch,
@@ -94,8 +86,7 @@ fn zombie(line: &LineIdentity) -> Option<Stat> {
     let dir = ProcDir::open(line.pid).ok()?;
     let stat = dir.parse("stat", &mut Vec::new(), parse_stat).ok()?;
     let is_the_run = stat.start_time_ticks == line.start_time_ticks;
-    let ended = matches!(stat.state, RunState::Zombie | RunState::Dead);
-    (is_the_run && ended && sys::proc::running_since(line.pid).is_none()).then_some(stat)
+    (is_the_run && sys::proc::running_since(line.pid).is_none()).then_some(stat)
 }
 
 fn name(pid: i32) -> String {

@@ -10,8 +10,6 @@ use store::{Checkpoint, Store};
 use super::{control, faults, keeper, record, revive};
 use crate::registry::Registry;
 
-/// How long a question is asked anew: an agent that was killed has a successor by then.
-const LIMIT: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(1);
 
 /// A program whose missing pages are served.
@@ -39,7 +37,7 @@ pub(crate) fn served<E: From<io::Error>>(
     run: (i32, u64),
     check: impl Fn() -> Result<(), E>,
 ) -> Result<Option<Served>, E> {
-    let until = Instant::now() + LIMIT;
+    let until = Instant::now() + control::SUCCESSOR_WITHIN;
     while is_needed(registry, instance, run)? {
         let status = control::ask(registry, instance, "status");
         if status.is_some_and(|answer| answer.complete_us.is_none()) {
@@ -92,7 +90,7 @@ impl Served {
     /// # Errors
     /// When nobody tells.
     pub(crate) fn missing(&self) -> io::Result<Option<Missing>> {
-        let until = Instant::now() + LIMIT;
+        let until = Instant::now() + control::SUCCESSOR_WITHIN;
         while Instant::now() < until {
             if !is_needed(&self.registry, &self.instance, self.run)? {
                 return Ok(None);

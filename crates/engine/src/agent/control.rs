@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 const STATE_WITHIN: Duration = Duration::from_millis(500);
 
 /// How long an agent that does not answer is asked again: one that was killed has a successor then.
-const SUCCESSOR_WITHIN: Duration = Duration::from_secs(3);
+pub(super) const SUCCESSOR_WITHIN: Duration = Duration::from_secs(3);
 
 /// What an agent says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
+use sys::proc::{ProcDir, parse_stat};
 use sys::task::{Pid, PidFd};
 
 use super::brief::Brief;
@@ -103,8 +104,7 @@ pub(super) fn keeper_of(registry: &Registry, instance: &str) -> Option<PidFd> {
 
 /// Whether process `pid` runs and has this name.
 pub(super) fn is_called(pid: u64, name: &str) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
-        && !fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
-        })
+    let read = |pid| ProcDir::open(pid)?.parse("stat", &mut Vec::new(), parse_stat);
+    let stat = i32::try_from(pid).ok().and_then(|pid| read(pid).ok());
+    stat.is_some_and(|stat| stat.name == name.as_bytes() && !stat.has_ended())
 }

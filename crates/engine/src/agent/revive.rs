@@ -127,8 +127,7 @@ pub(super) fn open_inherited(number: i32) -> io::Result<Ledger> {
 
 /// Ends the holder of an earlier agent: ours has everything it had.
 pub(super) fn end_holder(pid: i32) {
-    let is_holder = fs::read_to_string(format!("/proc/{pid}/comm"))
-        .is_ok_and(|comm| comm.trim() == "rekindle-hold");
+    let is_holder = record::is_called(u64::from(pid.unsigned_abs()), "rekindle-hold");
     if let (true, Some(pid)) = (is_holder, Pid::new(pid))
         && let Ok(pidfd) = PidFd::open(pid)
     {

@@ -13,8 +13,8 @@ use sys::task::{Pid, PidFd};
 use super::brief::{Brief, Session};
 use super::link;
 
-/// Exit codes of the server's process: everything is present; the program or the need for it is gone; it
-/// could not go on. Killed is none of them.
+/// Exit codes of the server's process: everything is present; the program or the need for it is
+/// gone; it could not go on. Killed is none of them.
 pub(super) const COMPLETE: u8 = 0;
 pub(super) const GONE: u8 = 3;
 pub(super) const FAILED: u8 = 4;
