@@ -88,7 +88,8 @@ pub fn profile(
     })?;
     profiler.name(&mut gathered.heat);
     let layout = profiler.layout().clone();
-    let resident_pages = resident_pages(&found);
+    // None when the program is gone.
+    let resident_pages = found.process.stat().map_or(0, |stat| stat.resident_pages);
     let summary = profiler.finish();
     gathered.costs_measured = measured.is_some();
     let keep = |_: &Watch| keep(&store, &found, request, &gathered.heat);
@@ -220,16 +221,6 @@ fn keep_now(
     });
     line.replace(&old.map_or_else(|| heat.encode(), |old| old.merged(heat).encode()))?;
     Ok(())
-}
-
-/// Pages in RAM (`/proc/PID/statm`, second number); 0 when the program is gone.
-fn resident_pages(found: &Found) -> u64 {
-    let mut text = Vec::new();
-    if found.process.dir().read("statm", &mut text).is_err() {
-        return 0;
-    }
-    let text = String::from_utf8_lossy(&text);
-    text.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 fn report(

@@ -144,8 +144,8 @@ impl<'p> Profiler<'p> {
     /// The Referenced bits, counted from now on if that is cheap enough.
     pub(crate) fn set_gauge(&mut self) {
         match Gauge::set(self.process, &self.costs, self.options.exact) {
-            Ok((gauge, took)) => {
-                self.budget.pay_gauge(took);
+            Ok((gauge, work)) => {
+                self.budget.pay_to_set_gauge(work);
                 self.gauge = Some(gauge);
             }
             Err(reason) => self.missing.push(Missing { collector: Collector::Gauge, reason }),
@@ -156,8 +156,8 @@ impl<'p> Profiler<'p> {
     pub(crate) fn read_gauge(&mut self) {
         let Some(gauge) = self.gauge.take() else { return };
         match gauge.read(self.process) {
-            Ok((referenced, took)) => {
-                self.budget.pay_gauge(took);
+            Ok((referenced, work)) => {
+                self.budget.pay_to_read_gauge(work);
                 self.referenced = referenced;
             }
             Err(reason) => self.missing.push(Missing { collector: Collector::Gauge, reason }),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use sys::pagemap::{Pagemap, PagemapError, ScanFilter};
 use sys::perf::{EventGroup, EventKind, PerfError, Scope};
-use sys::proc::{ProcDir, ProcError};
+use sys::proc::{ProcDir, ProcError, parse_stat};
 use sys::task::{Pid, Tid};
 use sys::trial::TrialPages;
 use sys::userfault::{Features, Kind, Modes, Userfault, UserfaultError};
@@ -117,11 +117,11 @@ fn write_faults(
 
 /// Nanoseconds to clear one page's Referenced bit; none when it may not be done.
 fn clear_references(dir: &ProcDir) -> Result<Option<u64>, CalibrateError> {
-    let mut text = Vec::new();
-    dir.read("statm", &mut text)?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let resident = text.split_whitespace().nth(1).and_then(|n| n.parse::<usize>().ok());
-    let Some(resident) = resident.filter(|pages| *pages > 0) else { return Ok(None) };
+    let stat = dir.parse("stat", &mut Vec::new(), parse_stat)?;
+    let resident = usize::try_from(stat.resident_pages).unwrap_or(usize::MAX);
+    if resident == 0 {
+        return Ok(None);
+    }
     let mut times = Vec::new();
     for _ in 0..5 {
         let begun = Instant::now();

@@ -3,12 +3,14 @@
 //! (`clear_refs` and `smaps`, proc(5)): a total that no other collector has a part in.
 //!
 //! Both hold the lock of the program's memory for as long as it has pages, 50 ms a gigabyte, and
-//! neither can be done in pieces. So it is done only where that is short; `--exact` may take longer.
+//! neither can be done in pieces. So it is done only where that is short; `--exact` may take
+//! longer.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mem::AddrRange;
 use sys::proc::parse_smaps;
+use sys::task::Pid;
 use target::Process;
 
 use crate::Costs;
@@ -36,13 +38,13 @@ pub struct Referenced {
 pub(crate) struct Gauge(());
 
 impl Gauge {
-    /// Clears the bits, if that is expected to be quick. Says how long it took.
+    /// Clears the bits, if that is expected to be quick. Says how much work it was.
     pub(crate) fn set(
         process: &Process,
         costs: &Costs,
         exact: bool,
     ) -> Result<(Self, Duration), String> {
-        let pages = resident_pages(process)?;
+        let pages = process.stat().map_err(|e| e.to_string())?.resident_pages;
         let expected = Duration::from_nanos(pages.saturating_mul(costs.clear_page_ns));
         let most = if exact { LOCK_MAX_EXACT } else { LOCK_MAX };
         if expected > most {
@@ -53,17 +55,15 @@ impl Gauge {
                 most.as_millis()
             ));
         }
-        let begun = Instant::now();
-        process.dir().clear_referenced().map_err(|e| e.to_string())?;
-        Ok((Self(()), begun.elapsed()))
+        let (cleared, work) = work_of(|| process.dir().clear_referenced());
+        cleared.map_err(|e| e.to_string())?;
+        Ok((Self(()), work))
     }
 
-    /// Counts the bits that were set since, mapping by mapping; and how long that took.
+    /// Counts the bits that were set since, mapping by mapping; and how much work that was.
     pub(crate) fn read(self, process: &Process) -> Result<(Vec<Referenced>, Duration), String> {
-        let begun = Instant::now();
-        let smaps = process.dir().parse("smaps", &mut Vec::new(), parse_smaps);
+        let (smaps, work) = work_of(|| process.dir().parse("smaps", &mut Vec::new(), parse_smaps));
         let smaps = smaps.map_err(|e| e.to_string())?;
-        let took = begun.elapsed();
         let known = smaps.into_iter().filter(|entry| entry.rss_bytes > 0);
         let rows = known.map(|entry| Referenced {
             range: entry.range,
@@ -71,15 +71,15 @@ impl Gauge {
             resident_bytes: entry.rss_bytes,
             referenced_bytes: entry.referenced_bytes,
         });
-        Ok((rows.collect(), took))
+        Ok((rows.collect(), work))
     }
 }
 
-/// Pages in RAM (`/proc/PID/statm`, second number).
-fn resident_pages(process: &Process) -> Result<u64, String> {
-    let mut text = Vec::new();
-    process.dir().read("statm", &mut text).map_err(|e| e.to_string())?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let pages = text.split_whitespace().nth(1).and_then(|n| n.parse().ok());
-    pages.ok_or_else(|| "statm has no second number".to_owned())
+/// CPU time of ours that `work` takes: for so long it holds the lock. Time in which others had the
+/// processor says how busy the host is, not what this costs, and would starve other collectors.
+fn work_of<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let cpu_ns = || sys::clock::process_cpu_ns(Pid::current()).unwrap_or_default();
+    let before_ns = cpu_ns();
+    let result = work();
+    (result, Duration::from_nanos(cpu_ns().saturating_sub(before_ns)))
 }

@@ -22,7 +22,7 @@ const ON: &str = "1";
 /// The exact mode, on until dropped.
 #[derive(Debug)]
 pub(crate) struct Hints {
-    _switch: Option<Switch>,
+    _switch: Switch,
     _hold: MemoryHold,
     /// How often the kernel has gone through the program's memory.
     passes_seen: u64,
@@ -49,14 +49,12 @@ impl Hints {
         let here = process.stat().map_err(|e| e.to_string())?.memory.start_stack;
         let hold = MemoryHold::new(process.pid(), VirtAddr(here))
             .map_err(|e| format!("hold the program's memory: {e}"))?;
-        let current = std::fs::read_to_string(SWITCH).map_err(|e| {
-            format!("read {SWITCH}: {e}; a kernel with CONFIG_NUMA_BALANCING is needed")
-        })?;
-        // Where it is on anyway there is nothing to change and nothing to put back.
-        let switch = match current.trim() {
-            "0" => Some(Switch::set(Path::new(SWITCH), ON).map_err(|e| e.to_string())?),
-            _ => None,
-        };
+        let switch = Path::new(SWITCH);
+        if !switch.exists() {
+            return Err(format!("{SWITCH}: a kernel with CONFIG_NUMA_BALANCING is needed"));
+        }
+        // Where it is on anyway, too: it may be on for another profile only, until that one ends.
+        let switch = Switch::set(switch, ON).map_err(|e| e.to_string())?;
         Ok(Self {
             _switch: switch,
             _hold: hold,

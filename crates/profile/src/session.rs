@@ -252,7 +252,10 @@ impl<'p> Profiler<'p> {
     /// Whether the memory is no longer that of the program the profile began with: a thread
     /// other than the first may execute another program without a record for it.
     fn is_another_program(&self) -> bool {
-        self.process.stat().is_ok_and(|stat| stat.memory != self.identity)
+        // A program that is just ending has no memory at all any more.
+        self.process
+            .stat()
+            .is_ok_and(|stat| stat.memory != self.identity && stat.memory != StatMemory::default())
     }
 
     /// Lets go of the program and says what every collector saw, lost and cost.

@@ -105,8 +105,7 @@ impl<'p> Writes<'p> {
     /// Looks which mappings are tracked. New ones are taken in when they are worth it and
     /// `may_stop`; how long the program stood still for it.
     pub(crate) fn set_maps(&mut self, maps: &Maps, may_stop: bool) -> Duration {
-        let (untracked, largest) = self.look_through(maps);
-        self.untracked_bytes = untracked;
+        let largest = self.look_through(maps);
         self.pause = self.pause.saturating_sub(1);
         if largest < TAKE_IN_BYTES_MIN || !may_stop || self.pause > 0 {
             return Duration::ZERO;
@@ -115,10 +114,8 @@ impl<'p> Writes<'p> {
             FreezeOptions { deadline: Instant::now() + STOP_WAIT, suspend_seccomp: false };
         match self.tracker.take_in(options) {
             Ok(stop) => {
-                let (untracked, largest) = self.look_through(maps);
-                self.untracked_bytes = untracked;
                 // Memory that refuses to be tracked is not worth a stop in every round.
-                if largest >= TAKE_IN_BYTES_MIN {
+                if self.look_through(maps) >= TAKE_IN_BYTES_MIN {
                     self.pause = ROUNDS_AFTER_FAILURE;
                 }
                 stop
@@ -131,21 +128,23 @@ impl<'p> Writes<'p> {
         }
     }
 
-    /// Bytes of mappings that are not tracked though they might be, of all and of the largest.
-    fn look_through(&mut self, maps: &Maps) -> (u64, u64) {
+    /// Looks which mappings are tracked, and how much is not though it might be; bytes of the
+    /// largest mapping of those.
+    fn look_through(&mut self, maps: &Maps) -> u64 {
         let before = std::mem::take(&mut self.tracked);
-        let (mut bytes, mut largest) = (0, 0);
+        let mut largest = 0;
+        self.untracked_bytes = 0;
         for mapped in maps.list().iter().filter(|m| can_be_tracked(m)) {
             let (start, end) = (mapped.range.start.0, mapped.range.end.0);
             let known = before.get(&start) == Some(&end);
             if known || self.tracker.is_tracked(mapped.range).unwrap_or(false) {
                 self.tracked.insert(start, end);
             } else {
-                bytes += mapped.range.len();
+                self.untracked_bytes += mapped.range.len();
                 largest = largest.max(mapped.range.len());
             }
         }
-        (bytes, largest)
+        largest
     }
 
     /// Reads back the slice that is armed, if one is.

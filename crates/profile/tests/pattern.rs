@@ -123,7 +123,12 @@ fn the_asked_slowdown_is_kept_by_its_own_account() {
     let options = Options { slowdown_permille_max: 10, ..OPTIONS };
     let time = Duration::from_secs(5);
     let (keep, summary, _) = profile(pattern.pid(), &truth, time, options, |_| false);
-    assert!(summary.overhead_permille <= 12, "{summary:#?}");
+    // What the program earned, also where it got no processor for a while, and one step of what
+    // may be saved up: how many pages of the last slice are written nobody knows before.
+    let idle_ns = summary.counts.active_ns / 20;
+    let asked_ns = (summary.cpu_ns + idle_ns + 500_000_000) / 100;
+    assert!(summary.spent.total_ns() <= asked_ns, "of {asked_ns} ns asked: {summary:#?}");
+    assert!(summary.spent.gauge_ns > 0, "{summary:#?}");
     assert!(summary.spent.writes_ns > 0 && summary.spent.clock_ns > 0, "{summary:#?}");
     assert_true(&keep.samples, &truth);
 }

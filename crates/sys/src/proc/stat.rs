@@ -30,6 +30,9 @@ pub struct Stat {
     pub nice: i64,
     /// When the task started, in clock ticks after boot.
     pub start_time_ticks: u64,
+    /// Pages in RAM, as exact as the kernel keeps the number: what each CPU has not added up yet
+    /// is missing.
+    pub resident_pages: u64,
     /// The exit signal sent to the parent.
     pub exit_signal: i32,
     /// Real-time priority.
@@ -76,21 +79,26 @@ impl Stat {
         self.flags & 0x4 != 0
     }
 
+    /// Whether it has ended, reaped or not. Of a process's first thread: others may run on, see
+    /// [`running_since`].
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, RunState::Zombie | RunState::Dead)
+    }
+
     /// Whether it forked and has not yet executed another program (`PF_FORKNOEXEC`).
     pub fn forked_without_exec(&self) -> bool {
         self.flags & 0x40 != 0
     }
 }
 
-/// When process `pid` started, in clock ticks after boot; `None` when there is none or it has ended,
-/// reaped or not. A first thread that has ended shows the state of an ended process while others
-/// run on: that one has not.
+/// When process `pid` started, in clock ticks after boot; `None` when there is none or it has
+/// ended, reaped or not. A first thread that has ended shows the state of an ended process while
+/// others run on: that one has not.
 pub fn running_since(pid: i32) -> Option<u64> {
     let dir = ProcDir::open(pid).ok()?;
     let stat = dir.parse("stat", &mut Vec::new(), parse_stat).ok()?;
-    let ended = matches!(stat.state, RunState::Zombie | RunState::Dead);
     let others = || dir.tids().is_ok_and(|tids| tids.len() > 1);
-    (!ended || others()).then_some(stat.start_time_ticks)
+    (!stat.has_ended() || others()).then_some(stat.start_time_ticks)
 }
 
 /// Parses the text of a `stat` file.
@@ -125,6 +133,7 @@ pub fn parse_stat(text: &[u8]) -> Result<Stat, Malformed> {
         flags: flags(9)?,
         nice: signed(19)?,
         start_time_ticks: unsigned(22)?,
+        resident_pages: unsigned(24)?,
         exit_signal: small(38)?,
         rt_priority: flags(40)?,
         policy: flags(41)?,
@@ -162,6 +171,7 @@ mod tests {
         assert_eq!(s.name, b"py) thon 3");
         assert_eq!((s.ppid, s.pgid, s.sid, s.tty, s.tty_pgid), (13178, 13178, 5444, 0, -1));
         assert_eq!((s.nice, s.start_time_ticks, s.exit_signal), (-5, 100_488, 17));
+        assert_eq!(s.resident_pages, 3789);
         assert_eq!(s.memory.start_code, 94_270_308_442_112);
         assert_eq!(s.memory.start_stack, 140_732_056_709_024);
         assert_eq!(s.memory.start_brk, 94_271_312_785_408);
