@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::pin::Pinned;
 use crate::task::Tid;
 
 /// Starts a thread that maps `pages` fresh pages when told, writes to each, and says where.
@@ -71,6 +72,9 @@ fn every_fault_comes_with_its_address_and_registers() {
 #[test]
 fn a_ring_that_is_too_small_says_how_much_it_lost() {
     const PAGES: usize = 200;
+    // A ring belongs to a processor: the thread that overruns it and the one whose record tells
+    // of that run on the same.
+    let _here = Pinned::here().unwrap();
     let (tid, go, told) = toucher(PAGES);
     let cpus = online_cpus().unwrap();
     let kind = EventKind::PageFaults { period: 1 };
