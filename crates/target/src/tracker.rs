@@ -334,22 +334,21 @@ impl<'p> Tracker<'p> {
         let began = Instant::now();
         for mapping in list() {
             let whole: PageSet = std::iter::once(mapping.pages()).collect();
-            if !whole.difference(&lifted).is_empty() {
+            let modes = if whole.difference(&lifted).is_empty() {
+                // Nothing is protected any more. A mapping of a file, which cannot wait for
+                // missing pages, is walked nonetheless.
+                Modes::Missing
+            } else if self.taken().within(mapping.pages()).next().is_some() {
                 // A new one, one that moved here, or grew: a walk is the price of being sure.
-                // What belongs to another userfaultfd by now is left to it: kernels before 6.14
-                // would take it away.
-                if self.taken().within(mapping.pages()).next().is_some()
-                    && self.userfault.register(mapping, Modes::WriteProtect).is_ok()
-                {
-                    let _ = self.userfault.unregister(mapping);
-                }
+                Modes::WriteProtect
             } else {
-                // A mapping of a file cannot wait for missing pages: it is walked. One that was
-                // put here since and belongs to another userfaultfd is left to it.
-                let registered = self.userfault.register(mapping, Modes::Missing);
-                if !matches!(registered, Err(UserfaultError::Taken { .. })) {
-                    let _ = self.userfault.unregister(mapping);
-                }
+                continue;
+            };
+            // What belongs to another userfaultfd by now is left to it: kernels before 6.14
+            // would take it away.
+            let registered = self.userfault.register(mapping, modes);
+            if !matches!(registered, Err(UserfaultError::Taken { .. })) {
+                let _ = self.userfault.unregister(mapping);
             }
         }
         *self.taken() = PageSet::new();

@@ -91,8 +91,7 @@ impl Made {
             if cause.raw_os_error() == Some(libc::EEXIST) {
                 return ResumeError::PidTaken { pid: wanted.pid };
             }
-            let step = format!("make process {}", wanted.pid);
-            ResumeError::Step { phase: Phase::Stub, step, cause }
+            failed_step(&format!("make process {}", wanted.pid), cause)
         })?;
         let tids = vec![parked.pid.main_thread()];
         let pidfd = Some(parked.pidfd);
@@ -102,11 +101,7 @@ impl Made {
     fn in_namespace(wanted: &Wanted, clocks: Option<ClockOffsets>) -> Result<Self, ResumeError> {
         let settings =
             InitSettings { main_pid: wanted.pid, new_session: wanted.new_session, clocks };
-        let init = Init::spawn(settings).map_err(|e| ResumeError::Step {
-            phase: Phase::Stub,
-            step: e.step.to_owned(),
-            cause: e.cause,
-        })?;
+        let init = Init::spawn(settings).map_err(|e| failed_step(e.step, e.cause))?;
         let pid = init.main_pid();
         let tids = vec![pid.main_thread()];
         Ok(Self { pid, pidfd: None, init: Some(init), tids, let_go: false })

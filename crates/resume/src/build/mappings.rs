@@ -266,9 +266,8 @@ pub(super) fn finish(
         }
     }
     name(script, mapping);
-    const MADV_GUARD_INSTALL: i32 = 102;
     for guard in &mapping.guards {
-        advise(script, *guard, MADV_GUARD_INSTALL);
+        advise(script, *guard, sys::vma::MADV_GUARD_INSTALL);
     }
     let making = Making::of(mapping, pages_filled(mapping, private) > 0);
     let (start, length) = (mapping.range.start.0, mapping.range.len());

@@ -19,7 +19,7 @@ use crate::task::Tid;
 
 pub use btf::NotFound;
 pub use program::VmaError;
-pub use words::FlagWords;
+pub use words::{FlagWords, MADV_GUARD_INSTALL};
 
 /// A mapping's flags as the kernel keeps them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

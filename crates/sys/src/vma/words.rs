@@ -162,8 +162,8 @@ const PAGES: usize = KINDS.len() + 2;
 const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
 const PRIVATE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
 const MAP_DROPPABLE: i32 = 8;
-/// Linux >= 6.13; `gu` is shown since 6.18.
-const MADV_GUARD_INSTALL: i32 = 102;
+/// Makes guard pages, madvise(2), Linux >= 6.13; `gu` is shown since 6.18.
+pub const MADV_GUARD_INSTALL: i32 = 102;
 
 #[expect(clippy::cast_possible_truncation, reason = "x86-64: both have 64 bits")]
 const PAGE: usize = PAGE_SIZE as usize;
