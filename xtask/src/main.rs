@@ -8,6 +8,7 @@ mod tidy;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 
@@ -57,12 +58,14 @@ fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
 
 fn cargo_with(arguments: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<()> {
     println!("== cargo {}", arguments.join(" "));
+    let begun = Instant::now();
     let status = Command::new(env!("CARGO"))
         .args(arguments)
         .envs(variables.iter().copied())
         .current_dir(root())
         .status()
         .context("start cargo")?;
+    println!("== cargo {} took {} s", arguments[0], begun.elapsed().as_secs());
     if !status.success() {
         bail!("cargo {} failed", arguments.join(" "));
     }

@@ -54,8 +54,8 @@ impl Stub {
         Self::park(pid, thread, room)
     }
 
-    /// Takes over another thread of the same process, say one of [`new_threads`](Self::new_threads):
-    /// the code is shared, `scratch` is the new one's own.
+    /// Takes over another thread of the same process, say one of
+    /// [`new_threads`](Self::new_threads): the code is shared, `scratch` is the new one's own.
     pub fn open_sibling(
         &self,
         thread: StoppedThread,

@@ -6,8 +6,8 @@
 //! asked. A collector that may not be used is left out and reported; the others go on.
 //!
 //! The program is stopped for some milliseconds at the beginning and the end, and shortly when it
-//! has mapped much that is new; nothing in it has to be undone when we die. Read next: [`Profiler`]; [`decode`], which turns the registers of a sample into
-//! the memory it touches.
+//! has mapped much that is new; nothing in it has to be undone when we die. Read next:
+//! [`Profiler`]; [`decode`], which turns the registers of a sample into the memory it touches.
 #![forbid(unsafe_code)]
 
 mod attach;

@@ -9,8 +9,8 @@ use crate::sites::verdict;
 /// Ranges kept.
 const RANGES_MAX: usize = 1000;
 
-/// Stretches of about equal heat inside of a mapping, hottest first. Heat is compared piece by piece
-/// (`HeatMap::detail_pages`), so scattered hot pages make one warm stretch, not thousands.
+/// Stretches of about equal heat inside of a mapping, hottest first. Heat is compared piece by
+/// piece (`HeatMap::detail_pages`), so scattered hot pages make one warm stretch, not thousands.
 pub(crate) fn hottest(map: &HeatMap) -> Vec<HotRange> {
     let mut ranges: Vec<HotRange> = Vec::new();
     for piece in pieces(map) {

@@ -30,10 +30,10 @@ pub struct BatchReader {
 }
 
 impl Checkpoint {
-    /// The frames stored in this checkpoint, without its parents, in load order, cut into batches of up to `stored_bytes_max` stored bytes or
-    /// four times as many bytes of pages, and at least one frame. Within a batch frames are read
-    /// in the order in which they lie in the files, with reads as large as they allow, so
-    /// several threads can each take a batch.
+    /// The frames stored in this checkpoint, without its parents, in load order, cut into batches
+    /// of up to `stored_bytes_max` stored bytes or four times as many bytes of pages, and at least
+    /// one frame. Within a batch frames are read in the order in which they lie in the files, with
+    /// reads as large as they allow, so several threads can each take a batch.
     pub fn batches_in_load_order(&self, stored_bytes_max: u64) -> Vec<Batch> {
         let page_bytes_max = stored_bytes_max.saturating_mul(4);
         let mut batches: Vec<Batch> = Vec::new();

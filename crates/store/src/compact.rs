@@ -1,5 +1,6 @@
 //! Writing a data file anew: in load order, and without what nobody needs any more. Memory that is
-//! copied while its program writes is stored again and again, and only what was stored last is read.
+//! copied while its program writes is stored again and again, and only what was stored last is
+//! read.
 
 use std::os::unix::fs::FileExt;
 

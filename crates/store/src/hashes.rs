@@ -17,8 +17,8 @@ use crate::Checkpoint;
 use crate::error::{IoFailure, ReadError};
 use crate::read::damaged;
 
-/// A file of hashes up to this length (those of 2 GB of pages or more) is read whole when it is first
-/// needed; of longer ones only what is asked for.
+/// A file of hashes up to this length (those of 2 GB of pages or more) is read whole when it is
+/// first needed; of longer ones only what is asked for.
 const WHOLE_BYTES_MAX: u64 = 32 << 20;
 
 /// The file with the hashes of the pages that a checkpoint stores.

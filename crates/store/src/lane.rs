@@ -96,8 +96,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Takes `pages`, which are as the pages from `from` on of a memory of `source`. What the parent
-    /// has just so is referred to without being read.
+    /// Takes `pages`, which are as the pages from `from` on of a memory of `source`. What the
+    /// parent has just so is referred to without being read.
     pub(crate) fn put_same(
         &mut self,
         target: &Target<'_>,

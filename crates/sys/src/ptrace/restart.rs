@@ -35,8 +35,8 @@ const PLAIN_EINTR: [u64; 22] = [
     441, // epoll_pwait2
 ];
 
-/// The registers to give a thread that has just stopped on its way out of the kernel with `regs`, so
-/// that a call that would return `EINTR` only because of the stop is made again when the thread
+/// The registers to give a thread that has just stopped on its way out of the kernel with `regs`,
+/// so that a call that would return `EINTR` only because of the stop is made again when the thread
 /// goes on, by the kernel itself, whoever lets it go on. `None`: leave them. Should a signal
 /// handler be due by then, the kernel runs it and returns `EINTR`, as without the stop.
 pub(super) fn spared(regs: &Regs) -> Option<Regs> {
