@@ -53,15 +53,18 @@ fn a_program_that_writes_as_fast_as_it_can() {
         let program = Start::new(place.dir(), "writer", &["python3", "-c", WRITER, &path]).start();
         goes_on(&program, &out);
         let pid = program.pid().to_string();
-        let report = rekindle.run(&["checkpoint", &pid, "--max-pause", "20ms"]);
-        let _ = report.expect_failure(&[7], "rolled_back", &["--max-pause 20 ms", "untouched"]);
+        // Less than anything takes: how busy the program is depends on who has the processors.
+        let report = rekindle.run(&["checkpoint", &pid, "--max-pause", "1ms"]);
+        let _ = report.expect_failure(&[7], "rolled_back", &["--max-pause 1 ms", "untouched"]);
         goes_on(&program, &out);
         let listed = rekindle.run(&["list"]);
         assert_eq!(listed.json["checkpoints"].as_array().map(Vec::len), Some(0), "{listed}");
         // Without a bound it is said beforehand, and what is stored is of one moment.
         let report = rekindle.run(&["checkpoint", &pid]);
         report.expect_ok();
-        assert!(report.talk.contains("stand still"), "{report}");
+        let copied = report.json["copied_in_pause_bytes"].as_u64().unwrap();
+        let is_long = copied > 60 << 20;
+        assert!(!is_long || report.talk.contains("stand still"), "{report}");
         goes_on(&program, &out);
         let report = rekindle.stop(program.pid(), &[]);
         program.wait_gone();
