@@ -265,7 +265,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__checkpoint)
-            opts="-v -h --stop --parent --heat --policy --threshold-warm --threshold-critical --plan --max-pause --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
+            opts="-v -h --stop --parent --heat --policy --threshold-warm --threshold-critical --plan --max-pause --rehearse --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -296,6 +296,10 @@ _rekindle() {
                     return 0
                     ;;
                 --max-pause)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rehearse)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -95,6 +95,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l thresho
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l threshold-critical -d 'Accessed in more intervals than this is critical; the policy is `threshold`' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l plan -d 'Divide as this file says, which `plan -o` wrote' -r -F
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l max-pause -d 'Give up, thaw and undo if the program would stand still longer than this' -r
+complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l rehearse -d 'Run a clone of the paused program, without any effect, for this much CPU time, to see which memory it touches first; `auto`: 50ms where it can pay. The pause grows by a fork' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l files -d 'Files that changed since the checkpoint' -r -f -a "strict\t'A writable file that changed refuses; append-only files may have grown'
 ignore\t'Changed files are taken as they are'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l tcp -d 'Established TCP connections' -r -f -a "close\t'The program finds them closed by the peer'

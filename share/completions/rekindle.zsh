@@ -94,6 +94,7 @@ _arguments "${_arguments_options[@]}" : \
 '--threshold-critical=[Accessed in more intervals than this is critical; the policy is \`threshold\`]:N:_default' \
 '(--heat --policy --threshold-warm --threshold-critical)--plan=[Divide as this file says, which \`plan -o\` wrote]:FILE:_files' \
 '--max-pause=[Give up, thaw and undo if the program would stand still longer than this]:TIME:_default' \
+'--rehearse=[Run a clone of the paused program, without any effect, for this much CPU time, to see which memory it touches first; \`auto\`\: 50ms where it can pay. The pause grows by a fork]:auto|off|TIME:_default' \
 '--files=[Files that changed since the checkpoint]:FILES:((strict\:"A writable file that changed refuses; append-only files may have grown"
 ignore\:"Changed files are taken as they are"))' \
 '--tcp=[Established TCP connections]:TCP:((close\:"The program finds them closed by the peer"

@@ -18,6 +18,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("profile", &["mem", "heat", "sys", "target"]),
     ("capture", &["mem", "process", "plan", "codec", "sys", "inject", "target"]),
     ("resume", &["mem", "process", "plan", "codec", "sys", "inject", "target"]),
+    ("rehearse", &["mem", "process", "sys", "inject", "target"]),
     (
         "engine",
         &[
@@ -35,6 +36,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
             "profile",
             "capture",
             "resume",
+            "rehearse",
         ],
     ),
     ("cli", &["engine", "report", "sample-kv"]),

@@ -116,6 +116,10 @@ pub(crate) enum Verb {
         /// Give up, thaw and undo if the program would stand still longer than this.
         #[arg(long, value_name = "TIME", value_parser = duration)]
         max_pause: Option<Duration>,
+        /// Run a clone of the paused program, without any effect, for this much CPU time, to see
+        /// which memory it touches first; `auto`: 50ms where it can pay. The pause grows by a fork.
+        #[arg(long, value_name = "auto|off|TIME", value_parser = rehearse, default_value = "off")]
+        rehearse: engine::Rehearse,
         #[command(flatten)]
         descriptors: Descriptors,
     },
@@ -448,6 +452,21 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 
+/// Reads `auto`, `off`, `50ms`.
+fn rehearse(text: &str) -> Result<engine::Rehearse, String> {
+    const LONGEST: Duration = Duration::from_secs(10);
+    match text {
+        "auto" => Ok(engine::Rehearse::Auto),
+        "off" => Ok(engine::Rehearse::Off),
+        _ => match duration(text) {
+            Ok(time) if time.is_zero() => Ok(engine::Rehearse::Off),
+            Ok(time) if time <= LONGEST => Ok(engine::Rehearse::For(time)),
+            Ok(_) => Err("at most 10s".to_owned()),
+            Err(_) => Err("write auto, off, or a time such as 50ms".to_owned()),
+        },
+    }
+}
+
 /// Reads `1%`, `0.5%`, `20%` as thousandths.
 fn permille(text: &str) -> Result<u32, String> {
     let number = text.strip_suffix('%').ok_or_else(|| "write a share such as 1%".to_owned())?;
@@ -480,6 +499,15 @@ mod tests {
         assert_eq!(duration("7"), Ok(Duration::from_secs(7)));
         assert!(duration("soon").is_err());
         assert!(duration("5 parsecs").is_err());
+    }
+
+    #[test]
+    fn rehearsals_are_asked_for_by_time() {
+        assert_eq!(rehearse("auto"), Ok(engine::Rehearse::Auto));
+        assert_eq!(rehearse("off"), Ok(engine::Rehearse::Off));
+        assert_eq!(rehearse("0ms"), Ok(engine::Rehearse::Off));
+        assert_eq!(rehearse("50ms"), Ok(engine::Rehearse::For(Duration::from_millis(50))));
+        assert!(rehearse("1h").is_err() && rehearse("on").is_err());
     }
 
     #[test]

@@ -239,6 +239,7 @@ fn checkpoint(
         stop,
         parent: "none".to_owned(),
         max_pause: None,
+        rehearse: engine::Rehearse::Off,
         tcp_close: true,
         plan: engine::PlanChoice::default(),
         external: Vec::new(),

@@ -1,6 +1,6 @@
 //! Reports as text for people.
 
-use engine::report::{BlockerReport, CheckpointReport, Outcome, ResumeReport};
+use engine::report::{BlockerReport, CheckpointReport, Outcome, RehearsalReport, ResumeReport};
 use engine::{CheckReport, InspectReport, ListReport, PruneReport, VerifyReport};
 
 /// Bytes for people, in powers of ten.
@@ -72,6 +72,9 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> String {
         let not_in_cold = cold - report.cold_bytes.spill;
         text.push_str(&not_stored(report.not_stored_bytes, not_in_cold, cold));
     }
+    if let Some(rehearsal) = &report.rehearsal {
+        text.push_str(&rehearsed(rehearsal));
+    }
     for change in &report.changed {
         text.push_str(&format!("note        {}\n", change.what));
     }
@@ -82,6 +85,28 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> String {
     text.push_str(state);
     text.push('\n');
     text
+}
+
+/// What a rehearsal showed.
+fn rehearsed(report: &RehearsalReport) -> String {
+    if !report.ran {
+        return format!("rehearsed   not: {}\n", report.ended);
+    }
+    let seen = if report.useful {
+        format!(
+            "{} of the pages come first, {} of them before the start",
+            report.planned_pages, report.critical_pages
+        )
+    } else {
+        "nothing useful was seen".to_owned()
+    };
+    format!(
+        "rehearsed   {}; {seen}\n            {} pages touched in {} of running, until: {}\n",
+        time(report.fork_us) + " of the pause for the fork",
+        report.touched_pages,
+        time(report.run_us),
+        report.ended
+    )
 }
 
 /// A tier of a checkpoint in a line.

@@ -39,7 +39,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
             check(&context, target.as_deref(), calibrate, stop, &descriptors)
         }
         Verb::Run { command } => run_command(&command),
-        Verb::Checkpoint { target, stop, parent, planning, max_pause, descriptors } => {
+        Verb::Checkpoint { target, stop, parent, planning, max_pause, rehearse, descriptors } => {
             let plan = match planning.choice() {
                 Ok(plan) => plan,
                 Err(why) => {
@@ -53,6 +53,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
                 stop,
                 parent,
                 max_pause,
+                rehearse,
                 tcp_close: descriptors.tcp == Tcp::Close,
                 external,
             };
@@ -94,6 +95,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
                 stop,
                 parent: "none".to_owned(),
                 max_pause: None,
+                rehearse: engine::Rehearse::Off,
                 tcp_close,
                 plan: engine::PlanChoice::default(),
                 external: Vec::new(),
@@ -172,6 +174,7 @@ fn check(
         stop,
         parent: "none".to_owned(),
         max_pause: None,
+        rehearse: engine::Rehearse::Off,
         tcp_close: descriptors.tcp == Tcp::Close,
         plan: engine::PlanChoice::default(),
         external,

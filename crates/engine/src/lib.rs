@@ -37,7 +37,7 @@ pub use ::plan::Thresholds;
 pub use ::resume::{Exit, ExternalPolicy, FilesPolicy, Options as ResumeOptions, PidPolicy};
 pub use agent::{AgentError, AgentStart, StatusError, StatusReport, StatusRow, run_agent, status};
 pub use check::{CheckReport, KindRow, TargetRow, check};
-pub use checkpoint::{CheckpointError, CheckpointRequest, PlanChoice, checkpoint};
+pub use checkpoint::{CheckpointError, CheckpointRequest, PlanChoice, Rehearse, checkpoint};
 pub use external::{ExternalError, parse_external};
 pub use failure::{ExitClass, VerbError};
 pub use heat_map::{

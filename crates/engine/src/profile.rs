@@ -103,7 +103,7 @@ pub fn profile(
 }
 
 /// Names the windows of this profile: nobody else profiles this instance at this moment.
-fn window_id(found: &Found) -> u64 {
+pub(crate) fn window_id(found: &Found) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(found.line.instance.as_str().as_bytes());
     hasher.update(&sys::clock::read().realtime_ns.to_le_bytes());

@@ -163,8 +163,39 @@ pub struct CheckpointReport {
     pub cpu_us: u64,
     /// Time spent giving back huge pages that tracking had split; null when none were.
     pub collapse_us: Option<u64>,
+    /// What a clone of the program showed; null when none was asked for.
+    pub rehearsal: Option<RehearsalReport>,
     /// Every phase.
     pub phases: Vec<TimeReport>,
+}
+
+/// What a rehearsal showed and what it took.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RehearsalReport {
+    /// Whether a clone ran.
+    pub ran: bool,
+    /// Whether the plan owes it anything.
+    pub useful: bool,
+    /// Why it ended, or why there was none.
+    pub ended: String,
+    /// What the pause is longer by.
+    pub fork_us: u64,
+    /// Making the clone ready, while the program runs again.
+    pub prepare_us: u64,
+    /// How long the clone ran.
+    pub run_us: u64,
+    /// The CPU time it used.
+    pub cpu_us: u64,
+    /// Its threads.
+    pub threads: usize,
+    /// System calls that it made or would have made.
+    pub calls: u64,
+    /// Pages that it touched.
+    pub touched_pages: u64,
+    /// Those of them that are in the checkpoint: first in its load order.
+    pub planned_pages: u64,
+    /// Those of them that are critical.
+    pub critical_pages: u64,
 }
 
 /// What `resume` reports.

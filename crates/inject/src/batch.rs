@@ -12,6 +12,9 @@ pub(crate) const CALLS_MAX: usize = 4096;
 pub struct CallId(pub(crate) usize);
 
 impl CallId {
+    /// In an [`Undo`]: the call that it belongs to.
+    pub const OWN: Self = Self(usize::MAX);
+
     /// The place of the call in its batch, from 0.
     pub const fn index(self) -> usize {
         self.0
@@ -69,7 +72,7 @@ pub struct Undo {
 impl Undo {
     /// System call `nr` with `args` (at most six, zeros follow).
     ///
-    /// [`Arg::Result`] may name only the call this undo belongs to: [`CallId`]s of other calls
+    /// [`Arg::Result`] may name only the call this undo belongs to ([`CallId::OWN`]): those of others
     /// are refused when the batch is run.
     ///
     /// # Panics
@@ -80,12 +83,12 @@ impl Undo {
 
     /// `close` of the descriptor the call returned.
     pub fn close_result() -> Self {
-        Self::new(libc_nr::CLOSE, &[Arg::Result(CallId(usize::MAX))])
+        Self::new(libc_nr::CLOSE, &[Arg::Result(CallId::OWN)])
     }
 
     /// `munmap` of `bytes` at the address the call returned.
     pub fn munmap_result(bytes: u64) -> Self {
-        Self::new(libc_nr::MUNMAP, &[Arg::Result(CallId(usize::MAX)), Arg::Imm(bytes)])
+        Self::new(libc_nr::MUNMAP, &[Arg::Result(CallId::OWN), Arg::Imm(bytes)])
     }
 }
 

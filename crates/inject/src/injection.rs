@@ -11,6 +11,8 @@ use crate::runner::{Going, Runner};
 use crate::table::Table;
 use crate::{Answers, Batch, InjectError, Injector, Scratch};
 
+const MADVISE: i64 = 28;
+const DONTFORK: u64 = 10;
 /// How long a thread may take to re-enter its group stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -217,6 +219,32 @@ impl<'t> Injection<'t> {
             })
             .collect();
         results.into_iter().collect()
+    }
+
+    /// The children that batches have created since this was last called, each stopped before its
+    /// first instruction with the registers of the thread: in the middle of our code, with the
+    /// thread's options. Given to a thread whose options have
+    /// [`trace_clone`](sys::ptrace::Options::trace_clone) or
+    /// [`trace_fork`](sys::ptrace::Options::trace_fork).
+    ///
+    /// A child that is let go (also by our death) goes on as the thread would: it finds its way
+    /// back into the program, which then runs twice. See [`keep_from_children`] for what prevents
+    /// it.
+    ///
+    /// [`keep_from_children`]: Self::keep_from_children
+    pub fn new_children(&mut self) -> Vec<StoppedThread> {
+        std::mem::take(&mut self.runner.new_threads)
+    }
+
+    /// Has every child that a later call creates be without the scratch area
+    /// (`MADV_DONTFORK`): our code keeps everything there, so that a child that is let go ends of
+    /// `SIGSEGV` at its first instruction, with all signals blocked, before it is the program.
+    pub fn keep_from_children(&mut self) -> Result<(), InjectError> {
+        let AddrRange { start, .. } = self.runner.area.range;
+        let bytes = self.runner.area.range.len();
+        let mut batch = Batch::new();
+        batch.require(MADVISE, &[start.0.into(), bytes.into(), DONTFORK.into()]);
+        self.run(&batch).map(drop)
     }
 
     /// Forgets every registered [`Undo`](crate::Undo): what those calls made is to stay.

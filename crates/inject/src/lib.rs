@@ -15,6 +15,7 @@
 mod area;
 mod batch;
 mod blob;
+mod call;
 mod error;
 mod injection;
 mod injector;
@@ -28,6 +29,7 @@ mod stub;
 mod table;
 
 pub use batch::{Answers, Arg, Batch, CallId, Undo};
+pub use call::call_at;
 pub use error::InjectError;
 pub use injection::Injection;
 pub use injector::Injector;

@@ -1,18 +1,17 @@
 //! Calls in a process of our own that is being built.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mem::{AddrRange, VirtAddr};
-use sys::ptrace::{Regs, Resume, Stop, StoppedThread};
+use sys::ptrace::{Regs, StoppedThread};
 use sys::task::Pid;
 
 use crate::area::SCRATCH_BYTES_MIN;
 use crate::blob::blob;
+use crate::call::call_at;
 use crate::runner::Runner;
 use crate::status::libc_signal;
 use crate::{Answers, Batch, InjectError, Scratch};
-
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a stub's code and scratch memory lie. The caller has mapped both and keeps clear of
 /// them; nothing else of the stub's address space is used, also not its stack.
@@ -147,19 +146,9 @@ impl Stub {
         nr: i64,
         args: [u64; 6],
     ) -> Result<i64, InjectError> {
-        let [rdi, rsi, rdx, r10, r8, r9] = args;
-        let rax = nr.cast_unsigned();
-        let rip = instruction.0;
-        let regs = Regs { rax, rdi, rsi, rdx, r10, r8, r9, rip, orig_rax: u64::MAX, ..self.regs };
-        self.thread.set_regs(&regs)?;
-        let deadline = Instant::now() + CALL_TIMEOUT;
-        let mut call_stops = 0;
-        while call_stops < 2 {
-            if self.thread.resume_and_wait(Resume::Syscall(0), deadline)? == Stop::Syscall {
-                call_stops += 1;
-            }
-        }
-        Ok(self.thread.regs()?.rax.cast_signed())
+        let made = call_at(&mut self.thread, &self.regs, instruction, nr, args)?;
+        self.runner.new_threads.extend(made.1);
+        Ok(made.0)
     }
 
     /// Gives the thread its final registers and hands it back, stopped. Its signal mask (all

@@ -110,6 +110,31 @@ fn goes_on_after(witness: &Witness, number: usize) {
 }
 
 #[test]
+fn killed_during_rehearsals() {
+    sandbox::run(LIMIT, |place| {
+        let (witness, rekindle) = prepare(place);
+        let pid = witness.program.pid();
+        let words = ["checkpoint", &pid.to_string(), "--rehearse", "10ms"];
+        rekindle.run(&words).expect_ok();
+        let begin = Instant::now();
+        let report = rekindle.run(&words);
+        assert_eq!(report.json["rehearsal"]["ran"].as_bool(), Some(true), "{report}");
+        let whole = begin.elapsed();
+        for (number, delay) in instants(whole, rounds(6, 500)).enumerate() {
+            kill_after(&rekindle, &words, delay);
+            goes_on_after(&witness, number);
+            // The clone ends with its tracer, and an init takes its end.
+            wait::until_true("no clone to be left", LIMIT, || witnesses() == [pid]);
+        }
+        witness.goes_on(1);
+        let report = rekindle.run(&words);
+        assert_eq!(report.json["rehearsal"]["ran"].as_bool(), Some(true), "{report}");
+        clean_up(&rekindle);
+        witness.program.kill();
+    });
+}
+
+#[test]
 fn killed_during_live_checkpoints() {
     sandbox::run(LIMIT, |place| {
         let (witness, rekindle) = prepare(place);

@@ -41,16 +41,19 @@ fn every_phase_of_a_checkpoint_is_undone() {
         let witness = Witness::start(place, &["--mb", "16"]);
         let rekindle = Rekindle::new(&place.store(), place.dir());
         let pid = witness.program.pid();
-        let names = phases(&rekindle.checkpoint(pid, &[]));
+        let rehearse = ["--rehearse", "2ms"];
+        let names = phases(&rekindle.checkpoint(pid, &rehearse));
+        let number = pid.to_string();
+        let words: Vec<&str> = ["checkpoint", &number].into_iter().chain(rehearse).collect();
         for name in &names {
-            let report = failing(place, name).run(&["checkpoint", &pid.to_string()]);
+            let report = failing(place, name).run(&words);
             assert!(report.talk.contains("REKINDLE_FAIL_PHASE"), "{name}: {report}");
             let _ = report.expect_failure(&[7], "rolled_back", &[name]);
             witness.goes_on(1);
             assert_eq!(listed(&rekindle), 1, "after a failure of {name}");
         }
         for name in names.iter().filter(|name| !["thaw", "release"].contains(&name.as_str())) {
-            let report = failing(place, name).run(&["checkpoint", &pid.to_string(), "--stop"]);
+            let report = failing(place, name).run(&[&words[..], &["--stop"]].concat());
             let _ = report.expect_failure(&[7], "rolled_back", &[name]);
             witness.goes_on(1);
             assert_eq!(listed(&rekindle), 1, "after a failure of {name} with --stop");

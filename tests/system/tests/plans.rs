@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
+#[path = "plans/rehearsals.rs"]
+mod rehearsals;
+
+use rehearsals::Hostile;
 use rekindle_system_tests::program::{self, Program};
 use rekindle_system_tests::rekindle::Rekindle;
 use rekindle_system_tests::sandbox::{self, Place};
@@ -216,5 +220,97 @@ fn tiers_follow_heat_and_bad_plans_are_refused() {
         pages.program = Program::of_pid(resumed.pid("pid"));
         pages.assert_right("after a resume by heat");
         pages.program.kill();
+    });
+}
+
+#[test]
+fn a_rehearsal_foresees_the_way_of_a_walk() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let program = rehearsals::walk(place);
+        let before = rehearsals::pids();
+        let made = rekindle.checkpoint(program.pid(), &["--rehearse", "60ms"]);
+        let seen = &made.json["rehearsal"];
+        assert_eq!((seen["ran"].as_bool(), seen["useful"].as_bool()), (Some(true), Some(true)));
+        let pages = rehearsals::rehearsed(&rekindle);
+        let (in_a_row, inside) = rehearsals::walked(&program, &pages);
+        // What the clone saw is one stretch of the way, and not much else.
+        assert!(inside >= 64, "{inside} of {} pages: {made}", pages.len());
+        assert!(in_a_row * 10 >= inside * 9, "{in_a_row} of {inside} in a row: {made}");
+        assert_eq!(seen["planned_pages"].as_u64(), Some(pages.len() as u64));
+        rekindle.run(&["verify", "latest"]).expect_ok();
+        wait::until_true("the clone to be gone", Duration::from_secs(10), || {
+            rehearsals::pids().is_subset(&before)
+        });
+        // Heat of the line, for later plans.
+        rekindle.run(&["heatmap", &program.pid().to_string()]).expect_ok();
+        // One that is stopped is rehearsed, too, while it stands still.
+        let stopped = rekindle.stop(program.pid(), &["--rehearse", "60ms"]);
+        assert_eq!(stopped.json["rehearsal"]["useful"].as_bool(), Some(true), "{stopped}");
+        let resumed = rekindle.resume("latest", &["--lazy"]);
+        Program::of_pid(resumed.pid("pid")).kill();
+    });
+}
+
+#[test]
+fn nothing_that_a_clone_does_has_any_effect() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let mut hostile = Hostile::start(place);
+        for (form, ends_in) in [
+            ("write", "system call 1039"),
+            ("share", "system call 1039"),
+            ("seek", "system call 1039"),
+            ("open", "openat"),
+            ("unlink", "unlink"),
+            ("truncate", "ftruncate"),
+            ("socket", "socket"),
+            ("connect", "connect"),
+            ("kill", "kill"),
+            ("kill-old", "a 32-bit call, number 37"),
+            ("ptrace", "ptrace"),
+            ("mount", "mount"),
+            ("vfork", "vfork"),
+            ("clone", "clone"),
+            ("execve", "execve"),
+            ("io_uring", "io_uring_setup"),
+            ("timerfd", "timerfd_settime"),
+            ("shmget", "shmget"),
+            ("prctl", "prctl"),
+            ("lock", "flock"),
+            ("exit", "exit_group"),
+        ] {
+            let before = hostile.surroundings();
+            let made = hostile.rehearse(&rekindle, form);
+            assert_eq!(made.json["rehearsal"]["ended"].as_str(), Some(ends_in), "{form}: {made}");
+            wait::until_true("the clone to be gone", Duration::from_secs(10), || {
+                rehearsals::pids().is_subset(&before.pids)
+            });
+            assert_eq!(hostile.surroundings(), before, "{form}");
+            hostile.turn();
+        }
+        hostile.end();
+    });
+}
+
+#[test]
+fn a_program_that_waits_is_not_rehearsed_for_nothing() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let script = "import os, sys\nr, w = os.pipe()\nos.read(r, 1)";
+        let idle = program::python(place, "idle", script, &[]);
+        wait::until_true("it to wait", Duration::from_secs(60), || {
+            idle.proc_file("syscall").starts_with("0 ")
+        });
+        let made = rekindle.checkpoint(idle.pid(), &["--rehearse", "auto"]);
+        let seen = &made.json["rehearsal"];
+        assert_eq!((seen["ran"].as_bool(), seen["fork_us"].as_u64()), (Some(false), Some(0)));
+        assert!(seen["ended"].as_str().unwrap().contains("every thread waits"), "{made}");
+        // Asked for all the same, it says that it saw nothing.
+        let made = rekindle.checkpoint(idle.pid(), &["--rehearse", "20ms"]);
+        let seen = &made.json["rehearsal"];
+        assert_eq!((seen["ran"].as_bool(), seen["useful"].as_bool()), (Some(true), Some(false)));
+        assert!(seen["ended"].as_str().unwrap().contains("in read"), "{made}");
+        idle.kill();
     });
 }

@@ -8,6 +8,7 @@ mod error;
 mod missing;
 mod phases;
 mod planning;
+mod rehearsal;
 mod report;
 mod take;
 
@@ -27,6 +28,7 @@ use crate::target_name::find;
 pub use error::CheckpointError;
 use phases::{BORROW, LOOK};
 pub use planning::PlanChoice;
+pub use rehearsal::Rehearse;
 use report::report;
 use take::Run;
 
@@ -47,6 +49,8 @@ pub struct CheckpointRequest {
     pub tcp_close: bool,
     /// How memory is divided.
     pub plan: PlanChoice,
+    /// Whether a clone shows what the program touches first.
+    pub rehearse: Rehearse,
     /// Descriptors whose other end is outside, with what will stand in for them.
     pub external: Vec<(i32, ExternalPolicy)>,
 }

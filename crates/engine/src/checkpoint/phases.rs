@@ -46,6 +46,18 @@ pub(super) const COPY: Phase = Phase {
     limit: Duration::from_secs(3600),
     undo: "every thread is let go, what was copied is dropped",
 };
+/// A clone is made of the frozen instance.
+pub(super) const FORK: Phase = Phase {
+    name: "fork",
+    limit: Duration::from_secs(30),
+    undo: "the clone is ended, every thread is let go, what was copied is dropped",
+};
+/// The clone runs.
+pub(super) const REHEARSE: Phase = Phase {
+    name: "rehearse",
+    limit: Duration::from_secs(60),
+    undo: "the clone is ended, the unpublished checkpoint is removed",
+};
 pub(super) const THAW: Phase = Phase {
     name: "thaw",
     limit: Duration::from_secs(10),

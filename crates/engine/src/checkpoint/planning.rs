@@ -30,6 +30,13 @@ pub struct PlanChoice {
     pub thresholds: Thresholds,
 }
 
+impl PlanChoice {
+    /// Whether rekindle divides as it finds best: nobody named a plan or a rule.
+    pub(super) fn is_free(&self) -> bool {
+        self.file.is_none() && self.policy.as_deref().is_none_or(|policy| policy == DEFAULT)
+    }
+}
+
 /// A plan, and who made it.
 pub(super) struct Chosen {
     pub(super) plan: Plan,

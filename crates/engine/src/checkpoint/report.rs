@@ -3,6 +3,7 @@
 use capture::Survey;
 use process::LineIdentity;
 
+use super::rehearsal::Rehearsed;
 use super::take::Done;
 use crate::phase::{PhaseTime, Phases};
 use crate::report::{ChangeReport, CheckpointReport, ColdBytes, Outcome, TimeReport, micros};
@@ -49,6 +50,7 @@ pub(super) fn report(
         referenced_bytes: done.map(|d| d.published.referenced_bytes).unwrap_or_default(),
         cpu_us: micros(crate::host::own_cpu_time()),
         collapse_us: done.and_then(|d| d.collapse).map(micros),
+        rehearsal: done.and_then(|d| d.rehearsed.as_ref()).map(Rehearsed::report),
         policy: done.map(|d| d.policy.clone()),
         phases: phases.times().iter().map(row).collect(),
     }

@@ -15,10 +15,11 @@ use super::copying::{Copied, Copying, given_up};
 use super::error::CheckpointError;
 use super::missing::{Elsewhere, refuse_foreign};
 use super::phases::{
-    COPY, ENCODE, END, FREEZE, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REAP, REFER, RELEASE, STAGE,
-    STATE, SYNC, THAW, TRACK,
+    COPY, ENCODE, END, FORK, FREEZE, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REAP, REFER, REHEARSE,
+    RELEASE, STAGE, STATE, SYNC, THAW, TRACK,
 };
 use super::planning::{Chosen, Known, choose, fault_logs};
+use super::rehearsal::{Forked, Rehearsed};
 use super::{CheckpointRequest, look, waiting};
 use crate::agent::Served;
 use crate::events::Observer;
@@ -61,6 +62,8 @@ pub(super) struct Done {
     pub(super) collapse: Option<Duration>,
     pub(super) ended: bool,
     pub(super) changes: Vec<Change>,
+    /// What a clone showed, when one was asked for.
+    pub(super) rehearsed: Option<Rehearsed>,
 }
 
 /// An instance that stands still and whose state is known.
@@ -80,6 +83,7 @@ struct Complete {
     copied: Copied,
     elsewhere: Elsewhere,
     chosen: Chosen,
+    rehearsed: Option<Rehearsed>,
 }
 
 impl Run<'_> {
@@ -115,7 +119,7 @@ impl Run<'_> {
             staging = stage(&copying, phases)?;
             rounds(&mut copying, phases)?;
         }
-        let Held { frozen, mut captured, missing, mut stops } =
+        let Held { mut frozen, mut captured, missing, mut stops } =
             self.hold(settings, phases, &mut copying, &writer)?;
         writer.next_round();
         let (copied, elsewhere) = phases.run(COPY, |watch| {
@@ -128,29 +132,72 @@ impl Run<'_> {
             Ok::<_, CheckpointError>((copied, elsewhere))
         })?;
         stops.extend(copying.stops().into_iter().map(|stop| ("track", stop)));
+        let forked = self.fork(&mut frozen, &captured, phases)?;
         if self.request.stop {
+            let rehearsed = self.rehearse(forked, &captured, phases)?;
             phases.run(ENCODE, |watch| self.encode(&staging, 0, watch))?;
             drop(staging);
-            let complete = Complete { writer, captured, copied, elsewhere, chosen };
-            return self.publish_and_end(complete, frozen, stops, phases);
+            let complete = Complete { writer, captured, copied, elsewhere, chosen, rehearsed };
+            let done = self.publish_and_end(complete, frozen, stops, phases)?;
+            self.learn(settings, &done);
+            return Ok(done);
         }
         stops.push(("freeze", phases.run(THAW, |_| Ok::<_, CheckpointError>(frozen.thaw()))?));
+        let rehearsed = self.rehearse(forked, &captured, phases)?;
         let released = phases.run(RELEASE, |_| Ok::<_, CheckpointError>(copying.release()))?;
         stops.extend(released.iter().map(|r| ("release", r.stop.unwrap_or(r.longest))));
         // The instance runs again: encoding gives way to it.
         phases.run(ENCODE, |watch| self.encode(&staging, 10, watch))?;
         drop(staging);
-        let complete = Complete { writer, captured, copied, elsewhere, chosen };
+        let complete = Complete { writer, captured, copied, elsewhere, chosen, rehearsed };
         self.refer(&complete, phases)?;
         let mut done = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
+        self.learn(settings, &done);
         done.collapse = released.and_then(|released| self.give_back_huge_pages(&released));
         Ok(done)
+    }
+
+    /// Makes a clone of the frozen instance when one is asked for and can pay.
+    fn fork(
+        &self,
+        frozen: &mut Frozen<'_>,
+        captured: &Captured,
+        phases: &mut Phases<'_>,
+    ) -> Result<Option<Forked>, CheckpointError> {
+        let Some(wanted) = self.request.rehearse.wanted() else { return Ok(None) };
+        let is_served = self.served.is_some();
+        phases.run(FORK, |_| Ok(Some(wanted.fork(frozen, captured, is_served))))
+    }
+
+    /// Has the clone run. Whatever becomes of it: the checkpoint does not need it.
+    fn rehearse(
+        &self,
+        forked: Option<Forked>,
+        captured: &Captured,
+        phases: &mut Phases<'_>,
+    ) -> Result<Option<Rehearsed>, CheckpointError> {
+        let Some(forked) = forked else { return Ok(None) };
+        phases.run(REHEARSE, |_| Ok(Some(forked.rehearse(&self.found.process, captured))))
     }
 
     /// Puts what the program has not got yet.
     fn refer(&self, complete: &Complete, phases: &mut Phases<'_>) -> Result<(), CheckpointError> {
         let Some(served) = self.served else { return Ok(()) };
         phases.run(REFER, |watch| complete.elsewhere.put(served, &complete.writer, watch))
+    }
+
+    /// What a rehearsal showed becomes heat of the line. Heat is advice, and the checkpoint is safe.
+    fn learn(&self, settings: &Settings, done: &Done) {
+        let id = crate::profile::window_id(self.found);
+        let now_ns = crate::heat_map::realtime_ns();
+        let instance = &self.found.line.instance;
+        let Some(heat) = done.rehearsed.as_ref().and_then(|r| r.heat(id, now_ns)) else { return };
+        let learned = Store::open(&settings.store)
+            .map_err(crate::heat_map::HeatMapError::from)
+            .and_then(|store| crate::heat_map::learn(&store, instance, &heat));
+        if let Err(error) = learned {
+            self.observer.warn(&format!("what the rehearsal showed is not kept: {error}"));
+        }
     }
 
     /// Huge pages that a write split while they were tracked become huge again. The checkpoint is
@@ -405,8 +452,14 @@ impl Run<'_> {
     }
 
     fn publish(&self, complete: Complete, stops: Vec<Stop>) -> Result<Done, CheckpointError> {
-        let Complete { writer, captured, copied, chosen, .. } = complete;
-        let plan = chosen.plan.fitted(copied.pages.memories(), UNNAMED);
+        let Complete { writer, captured, copied, chosen, mut rehearsed, .. } = complete;
+        let plan = match &mut rehearsed {
+            Some(rehearsed) if self.request.plan.is_free() => {
+                rehearsed.plan(chosen.plan, copied.pages.memories())
+            }
+            _ => chosen.plan,
+        };
+        let plan = plan.fitted(copied.pages.memories(), UNNAMED);
         let summary = Summary { parent: writer.parent(), ..self.summary(&captured) };
         let published = writer.finish(&captured.instance, &plan, &summary)?;
         Ok(Done {
@@ -418,6 +471,7 @@ impl Run<'_> {
             collapse: None,
             ended: false,
             changes: self.changes(&captured),
+            rehearsed,
         })
     }
 

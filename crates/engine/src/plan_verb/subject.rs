@@ -170,7 +170,7 @@ fn loaded_anyway(set: &PageSet, regions: &[Stretch<Region>]) -> Vec<Stretch<Arc<
 }
 
 /// A captured mapping as heat knows it.
-fn seen_then(mapping: &Mapping) -> Seen<'_> {
+pub(crate) fn seen_then(mapping: &Mapping) -> Seen<'_> {
     let mut seen = Seen {
         range: mapping.range,
         protection: mapping.protection,

@@ -4,6 +4,7 @@ use crate::ptrace::PtraceError;
 use crate::task::Tid;
 
 // Not in the libc crate for every libc we build on; values of <linux/ptrace.h>.
+pub(super) const SYSEMU: libc::c_uint = 31;
 pub(super) const GETSIGMASK: libc::c_uint = 0x420a;
 pub(super) const SETSIGMASK: libc::c_uint = 0x420b;
 pub(super) const GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;

@@ -60,6 +60,10 @@ pub enum Resume {
     Continue(i32),
     /// Run to the next entry into or return from a system call, receiving this signal (0: none).
     Syscall(i32),
+    /// Run to the next system call, which is **not made**: the stop stands behind it, and what it
+    /// is to have returned is for the tracer to set (`PTRACE_SYSEMU`). Receives this signal (0:
+    /// none).
+    Emulate(i32),
     /// Stay in the group stop, and report when it ends (`PTRACE_LISTEN`).
     Listen,
 }
@@ -222,6 +226,7 @@ impl Traced {
         let (action, request, signal) = match how {
             Resume::Continue(signal) => ("continue", libc::PTRACE_CONT, signal),
             Resume::Syscall(signal) => ("continue", libc::PTRACE_SYSCALL, signal),
+            Resume::Emulate(signal) => ("continue", raw::SYSEMU, signal),
             Resume::Listen => ("listen to", libc::PTRACE_LISTEN, 0),
         };
         raw::request(action, request, self.tid, 0, u64::from(signal.unsigned_abs()))?;

@@ -1,0 +1,30 @@
+//! A clone of a frozen instance runs for a moment and shows which pages the program touches first.
+//!
+//! [`Fork::take`] forks the frozen instance, which is all that its pause knows of it;
+//! [`Fork::rehearse`] runs the clone, later, while the instance goes on. The clone is for looking
+//! only: none of its system calls is made that `table` does not name, it has no descriptors, no
+//! memory that anybody else has, and it ends with us, however we end. Why it is so:
+//! docs/decisions/0013-rehearsal.md. Read next: [`Fork`], then `table`.
+#![forbid(unsafe_code)]
+
+mod calls;
+mod error;
+mod files;
+mod filter;
+mod fork;
+mod idle;
+mod life;
+mod names;
+mod pages;
+mod prepare;
+mod room;
+mod run;
+mod seen;
+mod serve;
+mod table;
+mod threads;
+
+pub use error::RehearseError;
+pub use fork::Fork;
+pub use idle::waits_for_others;
+pub use seen::{Bounds, Rehearsal, Touch};
