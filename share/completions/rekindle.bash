@@ -73,6 +73,9 @@ _rekindle() {
             rekindle,status)
                 cmd="rekindle__subcmd__status"
                 ;;
+            rekindle,update)
+                cmd="rekindle__subcmd__update"
+                ;;
             rekindle,verify)
                 cmd="rekindle__subcmd__verify"
                 ;;
@@ -133,6 +136,9 @@ _rekindle() {
             rekindle__subcmd__help,status)
                 cmd="rekindle__subcmd__help__subcmd__status"
                 ;;
+            rekindle__subcmd__help,update)
+                cmd="rekindle__subcmd__help__subcmd__update"
+                ;;
             rekindle__subcmd__help,verify)
                 cmd="rekindle__subcmd__help__subcmd__verify"
                 ;;
@@ -143,7 +149,7 @@ _rekindle() {
 
     case "${cmd}" in
         rekindle)
-            opts="-v -h -V --store --format --timeout --wait --dry-run --verbose --progress --help --version check run checkpoint profile resume heatmap plan inspect verify status list prune demo completions manual dump restore agent sample-kv help"
+            opts="-v -h -V --store --format --timeout --wait --dry-run --verbose --progress --help --version check run checkpoint profile resume update heatmap plan inspect verify status list prune demo completions manual dump restore agent sample-kv help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -507,7 +513,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__help)
-            opts="check run checkpoint profile resume heatmap plan inspect verify status list prune demo completions manual dump restore agent sample-kv help"
+            opts="check run checkpoint profile resume update heatmap plan inspect verify status list prune demo completions manual dump restore agent sample-kv help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -773,6 +779,20 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__help__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rekindle__subcmd__help__subcmd__update)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1231,6 +1251,48 @@ _rekindle() {
                 return 0
             fi
             case "${prev}" in
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json html csv" -- "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rekindle__subcmd__update)
+            opts="-v -h --eager --probe --probe-timeout --store --format --timeout --wait --dry-run --verbose --progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --probe)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --probe-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -175,6 +175,28 @@ never\:"Not at all"))' \
 ':reference -- Which checkpoint:_default' \
 && ret=0
 ;;
+(update)
+_arguments "${_arguments_options[@]}" : \
+'--probe=[Command that succeeds once the program answers; run until it does]:CMD:_default' \
+'--probe-timeout=[How long the probe may fail]:TIME:_default' \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--eager[Bring all memory into the new process before it runs\: a longer pause]' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':target -- A pid or an instance id:_default' \
+&& ret=0
+;;
 (heatmap)
 _arguments "${_arguments_options[@]}" : \
 '-o+[File that gets it, instead of stdout]:FILE:_files' \
@@ -497,6 +519,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(update)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (heatmap)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -574,6 +600,7 @@ _rekindle_commands() {
 'checkpoint:Store the state of a running program; it keeps running unless \`--stop\` is given' \
 'profile:Watch which memory a running program touches, how often, as what and from which code' \
 'resume:Bring a program back from a checkpoint (restore). In the foreground it is the program\: its stdio and its exit status' \
+'update:Have another process take a running program over, with its memory, its descriptors and its connections' \
 'heatmap:Show what is known of a program'\''s memory\: how often it is used, from which code, as what' \
 'plan:Show how memory would be divided into critical, warm and cold, without doing anything' \
 'inspect:Show what a checkpoint holds' \
@@ -635,6 +662,7 @@ _rekindle__subcmd__help_commands() {
 'checkpoint:Store the state of a running program; it keeps running unless \`--stop\` is given' \
 'profile:Watch which memory a running program touches, how often, as what and from which code' \
 'resume:Bring a program back from a checkpoint (restore). In the foreground it is the program\: its stdio and its exit status' \
+'update:Have another process take a running program over, with its memory, its descriptors and its connections' \
 'heatmap:Show what is known of a program'\''s memory\: how often it is used, from which code, as what' \
 'plan:Show how memory would be divided into critical, warm and cold, without doing anything' \
 'inspect:Show what a checkpoint holds' \
@@ -748,6 +776,11 @@ _rekindle__subcmd__help__subcmd__status_commands() {
     local commands; commands=()
     _describe -t commands 'rekindle help status commands' commands "$@"
 }
+(( $+functions[_rekindle__subcmd__help__subcmd__update_commands] )) ||
+_rekindle__subcmd__help__subcmd__update_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help update commands' commands "$@"
+}
 (( $+functions[_rekindle__subcmd__help__subcmd__verify_commands] )) ||
 _rekindle__subcmd__help__subcmd__verify_commands() {
     local commands; commands=()
@@ -807,6 +840,11 @@ _rekindle__subcmd__sample-kv_commands() {
 _rekindle__subcmd__status_commands() {
     local commands; commands=()
     _describe -t commands 'rekindle status commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__update_commands] )) ||
+_rekindle__subcmd__update_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle update commands' commands "$@"
 }
 (( $+functions[_rekindle__subcmd__verify_commands] )) ||
 _rekindle__subcmd__verify_commands() {

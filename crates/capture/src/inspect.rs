@@ -114,7 +114,7 @@ pub(crate) fn inspect(
         known: &mut kept.descriptors,
         findings,
     })?;
-    objects.refuse(&kept.outside, findings);
+    objects.refuse(&kept.outside, options.takeover, findings);
     for sharer in kept.outside.sharers() {
         let object = "address space or descriptor table shared with another process";
         let lift = "end the other process, or wait until it has executed another program";

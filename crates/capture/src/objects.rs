@@ -117,9 +117,16 @@ impl Objects {
     }
 
     /// Refuses objects that processes outside share, or that cannot come back.
-    pub(crate) fn refuse(&self, outside: &Outside, findings: &mut Findings) {
+    pub(crate) fn refuse(&self, outside: &Outside, takeover: bool, findings: &mut Findings) {
         for entry in &self.list {
             let name = describe(&entry.object);
+            if let SharedObjectKind::Memfd { seals, .. } = entry.object.kind
+                && takeover
+                && seals & F_SEAL_FUTURE_WRITE != 0
+            {
+                let lift = "memory sealed against mappings to come cannot be mapped once more";
+                findings.block(StateKind::SharedMemory, name.clone(), lift);
+            }
             let mut holders: Vec<&String> =
                 entry.links.iter().flat_map(|link| outside.holders(*link)).collect();
             holders.sort_unstable();
@@ -149,6 +156,8 @@ impl Objects {
             .unzip()
     }
 }
+
+const F_SEAL_FUTURE_WRITE: u32 = 0x10;
 
 fn describe(object: &SharedObject) -> String {
     match &object.kind {

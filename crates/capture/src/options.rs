@@ -22,6 +22,10 @@ pub struct Options {
     /// (`--external fd=N:POLICY`). 0, 1 and 2 always count as named: they default to the
     /// caller's.
     pub external: Vec<i32>,
+    /// Another process on this host takes the descriptors over as they are, and shared memory with
+    /// them (`update`): what only cannot be made anew is in nobody's way, and what hangs on the
+    /// process itself is.
+    pub takeover: bool,
     /// Missing pages of the program are served by rekindle itself: memory registered for that is
     /// no blocker, but listed in [`Captured::served`](crate::Captured::served).
     pub served: bool,
@@ -30,6 +34,6 @@ pub struct Options {
 impl Options {
     /// Whether descriptor `fd` may have its other end outside.
     pub(crate) fn is_external(&self, fd: i32) -> bool {
-        (0..=2).contains(&fd) || self.external.contains(&fd)
+        self.takeover || (0..=2).contains(&fd) || self.external.contains(&fd)
     }
 }

@@ -35,6 +35,9 @@ const SUPERVISORS: [&[u8]; 21] = [
 const END_IT: &str = "stop the unit or container through its supervisor instead, or take the \
                       checkpoint without --stop";
 
+const UPDATE_IT: &str = "its supervisor would take the update for its end: update it through \
+                         that, or run it without one";
+
 /// Looks at everything around the process.
 pub(crate) fn look(
     process: &Process,
@@ -44,8 +47,14 @@ pub(crate) fn look(
     findings: &mut Findings,
 ) -> Result<(), ProcError> {
     children(process, statuses, findings);
+    if options.takeover && stat.tty != 0 && stat.sid == stat.tid {
+        let lift = "start it in a session without one (setsid(1)): the end of the old process would \
+                    hang the terminal up";
+        findings.block(StateKind::Session, "the terminal of the session that it leads", lift);
+    }
     if options.stop {
-        supervisor(process, stat, findings)?;
+        let lift = if options.takeover { UPDATE_IT } else { END_IT };
+        supervisor(process, stat, lift, findings)?;
     }
     Ok(())
 }
@@ -94,10 +103,15 @@ fn children(process: &Process, statuses: &[Status], findings: &mut Findings) {
     }
 }
 
-fn supervisor(process: &Process, stat: &Stat, findings: &mut Findings) -> Result<(), ProcError> {
+fn supervisor(
+    process: &Process,
+    stat: &Stat,
+    lift: &str,
+    findings: &mut Findings,
+) -> Result<(), ProcError> {
     if process.status()?.ns_tgid.last() == Some(&1) {
         let object = "the first process of its pid namespace (a container)";
-        findings.block(StateKind::Supervisor, object, END_IT);
+        findings.block(StateKind::Supervisor, object, lift);
         return Ok(());
     }
     if stat.ppid == 0 {
@@ -112,12 +126,12 @@ fn supervisor(process: &Process, stat: &Stat, findings: &mut Findings) -> Result
             && let Some(unit) = unit_of(process.dir())?
         {
             let object = format!("a process of systemd unit {unit}");
-            findings.block_by(StateKind::Supervisor, object, who, END_IT);
+            findings.block_by(StateKind::Supervisor, object, who, lift);
         }
         return Ok(());
     }
     if SUPERVISORS.contains(&parent.as_slice()) {
-        findings.block_by(StateKind::Supervisor, "the process", who, END_IT);
+        findings.block_by(StateKind::Supervisor, "the process", who, lift);
     } else {
         findings.change(ChangeKind::Parent, format!("its parent, {who}, sees it end"));
     }

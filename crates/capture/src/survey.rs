@@ -73,6 +73,10 @@ pub fn look(process: &Process, options: &Options) -> Result<Survey, LookError> {
     let mut buffer = Vec::new();
     let status = dir.parse("status", &mut buffer, parse_status)?;
     parent::tracer(status.tracer_pid, &mut findings);
+    if options.takeover && status.state == RunState::Stopped {
+        let lift = "let it go on (SIGCONT)";
+        findings.block_for_now(StateKind::Process, "the process, which is stopped", "", lift);
+    }
     let statuses = threads(dir, &mut findings)?;
     let has_seccomp_filters = statuses.iter().any(|status| status.seccomp_mode == 2);
     if has_seccomp_filters {

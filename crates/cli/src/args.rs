@@ -128,6 +128,9 @@ pub(crate) enum Verb {
     /// Bring a program back from a checkpoint (restore). In the foreground it is the program:
     /// its stdio and its exit status.
     Resume(Resume),
+    /// Have another process take a running program over, with its memory, its descriptors and its
+    /// connections.
+    Update(Update),
     /// Show what is known of a program's memory: how often it is used, from which code, as what.
     Heatmap {
         /// A `.heat` file, a pid or an instance id, or a checkpoint.
@@ -365,6 +368,22 @@ pub(crate) struct Resume {
     pub(crate) report: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) descriptors: Descriptors,
+}
+
+/// `update`.
+#[derive(Debug, Args)]
+pub(crate) struct Update {
+    /// A pid or an instance id.
+    pub(crate) target: String,
+    /// Bring all memory into the new process before it runs: a longer pause.
+    #[arg(long)]
+    pub(crate) eager: bool,
+    /// Command that succeeds once the program answers; run until it does.
+    #[arg(long, value_name = "CMD")]
+    pub(crate) probe: Option<String>,
+    /// How long the probe may fail.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    pub(crate) probe_timeout: Duration,
 }
 
 impl Resume {

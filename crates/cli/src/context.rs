@@ -96,6 +96,7 @@ fn state(outcome: Outcome) -> Option<&'static str> {
         Outcome::Refused => Some("nothing was touched"),
         Outcome::Stopped => Some("the program was ended and its checkpoint is safe"),
         Outcome::Resumed => Some("the program runs"),
+        Outcome::Updated => Some("the program runs in its new process"),
         Outcome::Lost => Some("the program is gone; this should never happen, please report it"),
     }
 }

@@ -1,6 +1,8 @@
 //! Reports as text for people.
 
-use engine::report::{BlockerReport, CheckpointReport, Outcome, RehearsalReport, ResumeReport};
+use engine::report::{
+    BlockerReport, CheckpointReport, Outcome, RehearsalReport, ResumeReport, UpdateReport,
+};
 use engine::{CheckReport, InspectReport, ListReport, PruneReport, VerifyReport};
 
 /// Bytes for people, in powers of ten.
@@ -142,6 +144,36 @@ pub(crate) fn resume(report: &ResumeReport) -> String {
     }
     if let Some(count) = report.loaded_before_start_bytes {
         text.push_str(&format!("loaded      {}\n", bytes(count)));
+    }
+    for change in &report.changed {
+        text.push_str(&format!("note        {}\n", change.what));
+    }
+    text
+}
+
+/// What an update did.
+pub(crate) fn update(report: &UpdateReport) -> String {
+    let mut text = match report.outcome {
+        Outcome::Updated => format!("updated     {}\n", report.instance),
+        _ => format!("rehearsed   {}: it could be updated, and is as it was\n", report.instance),
+    };
+    if report.pid == report.pid_inside {
+        text.push_str(&format!("pid         {}\n", report.pid));
+    } else {
+        text.push_str(&format!("pid         {} here, {} inside\n", report.pid, report.pid_inside));
+    }
+    text.push_str(&format!("pause       {}\n", time(report.pause_us)));
+    for stop in &report.stops {
+        text.push_str(&format!("  {:<10}{}\n", stop.name, time(stop.us)));
+    }
+    if let Some(us) = report.first_instruction_us {
+        text.push_str(&format!("running     after {}\n", time(us)));
+    }
+    if let Some(us) = report.first_answer_us {
+        text.push_str(&format!("answering   after {}\n", time(us)));
+    }
+    if let Some(id) = &report.id {
+        text.push_str(&format!("checkpoint  {id}\n"));
     }
     for change in &report.changed {
         text.push_str(&format!("note        {}\n", change.what));

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use engine::{CheckpointRequest, ExitClass, FilesPolicy, ResumeOptions, ResumeRequest};
+use engine::{
+    CheckpointRequest, ExitClass, FilesPolicy, ResumeOptions, ResumeRequest, UpdateRequest,
+};
 use serde::Serialize;
 
-use crate::args::{Cli, Descriptors, Files, Format, Part, Profile, Resume, Tcp, Verb};
+use crate::args::{Cli, Descriptors, Files, Format, Part, Profile, Resume, Tcp, Update, Verb};
 use crate::context::{Context, exit, printed, to_stdout};
 use crate::draw;
 
@@ -64,6 +66,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
         }
         Verb::Profile(options) => profile(&context, &options),
         Verb::Resume(options) => resume(&context, &options),
+        Verb::Update(options) => update(&context, &options),
         Verb::Heatmap { subject, output } => heatmap(&context, &subject, output.as_deref()),
         Verb::Plan(arguments) => plan(&context, arguments),
         Verb::Inspect { reference, part } => {
@@ -272,6 +275,26 @@ fn resume(context: &Context, arguments: &Resume) -> ExitCode {
             eprintln!("rekindle: failed to wait for the program: {error}");
             ExitCode::from(125)
         }
+    }
+}
+
+fn update(context: &Context, arguments: &Update) -> ExitCode {
+    if let Err(error) = engine::catch_interrupts() {
+        eprintln!("rekindle: failed to catch signals: {error}");
+        return exit(ExitClass::Unexpected);
+    }
+    let request = UpdateRequest {
+        target: arguments.target.clone(),
+        load: if arguments.eager { engine::Load::Eager } else { engine::Load::Lazy },
+        probe: arguments.probe.clone(),
+        probe_timeout: arguments.probe_timeout,
+    };
+    let bar = context.bar();
+    let result = engine::update(&context.settings, &request, &context.registry, &bar);
+    drop(bar);
+    match result {
+        Ok(report) => context.print(&report, draw::update),
+        Err(error) => context.fail(&error),
     }
 }
 

@@ -32,6 +32,7 @@ mod settings;
 mod shelf;
 mod staging;
 mod target_name;
+mod update;
 
 pub use ::plan::Thresholds;
 pub use ::resume::{Exit, ExternalPolicy, FilesPolicy, Options as ResumeOptions, PidPolicy};
@@ -61,3 +62,4 @@ pub use shelf::{
 pub use sys::inherit::keep_descriptors_from;
 pub use sys::interrupt::catch_interrupts;
 pub use target_name::TargetError;
+pub use update::{UpdateError, UpdateRequest, update};

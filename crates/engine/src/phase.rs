@@ -95,12 +95,7 @@ impl<'a> Phases<'a> {
         self.current = phase.name;
         self.observer.phase(phase.name);
         let begun = Instant::now();
-        let limit = begun + phase.limit;
-        let watch = Watch {
-            phase: phase.name,
-            begun,
-            deadline: self.deadline.map_or(limit, |d| d.min(limit)),
-        };
+        let watch = self.watch(phase);
         watch.check()?;
         fail_if_asked(phase.name)?;
         let span = tracing::info_span!("phase", name = phase.name);
@@ -109,6 +104,13 @@ impl<'a> Phases<'a> {
         tracing::debug!(phase = phase.name, elapsed_us = elapsed.as_micros(), "phase ended");
         self.times.push(PhaseTime { name: phase.name, elapsed });
         result
+    }
+
+    /// What long work of `phase`, which is about to run, is to ask.
+    pub fn watch(&self, phase: Phase) -> Watch {
+        let begun = Instant::now();
+        let limit = begun + phase.limit;
+        Watch { phase: phase.name, begun, deadline: self.deadline.map_or(limit, |d| d.min(limit)) }
     }
 
     /// The times of the phases that ran, in order.
@@ -135,6 +137,15 @@ pub(crate) fn fail_if_asked(phase: &'static str) -> Result<(), Stopped> {
     match std::env::var_os("REKINDLE_FAIL_PHASE") {
         Some(asked) if asked == phase => Err(Stopped::Injected { phase }),
         _ => Ok(()),
+    }
+}
+
+/// Stops this process where a test wants to look, or to kill somebody.
+pub(crate) fn halt_if_asked(step: &'static str) {
+    if std::env::var_os("REKINDLE_HALT_AT").is_some_and(|asked| asked == step) {
+        let us = rustix::process::getpid();
+        // It goes on here when it is let go on, or never.
+        let _ = rustix::process::kill_process(us, rustix::process::Signal::STOP);
     }
 }
 

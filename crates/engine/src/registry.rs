@@ -34,6 +34,33 @@ pub struct RunState {
     pub start_time_ticks: u64,
     /// The checkpoint it came from.
     pub checkpoint: String,
+    /// The process that an update is about to hand it over to, or just has: either may be the one
+    /// that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Box<RunState>>,
+}
+
+impl RunState {
+    fn of(line: &LineIdentity, checkpoint: &str) -> Self {
+        Self {
+            instance: line.instance.to_string(),
+            boot_id: line.boot_id.clone(),
+            pid_namespace: line.pid_namespace,
+            pid: line.pid,
+            start_time_ticks: line.start_time_ticks,
+            checkpoint: checkpoint.to_owned(),
+            next: None,
+        }
+    }
+
+    /// Whichever of the two runs; itself when neither does.
+    fn alive(self) -> Self {
+        let lives = |run: &Self| sys::proc::running_since(run.pid) == Some(run.start_time_ticks);
+        match self.next.as_deref() {
+            Some(next) if !lives(&self) && lives(next) => next.clone(),
+            _ => Self { next: None, ..self },
+        }
+    }
 }
 
 /// Holds an instance's lock until dropped.
@@ -128,7 +155,7 @@ impl Registry {
     pub fn run_of(&self, instance: &InstanceId) -> Option<RunState> {
         let bytes = fs::read(self.folder(instance.as_str()).join("state")).ok()?;
         let run: RunState = serde_json::from_slice(&bytes).ok()?;
-        (run.instance == instance.as_str()).then_some(run)
+        (run.instance == instance.as_str()).then(|| run.alive())
     }
 
     /// What was resumed and may still run, unreadable entries left out.
@@ -136,7 +163,8 @@ impl Registry {
         let Ok(entries) = fs::read_dir(&self.root) else { return Vec::new() };
         entries
             .filter_map(|e| fs::read(e.ok()?.path().join("state")).ok())
-            .filter_map(|bytes| serde_json::from_slice(&bytes).ok())
+            .filter_map(|bytes| serde_json::from_slice::<RunState>(&bytes).ok())
+            .map(RunState::alive)
             .collect()
     }
 
@@ -164,20 +192,47 @@ impl Registry {
     /// # Errors
     /// When the file cannot be written.
     pub fn record(&self, line: &LineIdentity, checkpoint: &str) -> Result<(), RegistryError> {
-        let state = RunState {
-            instance: line.instance.to_string(),
-            boot_id: line.boot_id.clone(),
-            pid_namespace: line.pid_namespace,
-            pid: line.pid,
-            start_time_ticks: line.start_time_ticks,
-            checkpoint: checkpoint.to_owned(),
-        };
-        let dir = self.root.join(line.instance.as_str());
+        self.write(&RunState::of(line, checkpoint))
+    }
+
+    /// Writes down that `old` runs here, or `new` from `checkpoint`, whichever of them is alive:
+    /// an update is about to be decided.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn record_both(
+        &self,
+        old: &LineIdentity,
+        new: &LineIdentity,
+        checkpoint: &str,
+    ) -> Result<(), RegistryError> {
+        let before = self.run_of(&old.instance).map(|run| run.checkpoint).unwrap_or_default();
+        let next = Some(Box::new(RunState::of(new, checkpoint)));
+        self.write(&RunState { next, ..RunState::of(old, &before) })
+    }
+
+    /// Takes [`record_both`](Self::record_both) back: `old` is what runs, as was written down of it
+    /// before, or as nothing was.
+    ///
+    /// # Errors
+    /// When the file cannot be changed.
+    pub fn record_old(&self, old: &LineIdentity) -> Result<(), RegistryError> {
+        match self.run_of(&old.instance) {
+            Some(run) if !run.checkpoint.is_empty() => self.record(old, &run.checkpoint),
+            _ => {
+                let path = self.folder(old.instance.as_str()).join("state");
+                fs::remove_file(&path).map_err(|cause| RegistryError::Io { path, cause })
+            }
+        }
+    }
+
+    fn write(&self, state: &RunState) -> Result<(), RegistryError> {
+        let dir = self.root.join(&state.instance);
         let path = dir.join("state");
         let io = |cause| RegistryError::Io { path: path.clone(), cause };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io)?;
         let fresh = dir.join("state.new");
-        let json = serde_json::to_vec(&state).map_err(|e| io(e.into()))?;
+        let json = serde_json::to_vec(state).map_err(|e| io(e.into()))?;
         let mut file = File::options()
             .write(true)
             .create(true)

@@ -16,6 +16,8 @@ pub enum Outcome {
     Stopped,
     /// It runs again, from a checkpoint.
     Resumed,
+    /// It runs in another process, with all that was open.
+    Updated,
     /// The verb failed and everything was undone.
     RolledBack,
     /// Nothing was touched.
@@ -225,6 +227,43 @@ pub struct ResumeReport {
     pub loaded_before_start_bytes: Option<u64>,
     /// Faults served before the first answer; null as everything is loaded before the start.
     pub faults_before_answer: Option<u64>,
+    /// Every phase.
+    pub phases: Vec<TimeReport>,
+}
+
+/// What `update` reports.
+#[derive(Clone, Debug, Serialize)]
+pub struct UpdateReport {
+    /// `rekindle.update/1`.
+    pub schema: &'static str,
+    /// `updated`; `rolled_back` when it was only tried (`--dry-run`).
+    pub outcome: Outcome,
+    /// Empty: an update with blockers is refused.
+    pub blockers: Vec<BlockerReport>,
+    /// What is different for the program.
+    pub changed: Vec<ChangeReport>,
+    /// The checkpoint that was made of it on the way, which is kept; null for `--dry-run`.
+    pub id: Option<String>,
+    /// The instance's id, which stays the same.
+    pub instance: String,
+    /// The pid out here: the new one, with `--dry-run` the old one.
+    pub pid: i32,
+    /// The pid as the program sees it, which stays the same.
+    pub pid_inside: i32,
+    /// Sum of all stops.
+    pub pause_us: u64,
+    /// Every stop; `update` is the one in which the processes change places.
+    pub stops: Vec<TimeReport>,
+    /// From the start of the command to the first instruction; null for `--dry-run`.
+    pub first_instruction_us: Option<u64>,
+    /// From the start of the command to the probe's success; null without a probe.
+    pub first_answer_us: Option<u64>,
+    /// Bytes copied while it stood still.
+    pub copied_in_pause_bytes: u64,
+    /// Bytes brought into the new process's memory before the first instruction.
+    pub loaded_before_start_bytes: u64,
+    /// Pages compared between both processes.
+    pub compared_pages: u64,
     /// Every phase.
     pub phases: Vec<TimeReport>,
 }

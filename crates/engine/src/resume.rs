@@ -16,7 +16,7 @@ use crate::agent::Brief;
 use crate::classes::{read_class, resolve_class, store_class};
 use crate::events::Observer;
 use crate::failure::{ExitClass, VerbError};
-use crate::phase::{Phase, Phases, Stopped, Watch, fail_if_asked};
+use crate::phase::{Phase, Phases, Stopped, Watch, fail_if_asked, halt_if_asked};
 use crate::reap;
 use crate::registry::{InstanceLock, Registry, RegistryError};
 use crate::report::{BlockerReport, ChangeReport, Outcome, ResumeReport, TimeReport, micros};
@@ -292,15 +292,15 @@ fn open(
 }
 
 /// What is begun of a lazy resume before anything is built: it goes on meanwhile.
-struct Later {
-    agent: AgentLink,
+pub(crate) struct Later {
+    pub(crate) agent: AgentLink,
     /// Pages that are loaded before the start all the same.
-    first: mem::PageSet,
+    pub(crate) first: mem::PageSet,
 }
 
 impl Later {
     /// Has an agent open the checkpoint, and the disk begin with what is needed first.
-    fn begin(
+    pub(crate) fn begin(
         settings: &Settings,
         checkpoint: &Checkpoint,
         load: Load,
@@ -347,9 +347,10 @@ fn bring_up(
         source: checkpoint,
         order: Some(checkpoint.plan()),
         lazy,
+        takeover: None,
         options,
     };
-    let bridge = Bridge { observer, watch: *watch, inner, stopped: Mutex::new(None) };
+    let bridge = Bridge::new(observer, *watch, inner);
     let built = ::resume::build(request, &bridge).map_err(|error| bridge.explain(error))?;
     // Recorded before the first instruction: a second resume must see this one from then on.
     if !options.as_copy {
@@ -367,7 +368,7 @@ fn bring_up(
 }
 
 /// The pages of the program's private memory that are critical.
-fn critical(checkpoint: &Checkpoint) -> mem::PageSet {
+pub(crate) fn critical(checkpoint: &Checkpoint) -> mem::PageSet {
     let space = checkpoint.instance().groups.first().map_or(0, |group| group.space.0);
     checkpoint.plan().tier_pages(mem::MemoryId::Private(space), plan::Tier::Critical)
 }
@@ -398,7 +399,7 @@ fn report(
 }
 
 /// Runs `probe` until it succeeds.
-fn answered(probe: &str, timeout: Duration, pid: i32) -> Result<(), ResumeVerbError> {
+pub(crate) fn answered(probe: &str, timeout: Duration, pid: i32) -> Result<(), ResumeVerbError> {
     let begun = Instant::now();
     loop {
         let run = Command::new("sh")
@@ -423,10 +424,10 @@ fn answered(probe: &str, timeout: Duration, pid: i32) -> Result<(), ResumeVerbEr
 
 /// The times of the builder's own phases.
 #[derive(Default)]
-struct Inner(Mutex<Vec<::resume::PhaseTime>>);
+pub(crate) struct Inner(Mutex<Vec<::resume::PhaseTime>>);
 
 impl Inner {
-    fn rows(&self) -> Vec<TimeReport> {
+    pub(crate) fn rows(&self) -> Vec<TimeReport> {
         let times = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         times.iter().map(|t| TimeReport { name: inner_name(t.phase), us: micros(t.took) }).collect()
     }
@@ -448,12 +449,18 @@ fn inner_name(phase: ::resume::Phase) -> &'static str {
 }
 
 /// Passes the builder's news on.
-struct Bridge<'a> {
+pub(crate) struct Bridge<'a> {
     observer: &'a dyn Observer,
     watch: Watch,
     inner: &'a Inner,
     /// Why the builder was told to give up.
     stopped: Mutex<Option<Stopped>>,
+}
+
+impl<'a> Bridge<'a> {
+    pub(crate) fn new(observer: &'a dyn Observer, watch: Watch, inner: &'a Inner) -> Self {
+        Self { observer, watch, inner, stopped: Mutex::new(None) }
+    }
 }
 
 impl Bridge<'_> {
@@ -464,7 +471,7 @@ impl Bridge<'_> {
     }
 
     /// A builder that was told to give up failed for our reason, not for one of its own.
-    fn explain(&self, error: ResumeError) -> ResumeVerbError {
+    pub(crate) fn explain(&self, error: ResumeError) -> ResumeVerbError {
         let stopped = self.stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         match (error, stopped) {
             (ResumeError::Cancelled(_), Some(stopped)) => stopped.into(),
@@ -487,6 +494,10 @@ impl ::resume::Observer for Bridge<'_> {
 
     fn loaded(&self, done_bytes: u64, total_bytes: u64) {
         self.observer.progress(done_bytes, total_bytes);
+    }
+
+    fn reached(&self, step: &'static str) {
+        halt_if_asked(step);
     }
 
     fn cancelled(&self) -> Option<String> {

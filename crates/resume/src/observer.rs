@@ -75,6 +75,9 @@ pub trait Observer: Sync {
     /// `done` of `total` bytes of memory are loaded.
     fn loaded(&self, _done_bytes: u64, _total_bytes: u64) {}
 
+    /// A step of a hand-over was made; tests look at what is left of it from here on.
+    fn reached(&self, _step: &'static str) {}
+
     /// Why the resume shall be given up now ("timed out after 5 s", "interrupted"), or `None`
     /// to go on. Asked between phases and between pieces of memory.
     fn cancelled(&self) -> Option<String> {

@@ -37,6 +37,11 @@ impl<'a> Phases<'a> {
         Ok(result)
     }
 
+    /// Who looks on.
+    pub(crate) fn observer(&self) -> &'a dyn Observer {
+        self.observer
+    }
+
     /// What each phase took.
     pub(crate) fn into_times(self) -> Vec<PhaseTime> {
         self.times

@@ -1,5 +1,6 @@
 //! The verbs of this room.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use mem::{MemoryId, PageCount, PageSource};
@@ -8,6 +9,7 @@ use sys::proc::{ProcDir, parse_stat};
 
 use crate::build::{Half, Place, Plan as BuildPlan, build_at, place, taken};
 use crate::caller::Caller;
+use crate::handover::HandOver;
 use crate::phases::Phases;
 use crate::{Observer, Options, Phase, PidPolicy, ResumeError, Resumed};
 
@@ -22,8 +24,20 @@ pub struct Request<'a> {
     pub order: Option<&'a plan::Plan>,
     /// Resume before everything is loaded; `None` loads it all first.
     pub lazy: Option<crate::Lazy<'a>>,
+    /// The frozen process that the new one follows; `None` makes everything anew.
+    pub takeover: Option<Takeover<'a>>,
     /// What the user chose.
     pub options: &'a Options,
+}
+
+/// A frozen process on this host whose open file descriptions and shared memory the new process
+/// takes over, as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Takeover<'a> {
+    /// The process. It stands still for as long as it is taken over from.
+    pub old: &'a target::Process,
+    /// The files of the instance's shared objects, by number, open for reading and writing.
+    pub objects: &'a [OwnedFd],
 }
 
 /// The kernel takes an ended thread out of `/proc` before its id is free again, and that thread
@@ -79,11 +93,17 @@ pub fn build<'a>(
 fn prepare(request: Request<'_>) -> Result<BuildPlan<'_>, ResumeError> {
     let instance = request.instance;
     let mut sets = Vec::new();
-    for memory in memories(instance) {
+    let taken_over =
+        |memory: &MemoryId| request.takeover.is_some() && matches!(memory, MemoryId::Shared(_));
+    for memory in memories(instance).filter(|memory| !taken_over(memory)) {
         sets.push((memory, request.source.pages(memory)?));
     }
     let pages = PageCount(sets.iter().map(|(_, set)| set.count().0).sum());
-    let mismatches = crate::check(instance, pages, request.options);
+    // A process that is here fits this host.
+    let mismatches = match request.takeover {
+        Some(_) => Vec::new(),
+        None => crate::check(instance, pages, request.options),
+    };
     if !mismatches.is_empty() {
         return Err(ResumeError::Mismatches(mismatches));
     }
@@ -144,9 +164,22 @@ impl Built<'_> {
     pub fn start(self) -> Result<Resumed, ResumeError> {
         let Self { half, plan, mut phases } = self;
         let pid_inside = plan.group.pid;
-        let started = phases.run(Phase::Start, |_| half.start(&plan))?;
+        let started = phases.run(Phase::Start, |_| half.loosen(&plan)?.start(&plan))?;
         let at = Instant::now();
         Ok(Resumed::new(started, pid_inside, phases.into_times(), at))
+    }
+}
+
+impl<'a> Built<'a> {
+    /// Gives every thread its registers, so that nothing is left but to hand the program over from
+    /// the process it was taken over from.
+    ///
+    /// # Errors
+    /// When that cannot be done; it is ended then.
+    pub fn loosen(self) -> Result<HandOver<'a>, ResumeError> {
+        let Self { half, plan, mut phases } = self;
+        let loose = phases.run(Phase::Start, |_| half.loosen(&plan))?;
+        Ok(HandOver::new(loose, plan, phases))
     }
 }
 

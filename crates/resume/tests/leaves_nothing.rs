@@ -60,6 +60,7 @@ fn a_cancelled_build() {
         source: &image.pages,
         order: None,
         lazy: None,
+        takeover: None,
         options: &options,
     };
     let error = build(request, &Impatient).unwrap_err();
@@ -80,6 +81,7 @@ fn a_missing_page() {
         source: &image.pages,
         order: None,
         lazy: None,
+        takeover: None,
         options: &options,
     };
     assert!(build(request, &rekindle_resume::Silent).is_err());

@@ -80,7 +80,7 @@ pub struct Frozen<'p> {
     threads: Vec<StoppedThread>,
     since: Instant,
     /// The program waits for the thread that froze it.
-    _urgent: Urgent,
+    urgent: Option<Urgent>,
 }
 
 impl Process {
@@ -118,7 +118,7 @@ impl Process {
         };
         threads[..=leader].rotate_right(1);
         tracing::debug!(pid = self.pid().raw(), threads = threads.len(), "frozen");
-        Ok(Frozen { process: self, threads, since, _urgent: urgent })
+        Ok(Frozen { process: self, threads, since, urgent: Some(urgent) })
     }
 
     /// Seizes and interrupts the threads that are not in `known`.
@@ -224,6 +224,12 @@ impl<'p> Frozen<'p> {
     /// Whether the process was stopped by a job-control signal before the freeze.
     pub fn was_stopped(&self) -> bool {
         self.threads.iter().any(|thread| matches!(thread.stop(), Stop::Group(_)))
+    }
+
+    /// Gives the calling thread, which froze it, its own priority back: a process that it makes
+    /// would have that of somebody who is waited for.
+    pub fn make_calm(&mut self) {
+        self.urgent = None;
     }
 
     /// When the first thread was asked to stop.

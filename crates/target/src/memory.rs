@@ -137,6 +137,11 @@ impl Memory {
         &self.private
     }
 
+    /// The files of the shared objects, by number.
+    pub fn object_files(&self) -> &[ObjectFile] {
+        &self.objects
+    }
+
     /// The pages of private memory in `range` that hold content, as they are now.
     ///
     /// # Errors

@@ -115,6 +115,13 @@ impl Rekindle {
         self.run(&words).expect("stopped")
     }
 
+    /// `update PID`, which must succeed.
+    pub fn update(&self, pid: i32, options: &[&str]) -> Report {
+        let pid = pid.to_string();
+        let words: Vec<&str> = ["update", &pid].iter().chain(options).copied().collect();
+        self.run(&words).expect("updated")
+    }
+
     /// `resume REF --detach`, which must succeed.
     pub fn resume(&self, reference: &str, options: &[&str]) -> Report {
         let words: Vec<&str> =

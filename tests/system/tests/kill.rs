@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use rekindle_system_tests::program::{Program, state_of};
-use rekindle_system_tests::rekindle::Rekindle;
+use rekindle_system_tests::rekindle::{Rekindle, Report};
 use rekindle_system_tests::sandbox::{self, Place};
 use rekindle_system_tests::witness::Witness;
 use rekindle_system_tests::{rounds, wait};
@@ -71,13 +71,18 @@ fn verify_new(rekindle: &Rekindle, known: &mut BTreeSet<String>) {
 
 /// Processes of the witness's name, zombies aside.
 fn witnesses() -> Vec<i32> {
+    named("rekindle-witnes")
+}
+
+/// Processes of this name, zombies aside.
+fn named(name: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let named = |pid: &i32| {
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        name.trim() == "rekindle-witnes" && state_of(*pid) != Some('Z')
+    let is_named = |pid: &i32| {
+        let found = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        found.trim() == name && state_of(*pid) != Some('Z')
     };
-    pids.filter(named).collect()
+    pids.filter(is_named).collect()
 }
 
 fn prepare(place: &Place) -> (Witness, Rekindle) {
@@ -291,5 +296,123 @@ fn interrupted_checkpoints_undo_themselves() {
         }
         witness.goes_on(1);
         witness.program.kill();
+    });
+}
+
+/// A witness with some of everything, whose updates are over soon.
+fn small(place: &Place) -> Witness {
+    let kinds = "heap,copy-on-write,memfd,anonymous-shared,epoll,pipes,files,listeners,timer-fds,\
+                 registers,actions,in-poll,in-futex,ring,churn";
+    let options = ["--mb", "4", "--stop-may-interrupt", "--kinds", kinds];
+    let witness = Witness::start(place, &options);
+    witness.goes_on(1);
+    witness
+}
+
+/// Whoever is killed of those that update: one process runs the program, and only one.
+#[test]
+fn killed_during_updates() {
+    sandbox::run(LIMIT, |place| {
+        let witness = small(place);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let inside = u64::try_from(witness.program.pid()).unwrap();
+        let one = |when: &str| {
+            wait::until("a single witness", wait::PATIENCE, || match witnesses().as_slice() {
+                [one] => Ok(*one),
+                several => Err(format!("{several:?} {when}")),
+            })
+        };
+        let words =
+            |pid: i32| ["update".to_owned(), pid.to_string(), "--wait".into(), "60s".into()];
+        let update = |pid: i32| {
+            let words = words(pid);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            rekindle.run(&words).expect("updated").pid("pid")
+        };
+        // The first one touches memory and files that later ones find warm.
+        let first = update(witness.program.pid());
+        witness.goes_on(1);
+        let begin = Instant::now();
+        let mut outside = update(first);
+        let whole = begin.elapsed();
+        let count = rounds(6, 300);
+        for (number, delay) in instants(whole, count).enumerate() {
+            let words = words(outside);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            kill_after(&rekindle, &words, delay);
+            goes_on_after(&witness, number);
+            outside = one(&format!("after a kill at {delay:?}"));
+            assert_eq!(witness.number("pid"), inside, "another pid inside");
+        }
+        witness.goes_on(1);
+        // It is known by its name wherever it is, and can be updated again.
+        outside = update(outside);
+        witness.goes_on(1);
+        assert_eq!(one("at the end"), outside);
+        Program::of_pid(outside).kill();
+    });
+}
+
+/// A witness, its update that stands still at `step`, and the name of who is killed then. Gives
+/// what the update said, if it was not the one that was killed.
+fn killed_at(place: &Place, pid: i32, step: &str, victim: &str) -> Option<Report> {
+    use rustix::process::{Pid, Signal, kill_process};
+    let halt = format!("REKINDLE_HALT_AT={step}");
+    let rekindle = Rekindle::new(&place.store(), place.dir()).through(&["env", &halt]);
+    let running = rekindle.start(&["update", &pid.to_string(), "--wait", "60s"]);
+    let verb = Pid::from_child(&running.child);
+    wait::until(&format!("update to stand at {step}"), wait::PATIENCE, || {
+        match state_of(verb.as_raw_pid()) {
+            Some('T') => Ok(()),
+            Some('Z') => panic!("it ended before {step}: {}", running.talk()),
+            state => Err(format!("{state:?}")),
+        }
+    });
+    if victim == "rekindle" {
+        running.kill();
+        return None;
+    }
+    for pid in named(victim) {
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+    wait::until_true("end of the arbiter", wait::PATIENCE, || named(victim).is_empty());
+    kill_process(verb, Signal::CONT).unwrap();
+    Some(running.finish())
+}
+
+/// At each step of the hand-over, whoever of us is killed there: it is the old process that goes on
+/// before the decision, and the new one after it.
+#[test]
+fn killed_at_each_step_of_a_hand_over() {
+    sandbox::run(LIMIT, |place| {
+        let witness = small(place);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let mut outside = witness.program.pid();
+        let steps = ["prepared", "braked", "held", "committed", "ended", "met", "freed"];
+        for (number, step) in steps.into_iter().enumerate() {
+            for victim in ["rekindle", "rekindle-commit"] {
+                let is_decided = number > 2;
+                let report = killed_at(place, outside, step, victim);
+                witness.moves();
+                let when = format!("{victim} killed when {step}");
+                let now = wait::until("a single witness", wait::PATIENCE, || {
+                    match witnesses().as_slice() {
+                        [one] => Ok(*one),
+                        several => Err(format!("{several:?}: {when}")),
+                    }
+                });
+                assert_eq!(now != outside, is_decided, "{when}: {report:?}");
+                if let Some(report) = report {
+                    let wanted = if is_decided { "updated" } else { "rolled_back" };
+                    assert_eq!(report.json["outcome"], wanted, "{when}: {report}");
+                }
+                outside = now;
+            }
+        }
+        assert_eq!(named("rekindle-commit"), [0; 0], "an arbiter is left");
+        witness.goes_on(1);
+        outside = rekindle.update(outside, &["--wait", "60s"]).pid("pid");
+        witness.goes_on(1);
+        Program::of_pid(outside).kill();
     });
 }

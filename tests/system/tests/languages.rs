@@ -200,3 +200,59 @@ fn the_programs_themselves_are_right() {
         }
     });
 }
+
+const ASYNCIO: &str = r#"
+import asyncio, os, sys
+
+async def serve(reader, writer):
+    count = 0
+    while line := await reader.readline():
+        count += 1
+        writer.write(b"%d %d %s" % (os.getpid(), count, line))
+        await writer.drain()
+    writer.close()
+
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    with open(sys.argv[1] + ".new", "w") as file:
+        file.write(str(server.sockets[0].getsockname()[1]))
+    os.rename(sys.argv[1] + ".new", sys.argv[1])
+    await server.serve_forever()
+
+asyncio.run(main())
+"#;
+
+/// A server with asyncio goes to another process while a connection is open: the next line on it
+/// is answered by the same coroutine, under the same pid.
+#[test]
+fn python_asyncio_updated() {
+    use std::io::{BufRead, BufReader, Write};
+    sandbox::run(LIMIT, |place| {
+        let port = place.path("port");
+        let server = rekindle_system_tests::program::python(place, "echo", ASYNCIO, &[&port]);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let port: u16 = wait::until("the port", wait::PATIENCE, || {
+            std::fs::read_to_string(&port).map(|text| text.parse().unwrap())
+        });
+        let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        client.set_read_timeout(Some(wait::PATIENCE)).unwrap();
+        let mut client = BufReader::new(client);
+        let mut outside = server.pid();
+        for round in 0..4 {
+            if round > 0 {
+                // Sent before, in part, and answered after.
+                client.get_mut().write_all(b"hal").unwrap();
+                outside = rekindle.update(outside, &["--wait", "60s"]).pid("pid");
+                client.get_mut().write_all(b"f and ").unwrap();
+            }
+            writeln!(client.get_mut(), "line").unwrap();
+            let mut line = String::new();
+            client.read_line(&mut line).unwrap();
+            let half = if round > 0 { "half and " } else { "" };
+            assert_eq!(line, format!("{} {} {half}line\n", server.pid(), round + 1));
+        }
+        Program::of_pid(outside).kill();
+        let mut rest = String::new();
+        assert!(client.read_line(&mut rest).is_ok_and(|bytes| bytes == 0), "no end: {rest}");
+    });
+}

@@ -316,3 +316,46 @@ fn increments_come_back() {
         server.program.kill();
     });
 }
+
+/// Another process takes the server over, three times: connections that were open stay open, no
+/// answer is wrong, and the instance stays the same one.
+#[test]
+fn updated_under_load() {
+    sandbox::run(LIMIT, |place| {
+        let Some(server) = Server::start(place, "redis", None) else { return };
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let inside = server.program.pid();
+        server.fill();
+        let mut kept = server.client();
+        let stop = AtomicBool::new(false);
+        let mut outside = inside;
+        std::thread::scope(|scope| {
+            let load = scope.spawn(|| server.load(&stop));
+            let mut instance = String::new();
+            for round in 0..rounds(3, 100) {
+                kept.command(&[b"SET", b"round", round.to_string().as_bytes()]).unwrap();
+                let report = rekindle.update(outside, &["--wait", "120s"]);
+                assert_eq!(report.pid("pid_inside"), inside, "{report}");
+                let old = Program::of_pid(outside);
+                assert!(!old.exists() || old.state() == Some('Z'), "two of them: {report}");
+                outside = report.pid("pid");
+                assert!(instance.is_empty() || instance == report.text("instance"), "{report}");
+                report.text("instance").clone_into(&mut instance);
+                assert!(report.number("compared_pages") > 0, "{report}");
+                let answer = kept.command(&[b"GET", b"round"]).unwrap();
+                assert_eq!(answer, Answer::Bulk(Some(round.to_string().into_bytes())));
+            }
+            stop.store(true, SeqCst);
+            load.join().unwrap();
+        });
+        kept.command(&[b"DEL", b"round"]).unwrap();
+        server.compare_all(server.address);
+        assert_eq!(kept.info("process_id").unwrap(), inside.to_string());
+        // The old ones let go of the connection: its end is seen, and so is that of the port.
+        kept.command(&[b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"no"]).unwrap();
+        assert!(kept.command(&[b"PING"]).is_err(), "the connection was not closed");
+        Program::of_pid(outside).kill();
+        let free = std::net::TcpListener::bind(server.address);
+        assert!(free.is_ok(), "the port is still taken: {free:?}");
+    });
+}

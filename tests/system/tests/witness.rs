@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
-use rekindle_system_tests::program::Start;
+use rekindle_system_tests::program::{Program, Start};
 use rekindle_system_tests::rekindle::Rekindle;
 use rekindle_system_tests::sandbox::{self, Place};
 use rekindle_system_tests::swap::Swap;
@@ -287,5 +287,63 @@ fn a_stopped_program_stays_stopped() {
         witness.program.signal(Signal::CONT);
         witness.goes_on(1);
         witness.program.kill();
+    });
+}
+
+/// Each kind of state alone goes to another process and another: which kinds are right, and which
+/// are not. All of them at once are tested below; this takes a minute, and is for the long run.
+#[test]
+fn each_kind_updated() {
+    if rounds(0, 1) == 0 {
+        return;
+    }
+    sandbox::run(LIMIT, |place| {
+        let rekindle = rekindle(place);
+        witness::each_kind(|kind| one_kind_updated(place, &rekindle, kind));
+    });
+}
+
+fn one_kind_updated(place: &Place, rekindle: &Rekindle, kind: &str) {
+    let options = ["--mb", "4", "--kinds", kind];
+    let witness = Witness::start_with(place, kind, &options, |start| start);
+    witness.goes_on(1);
+    let inside = witness.program.pid();
+    let mut outside = inside;
+    for _ in 0..2 {
+        let report = rekindle.run(&["update", &outside.to_string(), "--wait", "60s"]);
+        let report = report.expect("updated");
+        assert_eq!(report.pid("pid_inside"), inside, "{report}");
+        outside = report.pid("pid");
+        witness.goes_on(1);
+    }
+    Program::of_pid(outside).kill();
+    witness.assert_content("at the end");
+}
+
+/// All kinds at once go to another process. A dry run before changes nothing.
+#[test]
+fn updates_of_everything_at_once() {
+    sandbox::run(LIMIT, |place| {
+        let witness = Witness::start(place, &["--mb", "16"]);
+        witness.goes_on(1);
+        let rekindle = rekindle(place);
+        let inside = witness.program.pid();
+        let mut outside = inside;
+        for round in 0..rounds(2, 30) {
+            let words = ["update", &outside.to_string(), "--dry-run", "--wait", "60s"];
+            let report = rekindle.run(&words).expect("rolled_back");
+            assert_eq!(report.pid("pid"), outside, "{report}");
+            witness.moves();
+            let eager: &[&str] = if round % 2 == 0 { &["--eager"] } else { &[] };
+            let report = rekindle.update(outside, &[&["--wait", "60s"], eager].concat());
+            assert_eq!(report.pid("pid_inside"), inside, "{report}");
+            outside = report.pid("pid");
+            witness.goes_on(1);
+        }
+        let list = rekindle.run(&["list"]);
+        let kept = list.json["checkpoints"].as_array().map_or(0, Vec::len);
+        assert_eq!(kept, rounds(2, 30), "a dry run left its checkpoint: {list}");
+        Program::of_pid(outside).kill();
+        witness.assert_content("at the end");
     });
 }

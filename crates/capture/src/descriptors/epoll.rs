@@ -62,6 +62,17 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// An epoll hears of the signals of the process that added the signalfd, and of no other's.
+    fn refuse_signals(&mut self, slot: &Slot, watched: usize) {
+        let kind = self.found.descriptions.get(watched).map(|description| &description.kind);
+        if self.context.options.takeover && matches!(kind, Some(DescriptionKind::SignalFd { .. })) {
+            let object = format!("{slot}, which waits for a signalfd");
+            let lift = "the program has to take the signalfd off the list (EPOLL_CTL_DEL): it \
+                        would hear of no signal any more";
+            self.context.findings.block(StateKind::SignalFd, object, lift);
+        }
+    }
+
     fn interest(
         &mut self,
         slot: &Slot,
@@ -74,6 +85,7 @@ impl Reader<'_> {
         for (number, fd) in candidates {
             match watches_file(task, fd, slot.fd, target.fd, occurrence) {
                 Ok(true) => {
+                    self.refuse_signals(slot, number);
                     let number = u32::try_from(number).unwrap_or(u32::MAX);
                     return Ok(Some(EpollInterest {
                         fd: target.fd,
@@ -91,7 +103,7 @@ impl Reader<'_> {
         let object = format!("{slot}, which waits for a file closed as descriptor {}", target.fd);
         let lift = "the program has to take it off the list (EPOLL_CTL_DEL) or close its other \
                     copies";
-        if self.context.frozen {
+        if self.context.frozen && !self.context.options.takeover {
             self.context.findings.block(StateKind::Epoll, object, lift);
         }
         Ok(None)

@@ -44,6 +44,9 @@ impl Reader<'_> {
         let identity = identity(&self.root, &slot.name, &slot.stat);
         let look = || still_named(dir, &identity);
         if !self.context.known.is_named(&slot.name, &slot.stat, look) {
+            if self.context.options.takeover {
+                return Ok(DescriptionKind::External { name: slot.name.clone() });
+            }
             let lift = "the program has to close the file, or give it its name back (the file \
                         was deleted or replaced while it was open)";
             return Ok(self.blocked(slot, StateKind::DeletedFile, lift));
@@ -77,7 +80,12 @@ impl Reader<'_> {
 }
 
 /// The locks on a slot's file, as fdinfo lists them. Refuses those that cannot come back safely.
-pub(super) fn locks(slot: &Slot, outside: &Outside, findings: &mut Findings) -> Vec<FileLock> {
+pub(super) fn locks(
+    slot: &Slot,
+    outside: &Outside,
+    takeover: bool,
+    findings: &mut Findings,
+) -> Vec<FileLock> {
     let mut locks = Vec::new();
     for lock in &slot.info.locks {
         let kind = match lock.kind {
@@ -93,6 +101,12 @@ pub(super) fn locks(slot: &Slot, outside: &Outside, findings: &mut Findings) -> 
                         format!("{holder} has the file open"),
                         "wait until one of them closes the file",
                     );
+                }
+                if takeover && !lock.waiting {
+                    let lift = "wait until the program has given the lock up: it belongs to the \
+                                process, and would end with it";
+                    let object = format!("fcntl(2) lock on {slot}");
+                    findings.block_for_now(StateKind::FileLock, object, "", lift);
                 }
                 FileLockKind::Posix
             }

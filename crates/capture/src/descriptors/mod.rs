@@ -188,11 +188,19 @@ impl Reader<'_> {
             position_bytes: slot.info.position,
             owner: None,
             owner_signal: 0,
-            locks: file::locks(slot, self.context.outside, self.context.findings),
+            locks: file::locks(
+                slot,
+                self.context.outside,
+                self.context.options.takeover,
+                self.context.findings,
+            ),
             external,
         };
         if self.context.frozen {
             self.owner(slot, &mut description)?;
+        }
+        if self.context.options.takeover && slot.info.flags & O_PATH == 0 {
+            self.refuse_owner(slot);
         }
         Ok(description)
     }
@@ -221,6 +229,22 @@ impl Reader<'_> {
             }
         };
         Ok(())
+    }
+
+    /// Whoever gets signals about a description is a process, which will be another one.
+    fn refuse_owner(&mut self, slot: &Slot) {
+        // A running program may have closed it; the freeze looks again.
+        let Ok(copy) = self.copy_of(slot) else { return };
+        let has_owner = sys::file::signal_owner(&copy).is_ok_and(|owner| owner.is_some());
+        if has_owner || slot.info.flags & O_ASYNC != 0 {
+            let lift = "the program has to take the descriptor's owner back (F_SETOWN, O_ASYNC): \
+                        its signals would go to the process that ends";
+            self.context.findings.block(
+                StateKind::Unknown,
+                format!("{slot}, which has an owner that gets signals"),
+                lift,
+            );
+        }
     }
 
     /// A descriptor of our own for the same description.
@@ -283,6 +307,7 @@ impl Reader<'_> {
 
 /// What lifts most descriptors that cannot be carried.
 const CLOSE: &str = "the program has to close it before the checkpoint";
-/// `O_PATH` and `O_CLOEXEC` as fdinfo shows them.
+/// `O_PATH`, `O_ASYNC` and `O_CLOEXEC` as fdinfo shows them.
+const O_ASYNC: u32 = 0o20_000;
 const O_PATH: u32 = 0o10_000_000;
 const O_CLOEXEC: u32 = 0o2_000_000;

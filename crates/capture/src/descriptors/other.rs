@@ -28,7 +28,13 @@ impl Reader<'_> {
             (b"[signalfd]", FdDetail::Signalfd { mask }) => {
                 DescriptionKind::SignalFd { mask: SignalSet(*mask) }
             }
-            _ => self.blocked(slot, refused_kind(name), CLOSE),
+            _ => match refused_kind(name) {
+                // They hang on nothing of the process that has them open.
+                StateKind::Inotify | StateKind::PidFd if self.context.options.takeover => {
+                    DescriptionKind::External { name: slot.name.clone() }
+                }
+                kind => self.blocked(slot, kind, CLOSE),
+            },
         }
     }
 

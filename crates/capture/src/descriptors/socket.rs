@@ -50,6 +50,9 @@ impl Reader<'_> {
                 DescriptionKind::Socket(number)
             }
             Ok(Found::Outside(kind, holders)) => self.external(slot, fds, kind, &holders),
+            Ok(Found::Blocked(kind, _)) if self.context.options.takeover => {
+                self.external(slot, fds, kind, &[])
+            }
             Ok(Found::Blocked(kind, lift)) => self.blocked(slot, kind, lift),
             // A running program may have closed it.
             Err(DescriptorError::Look { .. }) if !self.context.frozen => {
@@ -124,7 +127,7 @@ impl Reader<'_> {
     /// Datagrams in the queue are lost, as a network may lose them.
     fn drops_datagrams(&mut self, slot: &Slot, copy: &OwnedFd) -> Result<(), DescriptorError> {
         let waiting = bytes_to_read(copy).map_err(|cause| slot.failed(cause))?;
-        if waiting > 0 && self.context.frozen {
+        if waiting > 0 && self.context.frozen && !self.context.options.takeover {
             let what = format!("{slot}: datagrams that wait to be read are dropped");
             self.context.findings.change(ChangeKind::Connection, what);
         }
@@ -164,7 +167,7 @@ impl Reader<'_> {
             }
             _ => {}
         }
-        if !is_over {
+        if !is_over && !self.context.options.takeover {
             let what = format!("{slot}: the connection is closed");
             self.context.findings.change(ChangeKind::Connection, what);
         }
@@ -176,6 +179,9 @@ impl Reader<'_> {
     }
 
     fn connections_waiting(&mut self, slot: &Slot, count: u32) {
+        if self.context.options.takeover {
+            return;
+        }
         let findings = &mut *self.context.findings;
         match self.context.options.tcp {
             TcpPolicy::Close => {

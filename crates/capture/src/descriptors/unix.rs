@@ -39,7 +39,7 @@ impl Reader<'_> {
         if info.state == LISTENING {
             socket.state = SocketState::Listening;
             socket.backlog = info.send_queue;
-            if info.receive_queue > 0 {
+            if info.receive_queue > 0 && !self.context.options.takeover {
                 let object = format!("{} connections that wait at {slot}", info.receive_queue);
                 let lift = "wait until the program has accepted them";
                 self.context.findings.block_for_now(StateKind::UnixSocket, object, "", lift);
@@ -102,7 +102,7 @@ impl Reader<'_> {
             if self.context.frozen && has_data {
                 socket.receive_queue = stream_queue(copy).map_err(failed)?.into_iter().collect();
             }
-        } else if has_data {
+        } else if has_data && !self.context.options.takeover {
             // Only the first of several messages can be looked at without taking it.
             let object = format!("messages that wait to be read from {slot}");
             self.context.findings.block_for_now(StateKind::UnixSocket, object, "", WAIT_READ);

@@ -22,7 +22,7 @@ const ROUNDS_MAX: usize = 12;
 const NICE: i32 = 19;
 
 /// How the memory is copied.
-pub(super) enum Copying<'p> {
+pub(crate) enum Copying<'p> {
     /// In rounds while it runs; the freeze copies what is left.
     Running { precopy: Box<Precopy<'p>>, rounds: Vec<Round> },
     /// While it stands still.
@@ -124,7 +124,7 @@ impl<'p> Copying<'p> {
     }
 
     /// Ends the tracking.
-    pub(super) fn release(self) -> Option<Released> {
+    pub(crate) fn release(self) -> Option<Released> {
         match self {
             Self::Running { precopy, .. } => Some(precopy.release()),
             Self::Frozen => None,

@@ -26,13 +26,13 @@ use crate::report::CheckpointReport;
 use crate::settings::Settings;
 use crate::target_name::find;
 pub use error::CheckpointError;
-use phases::{BORROW, LOOK};
 pub use planning::PlanChoice;
 pub use rehearsal::Rehearse;
 use report::report;
-use take::Run;
 
 pub(crate) use copying::forecast;
+pub(crate) use phases::{BORROW, LOOK};
+pub(crate) use take::{Run, Standing};
 
 /// What to checkpoint and how.
 #[derive(Clone, Debug)]
@@ -62,6 +62,7 @@ impl CheckpointRequest {
             stop: self.stop,
             tcp: if self.tcp_close { TcpPolicy::Close } else { TcpPolicy::Refuse },
             external: self.external.iter().map(|(fd, _)| *fd).collect(),
+            takeover: false,
             served,
         }
     }

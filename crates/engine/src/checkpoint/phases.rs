@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::phase::Phase;
 
-pub(super) const LOOK: Phase = Phase {
+pub(crate) const LOOK: Phase = Phase {
     name: "look",
     limit: Duration::from_secs(600),
     undo: "nothing to undo: the instance is only looked at",
@@ -95,7 +95,7 @@ pub(super) const REAP: Phase = Phase {
     undo: "none: the checkpoint is published, the instance is ended",
 };
 /// Who serves pages that an earlier resume has not loaded yet.
-pub(super) const BORROW: Phase = Phase {
+pub(crate) const BORROW: Phase = Phase {
     name: "borrow",
     limit: Duration::from_secs(60),
     undo: "nothing to undo: the fault server is only asked",

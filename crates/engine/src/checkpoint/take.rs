@@ -37,31 +37,50 @@ const WANT: Want = Want::Zstd(-3);
 const UNNAMED: &str = "nothing is known of it";
 
 /// One checkpoint being taken.
-pub(super) struct Run<'a> {
-    pub(super) request: &'a CheckpointRequest,
-    pub(super) found: &'a Found,
-    pub(super) survey: &'a Survey,
-    pub(super) options: &'a capture::Options,
+pub(crate) struct Run<'a> {
+    pub(crate) request: &'a CheckpointRequest,
+    pub(crate) found: &'a Found,
+    pub(crate) survey: &'a Survey,
+    pub(crate) options: &'a capture::Options,
     /// Who has the pages that the program misses.
-    pub(super) served: Option<&'a Served>,
-    pub(super) observer: &'a dyn Observer,
+    pub(crate) served: Option<&'a Served>,
+    pub(crate) observer: &'a dyn Observer,
+}
+
+/// A program that stands still, with its state, after its checkpoint was published.
+pub(crate) struct Standing<'a> {
+    pub(crate) frozen: Frozen<'a>,
+    pub(crate) captured: Captured,
+    /// Its writes are still tracked: to be released when it goes on.
+    pub(crate) copying: Copying<'a>,
+}
+
+/// What becomes of the program once its checkpoint is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// It goes on before the checkpoint is published.
+    GoesOn,
+    /// It ends when the checkpoint is published.
+    Ends,
+    /// It stands still.
+    Stands,
 }
 
 /// A stop of the instance, with what it was for.
 type Stop = (&'static str, Duration);
 
 /// What a finished checkpoint has to tell.
-pub(super) struct Done {
-    pub(super) published: Published,
+pub(crate) struct Done {
+    pub(crate) published: Published,
     pub(super) resident_bytes: u64,
-    pub(super) copied_in_pause_bytes: u64,
-    pub(super) stops: Vec<Stop>,
+    pub(crate) copied_in_pause_bytes: u64,
+    pub(crate) stops: Vec<Stop>,
     /// What divided its memory.
     pub(super) policy: String,
     /// What it took to give huge pages back, when any had been split.
     pub(super) collapse: Option<Duration>,
     pub(super) ended: bool,
-    pub(super) changes: Vec<Change>,
+    pub(crate) changes: Vec<Change>,
     /// What a clone showed, when one was asked for.
     pub(super) rehearsed: Option<Rehearsed>,
 }
@@ -86,12 +105,32 @@ struct Complete {
     rehearsed: Option<Rehearsed>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// Takes the checkpoint.
     pub(super) fn take(
         &self,
         settings: &Settings,
         phases: &mut Phases<'_>,
     ) -> Result<Done, CheckpointError> {
+        let after = if self.request.stop { After::Ends } else { After::GoesOn };
+        self.take_and(after, settings, phases).map(|(done, _)| done)
+    }
+
+    /// Takes the checkpoint, and keeps the program standing still.
+    pub(crate) fn take_and_stand(
+        &self,
+        settings: &Settings,
+        phases: &mut Phases<'_>,
+    ) -> Result<(Done, Option<Standing<'a>>), CheckpointError> {
+        self.take_and(After::Stands, settings, phases)
+    }
+
+    fn take_and(
+        &self,
+        after: After,
+        settings: &Settings,
+        phases: &mut Phases<'_>,
+    ) -> Result<(Done, Option<Standing<'a>>), CheckpointError> {
         let mut writer = phases.run(PREPARE, |_| self.writer(settings))?;
         let chosen = phases.run(PLAN, |_| self.plan(settings, &mut writer))?;
         let mut copying = phases.run(TRACK, |watch| {
@@ -103,7 +142,7 @@ impl Run<'_> {
         })?;
         let resident_bytes = self.survey.resident_bytes();
         let stage = |copying: &Copying<'_>, phases: &mut Phases<'_>| {
-            let room = self.staging_room(copying);
+            let room = self.staging_room(copying, after);
             phases.run(STAGE, |_| Ok::<_, CheckpointError>(Staging::new(room, &writer)))
         };
         let rounds = |copying: &mut Copying<'_>, phases: &mut Phases<'_>| {
@@ -113,7 +152,7 @@ impl Run<'_> {
         let mut staging = stage(&copying, phases)?;
         rounds(&mut copying, phases)?;
         self.check_pause(&copying)?;
-        if self.staging_room(&copying) > staging.room_bytes() {
+        if self.staging_room(&copying, after) > staging.room_bytes() {
             // Memory takes its time to be had, in which the program writes on.
             drop(staging);
             staging = stage(&copying, phases)?;
@@ -133,14 +172,27 @@ impl Run<'_> {
         })?;
         stops.extend(copying.stops().into_iter().map(|stop| ("track", stop)));
         let forked = self.fork(&mut frozen, &captured, phases)?;
-        if self.request.stop {
+        if after != After::GoesOn {
             let rehearsed = self.rehearse(forked, &captured, phases)?;
             phases.run(ENCODE, |watch| self.encode(&staging, 0, watch))?;
             drop(staging);
             let complete = Complete { writer, captured, copied, elsewhere, chosen, rehearsed };
-            let done = self.publish_and_end(complete, frozen, stops, phases)?;
-            self.learn(settings, &done);
-            return Ok(done);
+            if after == After::Ends {
+                let done = self.publish_and_end(complete, frozen, stops, phases)?;
+                self.learn(settings, &done);
+                return Ok((done, None));
+            }
+            self.refer(&complete, phases)?;
+            let published = phases.run(PUBLISH, |_| self.publish(complete, stops));
+            let (done, captured) = match published {
+                Ok(published) => published,
+                Err(error) => {
+                    frozen.thaw();
+                    copying.release();
+                    return Err(error);
+                }
+            };
+            return Ok((done, Some(Standing { frozen, captured, copying })));
         }
         stops.push(("freeze", phases.run(THAW, |_| Ok::<_, CheckpointError>(frozen.thaw()))?));
         let rehearsed = self.rehearse(forked, &captured, phases)?;
@@ -151,10 +203,10 @@ impl Run<'_> {
         drop(staging);
         let complete = Complete { writer, captured, copied, elsewhere, chosen, rehearsed };
         self.refer(&complete, phases)?;
-        let mut done = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
+        let (mut done, _) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
         self.learn(settings, &done);
         done.collapse = released.and_then(|released| self.give_back_huge_pages(&released));
-        Ok(done)
+        Ok((done, None))
     }
 
     /// Makes a clone of the frozen instance when one is asked for and can pay.
@@ -229,7 +281,7 @@ impl Run<'_> {
     ) -> Result<Done, CheckpointError> {
         self.refer(&complete, phases)?;
         phases.run(SYNC, |_| self.sync_files(&frozen))?;
-        let mut done = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
+        let (mut done, _) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
         let since = frozen.since();
         // From here on the checkpoint stays, whatever happens.
         let ended = phases.run(END, |watch| self.end(frozen, watch, &done.published));
@@ -277,7 +329,7 @@ impl Run<'_> {
         phases: &mut Phases<'_>,
         copying: &mut Copying<'_>,
         writer: &CheckpointWriter,
-    ) -> Result<Held<'_>, CheckpointError> {
+    ) -> Result<Held<'a>, CheckpointError> {
         let until = Instant::now() + settings.wait;
         let mut stops = Vec::new();
         loop {
@@ -312,8 +364,9 @@ impl Run<'_> {
         }
     }
 
-    fn freeze(&self, watch: &Watch) -> Result<Frozen<'_>, CheckpointError> {
-        Ok(self.found.process.freeze(self.freeze_options(watch))?)
+    fn freeze(&self, watch: &Watch) -> Result<Frozen<'a>, CheckpointError> {
+        let process = &self.found.process;
+        Ok(process.freeze(self.freeze_options(watch))?)
     }
 
     fn freeze_options(&self, watch: &Watch) -> FreezeOptions {
@@ -389,13 +442,13 @@ impl Run<'_> {
 
     /// Staging memory for what the freeze will copy, several times over when that is little, if
     /// it leaves the host a tenth of what it has.
-    fn staging_room(&self, copying: &Copying<'_>) -> Option<u64> {
+    fn staging_room(&self, copying: &Copying<'_>, after: After) -> Option<u64> {
         const LEAST_BYTES: u64 = 32 << 20;
         let expected = copying.expected_bytes(self.survey.resident_bytes());
         let wanted = match copying {
             // Memory of ours stays within bounds: what does not fit is written at once.
             Copying::Running { .. } => (expected * 4).clamp(LEAST_BYTES, 6 * LEAST_BYTES),
-            Copying::Frozen if self.request.stop => return None,
+            Copying::Frozen if after != After::GoesOn => return None,
             Copying::Frozen => expected + expected / 16 + LEAST_BYTES,
         };
         let available = crate::host::memory_available_bytes()?;
@@ -451,7 +504,11 @@ impl Run<'_> {
         }
     }
 
-    fn publish(&self, complete: Complete, stops: Vec<Stop>) -> Result<Done, CheckpointError> {
+    fn publish(
+        &self,
+        complete: Complete,
+        stops: Vec<Stop>,
+    ) -> Result<(Done, Captured), CheckpointError> {
         let Complete { writer, captured, copied, chosen, mut rehearsed, .. } = complete;
         let plan = match &mut rehearsed {
             Some(rehearsed) if self.request.plan.is_free() => {
@@ -462,7 +519,8 @@ impl Run<'_> {
         let plan = plan.fitted(copied.pages.memories(), UNNAMED);
         let summary = Summary { parent: writer.parent(), ..self.summary(&captured) };
         let published = writer.finish(&captured.instance, &plan, &summary)?;
-        Ok(Done {
+        let changes = self.changes(&captured);
+        let done = Done {
             published,
             resident_bytes: plan.extents.iter().map(|e| e.pages.bytes()).sum(),
             copied_in_pause_bytes: copied.in_pause_bytes,
@@ -470,9 +528,10 @@ impl Run<'_> {
             policy: chosen.by,
             collapse: None,
             ended: false,
-            changes: self.changes(&captured),
+            changes,
             rehearsed,
-        })
+        };
+        Ok((done, captured))
     }
 
     /// Files that the instance wrote must be as safe as the checkpoint that expects them.

@@ -1,18 +1,22 @@
 //! What the program could notice.
 
-use process::{Change, ChangeKind, DescriptionKind, Instance, SocketState, TaskGroup};
+use process::{Change, ChangeKind, DescriptionKind, Instance, Socket, SocketState, TaskGroup};
 
 use super::made::Place;
 use super::slots::{StandIn, stand_in};
 use super::sockets::{shown, shown_address};
 use crate::Options;
 
+fn is_closed(socket: &Socket) -> bool {
+    socket.state == SocketState::ClosedByPeer
+}
+
 /// Everything that will be different by design.
 pub(super) fn expected(
     instance: &Instance,
     group: &TaskGroup,
     options: &Options,
-    place: Place,
+    (place, taken_over): (Place, bool),
 ) -> Vec<Change> {
     let mut all = Vec::new();
     let mut add = |kind, what: String| all.push(Change { kind, what });
@@ -44,7 +48,8 @@ pub(super) fn expected(
             add(ChangeKind::PidNamespace, "its clocks go on in a time namespace".into());
         }
     }
-    for socket in instance.sockets.iter().filter(|s| s.state == SocketState::ClosedByPeer) {
+    let is_closed = |socket: &&_| !taken_over && is_closed(socket);
+    for socket in instance.sockets.iter().filter(is_closed) {
         let what = shown(socket);
         let to = socket
             .remote
@@ -52,7 +57,7 @@ pub(super) fn expected(
             .map_or_else(String::new, |remote| format!(" to {}", shown_address(remote)));
         add(ChangeKind::Connection, format!("{what}{to} is closed by its peer"));
     }
-    for (index, description) in (0..).zip(&instance.descriptions) {
+    for (index, description) in (0..).zip(&instance.descriptions).filter(|_| !taken_over) {
         let id = process::DescriptionId(index);
         let Some(stand_in) = stand_in(instance, group, id, options) else { continue };
         let name = match &description.kind {

@@ -12,6 +12,7 @@ use super::script::Script;
 use super::slots::{Slots, StandIn, stand_in};
 use super::watches::{self, has_fired, interests, watch};
 use super::{pipes, sockets};
+use crate::request::Takeover;
 use crate::{Options, Phase, ResumeError};
 
 /// `__O_TMPFILE | O_DIRECTORY` and the flags that only matter while opening are not repeated.
@@ -43,6 +44,8 @@ pub(super) struct Files<'a> {
     pub(super) group: &'a TaskGroup,
     pub(super) options: &'a Options,
     pub(super) slots: &'a Slots,
+    /// Everything is taken over instead of made.
+    pub(super) takeover: Option<Takeover<'a>>,
 }
 
 impl<'a> Files<'a> {
@@ -58,7 +61,10 @@ impl<'a> Files<'a> {
 
     /// What stands in for a description from outside.
     pub(super) fn stand_in(&self, id: DescriptionId) -> Option<StandIn> {
-        stand_in(self.instance, self.group, id, self.options)
+        match self.takeover {
+            Some(_) => None,
+            None => stand_in(self.instance, self.group, id, self.options),
+        }
     }
 }
 
@@ -75,6 +81,13 @@ pub(super) fn take_callers(script: &mut Script<'_>, files: Files<'_>) {
             kept.push(slot);
         }
     }
+    close_all_but(script, &kept);
+}
+
+/// Closes every descriptor that is not in `kept`.
+pub(super) fn close_all_but(script: &mut Script<'_>, kept: &[u64]) {
+    let mut kept = kept.to_vec();
+    kept.sort_unstable();
     let mut first = 0;
     for slot in kept {
         close(script, first, slot - 1);

@@ -112,6 +112,11 @@ impl Made {
         self.pidfd.as_ref().or_else(|| self.init.as_ref().map(Init::main_pidfd))
     }
 
+    /// The init, when it lives in a pid namespace of its own.
+    pub(crate) fn init_mut(&mut self) -> Option<&mut Init> {
+        self.init.as_mut()
+    }
+
     /// From now on it lives without us.
     pub(crate) fn let_go(mut self) -> Result<LetGo, ResumeError> {
         let init = match self.init.take() {

@@ -64,6 +64,11 @@ impl Slots {
         self.proc_self() + 1
     }
 
+    /// Where a process that descriptors are taken over from is kept, as a pidfd.
+    pub(crate) const fn old_process(&self) -> u64 {
+        self.passing() + 2
+    }
+
     /// How many descriptors the process must be allowed to have (`RLIMIT_NOFILE`).
     pub(crate) const fn needed(&self) -> u64 {
         self.passing() + 4

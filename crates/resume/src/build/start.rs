@@ -6,22 +6,24 @@ use process::TaskGroup;
 use sys::ptrace::{Options, PtraceError, Regs, StoppedThread};
 
 use super::flags::give_id;
-use super::made::LetGo;
+use super::made::{LetGo, Made};
 use super::script::{Script, failed};
 use super::slots::Slots;
 use super::steps::{Half, Plan, no_thread};
+use super::undo::Undo;
 use super::{descriptions, finish, group, place, placement, terminal};
 use crate::{Phase, ResumeError};
 
 const PHASE: Phase = Phase::Start;
 
 impl Half {
-    /// Arms the timers, gives every thread its registers, removes our code, and lets it run.
-    pub(crate) fn start(mut self, plan: &Plan<'_>) -> Result<Started, ResumeError> {
+    /// Arms the timers, gives every thread its registers, and removes our code. What is left is to
+    /// let the threads go.
+    pub(crate) fn loosen(mut self, plan: &Plan<'_>) -> Result<Loose, ResumeError> {
         let slots = Slots::new(plan.request.instance, plan.group, plan.caller.highest_descriptor);
         let _pinned = self.pin();
         self.arm(plan, &slots)?;
-        let mut threads = match self.give_registers(plan) {
+        let threads = match self.give_registers(plan) {
             Ok(threads) => threads,
             Err(error) => {
                 self.made.kill();
@@ -30,25 +32,8 @@ impl Half {
         };
         let ids = threads.iter().map(StoppedThread::tid).zip(&plan.group.threads);
         self.changed.extend(placement::processors(ids, &plan.caller.scheduling));
-        // From here on our death must not end it: the kernel then lets its threads go as we do.
-        // In a namespace of its own that begins when the init is let go.
-        let unguarded = threads.iter_mut().try_for_each(|t| t.set_options(Options::default()));
-        if let Err(error) = unguarded {
-            self.made.kill();
-            return Err(traced("stop guarding", error));
-        }
-        let terminal = terminal::hand_over(plan.group, self.made.pid, plan.request.options.detach);
-        let Self { made, mut undo, changed, loaded_bytes, .. } = self;
-        let let_go = made.let_go()?;
-        for thread in threads {
-            match thread.detach(0) {
-                // The first ones run already, and may have ended the process.
-                Ok(()) | Err(PtraceError::Gone { .. }) => {}
-                Err(error) => return Err(traced("let go", error)),
-            }
-        }
-        undo.keep();
-        Ok(Started { let_go, terminal, changed, loaded_bytes })
+        let Self { made, undo, changed, loaded_bytes, .. } = self;
+        Ok(Loose { made, threads, undo, changed, loaded_bytes })
     }
 
     fn arm(&mut self, plan: &Plan<'_>, slots: &Slots) -> Result<(), ResumeError> {
@@ -56,7 +41,9 @@ impl Half {
         let leader = self.hands.first_mut().ok_or_else(|| no_thread(PHASE))?;
         let mut script = Script::new(leader, PHASE);
         group::arm_timers(&mut script, plan.group)?;
-        descriptions::arm_timers(&mut script, files, place::realtime_ns())?;
+        if files.takeover.is_none() {
+            descriptions::arm_timers(&mut script, files, place::realtime_ns())?;
+        }
         script.run()?;
         Ok(())
     }
@@ -91,6 +78,54 @@ impl Half {
     }
 }
 
+/// A process whose threads only have to be let go. Dropping it ends it; the process is dropped
+/// before its threads, so that none is let go before it is dead.
+pub(crate) struct Loose {
+    pub(crate) made: Made,
+    /// The leader first.
+    pub(crate) threads: Vec<StoppedThread>,
+    undo: Undo,
+    pub(crate) changed: Vec<process::Change>,
+    pub(crate) loaded_bytes: u64,
+}
+
+impl Loose {
+    /// From here on our death does not end it: the kernel then lets its threads go as we do. In a
+    /// namespace of its own that begins when the init is let go.
+    pub(crate) fn unguard(&mut self) -> Result<(), ResumeError> {
+        let mut threads = self.threads.iter_mut();
+        let unguarded = threads.try_for_each(|t| t.set_options(Options::default()));
+        unguarded.map_err(|error| {
+            self.made.kill();
+            traced("stop guarding", error)
+        })
+    }
+
+    /// Lets it run.
+    pub(crate) fn start(mut self, plan: &Plan<'_>) -> Result<Started, ResumeError> {
+        self.unguard()?;
+        self.go(plan, &|| ())
+    }
+
+    /// Lets it run, once our death does not end it any more. `freed` is called when the init is on
+    /// its own, and no thread runs yet.
+    pub(crate) fn go(self, plan: &Plan<'_>, freed: &dyn Fn()) -> Result<Started, ResumeError> {
+        let terminal = terminal::hand_over(plan.group, self.made.pid, plan.request.options.detach);
+        let Self { made, threads, mut undo, changed, loaded_bytes } = self;
+        let let_go = made.let_go()?;
+        freed();
+        for thread in threads {
+            match thread.detach(0) {
+                // The first ones run already, and may have ended the process.
+                Ok(()) | Err(PtraceError::Gone { .. }) => {}
+                Err(error) => return Err(traced("let go", error)),
+            }
+        }
+        undo.keep();
+        Ok(Started { let_go, terminal, changed, loaded_bytes })
+    }
+}
+
 /// What is left of a build when the program runs.
 #[derive(Debug)]
 pub(crate) struct Started {
@@ -115,7 +150,7 @@ fn from_errno(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
 
-fn traced(step: &str, error: PtraceError) -> ResumeError {
+pub(crate) fn traced(step: &str, error: PtraceError) -> ResumeError {
     ResumeError::Step {
         phase: PHASE,
         step: format!("{step} a thread of the new process"),

@@ -20,7 +20,7 @@ use super::room::Room;
 use super::script::{Hand, Script};
 use super::slots::Slots;
 use super::undo::Undo;
-use super::{changes, finish, group, mappings, placement, threads, verify};
+use super::{changes, finish, group, mappings, placement, takeover, threads, verify};
 use crate::caller::Caller;
 use crate::paths::ours_as_path;
 use crate::phases::Phases;
@@ -66,7 +66,8 @@ impl<'a> Plan<'a> {
 
     pub(super) fn files<'f>(&'f self, slots: &'f Slots) -> Files<'f> {
         let (instance, group) = (self.request.instance, self.group);
-        Files { instance, group, options: self.request.options, slots }
+        let takeover = self.request.takeover;
+        Files { instance, group, options: self.request.options, slots, takeover }
     }
 }
 
@@ -106,7 +107,8 @@ fn stub(plan: &Plan<'_>, place: Place) -> Result<Half, ResumeError> {
         suspend_seccomp: !plan.wanted.seccomp_filters.is_empty(),
     };
     let (made, stub) = Made::new(&wanted, &room, reserved)?;
-    let changed = changes::expected(plan.instance(), group, options, place);
+    let taken_over = plan.request.takeover.is_some();
+    let changed = changes::expected(plan.instance(), group, options, (place, taken_over));
     let hand = Hand { stub, desk: room.main };
     let mut half = Half {
         made,
@@ -149,15 +151,8 @@ impl Half {
     }
 
     fn map(&mut self, plan: &Plan<'_>, slots: &Slots) -> Result<(), ResumeError> {
-        for object in &plan.instance().objects {
-            if let SharedObjectKind::PosixShm { path, deleted: false, .. } = &object.kind {
-                self.undo.creates(ours_as_path(plan.group, path));
-            }
-        }
-        for socket in &plan.instance().sockets {
-            if let Some(path) = socket.local.as_ref().and_then(super::unix_path) {
-                self.undo.creates(ours_as_path(plan.group, path));
-            }
+        if plan.request.takeover.is_none() {
+            self.undo_what_is_made(plan);
         }
         let files = plan.files(slots);
         let whole = self.room.clone();
@@ -169,7 +164,10 @@ impl Half {
         })?;
         let mut script = Script::new(leader, Phase::Mappings);
         group::prepare(&mut script, plan.caller.descriptors_max);
-        descriptions::take_callers(&mut script, files);
+        match files.takeover {
+            Some(takeover) => takeover::inherit(&mut script, files, takeover),
+            None => descriptions::take_callers(&mut script, files),
+        }
         group::open_proc(&mut script, slots);
         mappings::clear(&mut script, &whole, rseq);
         mappings::barriers(&mut script, plan.space);
@@ -177,11 +175,13 @@ impl Half {
         script.run()?;
         // Objects of one kind are made as mappings first, right behind the room.
         let hole = whole.whole.end.0 + mem::PAGE_SIZE;
-        for (index, object) in (0..).zip(&plan.instance().objects) {
-            mappings::object(&mut script, (slots, plan.group), index, object, hole);
-            script.run()?;
+        if files.takeover.is_none() {
+            for (index, object) in (0..).zip(&plan.instance().objects) {
+                mappings::object(&mut script, (slots, plan.group), index, object, hole);
+                script.run()?;
+            }
+            descriptions::open_devices(&mut script, files)?;
         }
-        descriptions::open_devices(&mut script, files)?;
         group::root(&mut script, plan.group);
         let private = plan.private();
         for mapping in &plan.space.mappings {
@@ -190,6 +190,20 @@ impl Half {
         }
         script.run()?;
         Ok(())
+    }
+
+    /// Notes which paths will be created.
+    fn undo_what_is_made(&mut self, plan: &Plan<'_>) {
+        for object in &plan.instance().objects {
+            if let SharedObjectKind::PosixShm { path, deleted: false, .. } = &object.kind {
+                self.undo.creates(ours_as_path(plan.group, path));
+            }
+        }
+        for socket in &plan.instance().sockets {
+            if let Some(path) = socket.local.as_ref().and_then(super::unix_path) {
+                self.undo.creates(ours_as_path(plan.group, path));
+            }
+        }
     }
 
     fn make_threads(&mut self, plan: &Plan<'_>) -> Result<(), ResumeError> {
@@ -214,7 +228,9 @@ impl Half {
         let memory = ProcMem::open_writable(self.made.pid)
             .map_err(|e| failed("open the new process's memory", e))?;
         let mut objects = Vec::new();
-        for index in 0..u32::try_from(plan.instance().objects.len()).unwrap_or(u32::MAX) {
+        // Objects that are taken over have their content.
+        let made = if plan.request.takeover.is_some() { 0 } else { plan.instance().objects.len() };
+        for index in 0..u32::try_from(made).unwrap_or(u32::MAX) {
             let number = i32::try_from(slots.object(index)).unwrap_or(-1);
             let pidfd = self.made.pidfd();
             let file = pidfd.map(|pidfd| pidfd.descriptor(number)).transpose();
@@ -298,12 +314,16 @@ impl Half {
         for mapping in &plan.space.mappings {
             mappings::finish(&mut script, mapping, &private)?;
         }
-        descriptions::open_all(&mut script, files)?;
-        for (index, object) in (0..).zip(&plan.instance().objects) {
-            mappings::seal(&mut script, slots, index, object);
+        if files.takeover.is_some() {
+            takeover::place(&mut script, files)?;
+        } else {
+            descriptions::open_all(&mut script, files)?;
+            for (index, object) in (0..).zip(&plan.instance().objects) {
+                mappings::seal(&mut script, slots, index, object);
+            }
+            descriptions::finish_all(&mut script, files)?;
+            descriptions::place(&mut script, files)?;
         }
-        descriptions::finish_all(&mut script, files)?;
-        descriptions::place(&mut script, files)?;
         script.run()?;
         Ok(())
     }
@@ -355,7 +375,8 @@ impl Half {
             step: "look at the new process".to_owned(),
             cause: io::Error::other(e),
         })?;
-        let different = verify::compare(&dir, plan.files(slots), plan.wanted, &self.room)?;
+        let new = (&dir, self.made.pid);
+        let different = verify::compare(new, plan.files(slots), plan.wanted, &self.room)?;
         if different.is_empty() { Ok(()) } else { Err(ResumeError::Differs(different)) }
     }
 }

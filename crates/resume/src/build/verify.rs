@@ -7,10 +7,12 @@ use process::{Credentials, DescriptionKind, MmLayout, TaskGroup};
 use sys::proc::{
     MapsEntry, ProcDir, ProcError, StatMemory, maps_entries, parse_fdinfo, parse_stat, parse_status,
 };
+use sys::task::Pid;
 
 use super::descriptions::Files;
 use super::room::Room;
 use super::slots::StandIn;
+use super::takeover;
 use crate::paths::ours;
 use crate::{FilesPolicy, Phase, ResumeError};
 
@@ -137,7 +139,7 @@ fn compare_maps(
 
 /// Compares mappings, threads, descriptors and credentials.
 pub(super) fn compare(
-    dir: &ProcDir,
+    (dir, pid): (&ProcDir, Pid),
     files: Files<'_>,
     credentials: &Credentials,
     room: &Room,
@@ -157,7 +159,11 @@ pub(super) fn compare(
     if threads != files.group.threads.len() {
         all.push(format!("{threads} threads are not {}", files.group.threads.len()));
     }
-    all.extend(compare_descriptors(dir, files, &mut buffer).map_err(failed)?);
+    let descriptors = match files.takeover {
+        Some(old) => takeover::compare((dir, pid), files, old, &mut buffer),
+        None => compare_descriptors(dir, files, &mut buffer),
+    };
+    all.extend(descriptors.map_err(failed)?);
     let stat = dir.parse("stat", &mut buffer, parse_stat).map_err(failed)?;
     all.extend(space.and_then(|space| compare_layout(&stat.memory, &space.layout)));
     for (link, wanted) in [("exe", &files.group.exe), ("cwd", &files.group.cwd)] {

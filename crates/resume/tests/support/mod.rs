@@ -121,6 +121,7 @@ impl Image {
             source: &self.pages,
             order: None,
             lazy: None,
+            takeover: None,
             options,
         };
         build(request, &Silent)

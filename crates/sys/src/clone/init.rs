@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::pipe::PipeFlags;
@@ -121,6 +121,27 @@ impl Init {
     /// The main child.
     pub const fn main_pidfd(&self) -> &PidFd {
         &self.main_pidfd
+    }
+
+    /// The init.
+    pub(super) const fn pidfd(&self) -> &PidFd {
+        &self.process.pidfd
+    }
+
+    /// Where it is told what to do.
+    pub(super) fn control(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
+    }
+
+    /// From now on the init does not die with us, but when nobody holds its control pipe any
+    /// more: an [`Arbiter`](super::Arbiter) does, too.
+    ///
+    /// # Errors
+    /// When the init is gone; everything in it is ended then.
+    pub fn outlive_us(&mut self) -> Result<(), InitError> {
+        let step = "have the init outlive us";
+        self.control.write_all(b"o").map_err(|e| at(step, e))?;
+        self.status.read_exact(&mut [0; 4]).map_err(|e| at(step, e))
     }
 
     /// From now on the init lives on without us, reaps and passes signals on. What comes back

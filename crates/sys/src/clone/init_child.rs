@@ -63,15 +63,31 @@ pub(super) unsafe extern "C" fn main(arg: *const u8) -> ! {
             raw::exit(1);
         }
         shrink(args);
-        if await_byte(args) != Some(b'g') {
+        let mut said = await_byte(args);
+        if said == Some(b'o') {
+            // From here on it ends when nobody is left who could say how to go on.
+            outlive_parent();
+            tell(args, OK);
+            said = await_byte(args);
+        }
+        if said != Some(b'g') {
             raw::exit(1);
         }
-        let option = u64::from(libc::PR_SET_PDEATHSIG.unsigned_abs());
-        raw::call(libc::SYS_prctl, [option, 0, 0, 0, 0, 0]);
+        outlive_parent();
         call1(libc::SYS_close, args.control_read);
         tell(args, OK);
         serve(args, child)
     }
+}
+
+/// Takes back that it dies with the thread that made it.
+///
+/// # Safety
+/// Only in the init.
+unsafe fn outlive_parent() {
+    let option = u64::from(libc::PR_SET_PDEATHSIG.unsigned_abs());
+    // SAFETY: this prctl takes integers only.
+    unsafe { raw::call(libc::SYS_prctl, [option, 0, 0, 0, 0, 0]) };
 }
 
 /// Session, mounts and clocks. Gives the failed step and its errno, or `OK`.
@@ -172,23 +188,8 @@ unsafe extern "C" fn sleep_in_namespace(_: *const u8) -> ! {
 /// # Safety
 /// Only in the init; the ranges must hold nothing that `serve` uses.
 unsafe fn shrink(args: &InitArgs) {
-    let (low, high) = if args.control_read < args.status_write {
-        (args.control_read, args.status_write)
-    } else {
-        (args.status_write, args.control_read)
-    };
-    let (low, high) = (u64::from(low.unsigned_abs()), u64::from(high.unsigned_abs()));
-    let close = |first: u64, last: u64| {
-        if first <= last {
-            // SAFETY: close_range takes integers; the two pipes are left out.
-            unsafe { raw::call(libc::SYS_close_range, [first, last, 0, 0, 0, 0]) };
-        }
-    };
-    if low > 0 {
-        close(0, low - 1);
-    }
-    close(low + 1, high.saturating_sub(1));
-    close(high + 1, u64::from(u32::MAX));
+    // SAFETY: nothing but the two pipes is used from here on.
+    unsafe { raw::close_all_but(&mut [args.control_read, args.status_write]) };
     let advice = u64::from(libc::MADV_DONTNEED.unsigned_abs());
     let mut at = 0_usize;
     while at < args.give_back_count {
@@ -289,17 +290,8 @@ unsafe fn reap_all(args: &InitArgs, main: i64, main_alive: &mut bool, code: &mut
 /// # Safety
 /// Only in the init.
 unsafe fn await_byte(args: &InitArgs) -> Option<u8> {
-    let fd = u64::from(args.control_read.unsigned_abs());
-    loop {
-        let mut byte: u8 = 0;
-        let at = (&raw mut byte).addr() as u64;
-        // SAFETY: one byte is read into a live u8.
-        let got = unsafe { raw::call(libc::SYS_read, [fd, at, 1, 0, 0, 0]) };
-        if got == -i64::from(libc::EINTR) {
-            continue;
-        }
-        return (got == 1).then_some(byte);
-    }
+    // SAFETY: as promised by the caller.
+    unsafe { raw::read_byte(args.control_read) }
 }
 
 /// # Safety
@@ -317,11 +309,8 @@ unsafe fn report(args: &InitArgs, words: (i32, i32)) {
 /// # Safety
 /// Only in the init.
 unsafe fn tell(args: &InitArgs, word: i32) {
-    let fd = u64::from(args.status_write.unsigned_abs());
-    let at = (&raw const word).addr() as u64;
-    // SAFETY: four bytes are written from a live i32. The pipe does not block, SIGPIPE is
-    // blocked.
-    unsafe { raw::call(libc::SYS_write, [fd, at, 4, 0, 0, 0]) };
+    // SAFETY: as promised by the caller. The pipe does not block, SIGPIPE is blocked.
+    unsafe { raw::write_word(args.status_write, word) };
 }
 
 /// # Safety

@@ -6,6 +6,7 @@
 //! number of threads. Needs Linux >= 5.5 (`set_tid`) and `CAP_CHECKPOINT_RESTORE` or
 //! `CAP_SYS_ADMIN`.
 
+mod arbiter;
 mod init;
 mod init_child;
 mod parked;
@@ -20,6 +21,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+pub use arbiter::{Arbiter, Decision};
 pub use init::{ClockOffsets, Init, InitError, InitSettings};
 pub use parked::{Parked, park};
 pub use reserved::Reserved;

@@ -97,3 +97,77 @@ pub(super) unsafe fn exit(code: i32) -> ! {
         }
     }
 }
+
+/// Reads one byte; `None` at the end of the pipe, or when it cannot be read.
+///
+/// # Safety
+/// Only for a child made by [`clone3`].
+pub(super) unsafe fn read_byte(fd: i32) -> Option<u8> {
+    loop {
+        let mut byte: u8 = 0;
+        let at = (&raw mut byte).addr() as u64;
+        // SAFETY: one byte is read into a live u8.
+        let got = unsafe { call(libc::SYS_read, [number(fd), at, 1, 0, 0, 0]) };
+        if got == -i64::from(libc::EINTR) {
+            continue;
+        }
+        return (got == 1).then_some(byte);
+    }
+}
+
+/// Writes one byte; nobody may be listening any more.
+///
+/// # Safety
+/// Only for a child made by [`clone3`], with SIGPIPE blocked.
+pub(super) unsafe fn write_byte(fd: i32, byte: u8) {
+    let at = (&raw const byte).addr() as u64;
+    // SAFETY: one byte is written from a live u8.
+    unsafe { call(libc::SYS_write, [number(fd), at, 1, 0, 0, 0]) };
+}
+
+/// Writes one word; nobody may be listening any more.
+///
+/// # Safety
+/// Only for a child made by [`clone3`], with SIGPIPE blocked.
+pub(super) unsafe fn write_word(fd: i32, word: i32) {
+    let at = (&raw const word).addr() as u64;
+    // SAFETY: four bytes are written from a live i32.
+    unsafe { call(libc::SYS_write, [number(fd), at, 4, 0, 0, 0]) };
+}
+
+/// Closes every descriptor that is not in `kept`, which gets sorted.
+///
+/// # Safety
+/// Only for a child made by [`clone3`] that uses no other descriptor.
+pub(super) unsafe fn close_all_but(kept: &mut [i32]) {
+    // Not `sort`, which may panic for an order that is none.
+    let count = kept.len();
+    let mut end = count;
+    while end > 1 {
+        let mut at = 1;
+        while at < end {
+            if let Some([a, b]) = kept.get_mut(at - 1..=at)
+                && *a > *b
+            {
+                std::mem::swap(a, b);
+            }
+            at += 1;
+        }
+        end -= 1;
+    }
+    let mut first = 0_u64;
+    for fd in kept {
+        let fd = number(*fd);
+        if fd > first {
+            // SAFETY: close_range takes integers; what is kept is left out.
+            unsafe { call(libc::SYS_close_range, [first, fd - 1, 0, 0, 0, 0]) };
+        }
+        first = fd + 1;
+    }
+    // SAFETY: as above.
+    unsafe { call(libc::SYS_close_range, [first, u64::from(u32::MAX), 0, 0, 0, 0]) };
+}
+
+fn number(fd: i32) -> u64 {
+    u64::from(fd.unsigned_abs())
+}

@@ -1,0 +1,124 @@
+//! How `update` fails.
+
+use std::io;
+
+use ::resume::HandOverError;
+use process::Blocker;
+
+use crate::CheckpointError;
+use crate::ResumeVerbError;
+use crate::failure::{ExitClass, VerbError};
+use crate::phase::Stopped;
+use crate::registry::RegistryError;
+use crate::report::{BlockerReport, Outcome};
+use crate::target_name::TargetError;
+
+/// Why a program was not updated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// There is nothing to work on.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Another verb is at work on the instance.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Its state could not be taken.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The new process could not be built, or does not answer.
+    #[error(transparent)]
+    Build(#[from] ResumeVerbError),
+    /// Both processes are to be in memory at the same time.
+    #[error(
+        "keep two processes in memory: {needed_mb} MB are needed and {there_mb} MB are there \
+         ({of}); free some, or resume from a checkpoint instead"
+    )]
+    Headroom {
+        /// What is needed.
+        needed_mb: u64,
+        /// What there is.
+        there_mb: u64,
+        /// Where.
+        of: String,
+    },
+    /// Something came up when the program stood still already.
+    #[error("update the program: {object}: {lift}", object = .0.object, lift = .0.lift)]
+    Late(Blocker),
+    /// Both processes should be the same and are not.
+    #[error("build the same process: page {page:#x} differs; please report it")]
+    Differs {
+        /// Address of the page.
+        page: u64,
+    },
+    /// The shared memory of the program, or a page of one of the processes, cannot be read.
+    #[error("{step}: {cause}")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// The program could not be handed over.
+    #[error(transparent)]
+    HandOver(#[from] HandOverError),
+    /// Given up.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// It runs in the new process, but does not answer.
+    #[error(
+        "see the program answer: `{probe}` kept failing for {after_ms} ms ({last}); it runs as \
+         pid {pid} now, and its checkpoint {id} of a moment before is kept"
+    )]
+    Probe {
+        /// The command.
+        probe: String,
+        /// How long it was tried.
+        after_ms: u128,
+        /// How it failed last.
+        last: String,
+        /// The running program.
+        pid: i32,
+        /// The checkpoint.
+        id: String,
+    },
+}
+
+impl VerbError for UpdateError {
+    fn class(&self) -> ExitClass {
+        match self {
+            Self::Target(error) => crate::classes::target_class(error),
+            Self::Registry(_) | Self::Late(_) => ExitClass::Blocked,
+            Self::Checkpoint(error) => error.class(),
+            Self::Build(error) => error.class(),
+            Self::Headroom { .. } => ExitClass::Incompatible,
+            Self::HandOver(HandOverError::Lost { .. }) => ExitClass::Lost,
+            Self::Stopped(Stopped::TimedOut { .. }) => ExitClass::TimedOut,
+            Self::Differs { .. } | Self::Io { .. } | Self::HandOver(_) | Self::Stopped(_) => {
+                ExitClass::RolledBack
+            }
+            Self::Probe { .. } => ExitClass::Partial,
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Target(_) | Self::Registry(_) | Self::Headroom { .. } => Outcome::Refused,
+            Self::Checkpoint(error) => match error.outcome() {
+                Outcome::Running => Outcome::RolledBack,
+                other => other,
+            },
+            Self::HandOver(HandOverError::Lost { .. }) => Outcome::Lost,
+            Self::Probe { .. } => Outcome::Updated,
+            _ => Outcome::RolledBack,
+        }
+    }
+
+    fn blockers(&self) -> Vec<BlockerReport> {
+        match self {
+            Self::Checkpoint(error) => error.blockers(),
+            Self::Late(blocker) => vec![BlockerReport::from(blocker)],
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! The verb `update`: another process on this host takes a running program over, with its memory,
+//! its descriptors and its connections. See docs/decisions/0014-update.md.
+//!
+//! It is a checkpoint while which the program stands still at the end, and a resume of it that takes
+//! over what is open instead of making it. Until the commit everything is undone by dropping values:
+//! the new process is ended, the old one let go.
+
+mod compare;
+mod error;
+mod headroom;
+mod phases;
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use ::resume::{Built, HandOver, Lazy, Request, Resumed, Takeover};
+use capture::Captured;
+use process::{Change, LineIdentity};
+use store::{Checkpoint, Store};
+use target::Frozen;
+
+use crate::checkpoint::{BORROW, CheckpointRequest, LOOK, Run, Standing, look};
+use crate::events::Observer;
+use crate::phase::Phases;
+use crate::registry::Registry;
+use crate::report::{ChangeReport, Outcome, TimeReport, UpdateReport, micros};
+use crate::resume::{Bridge, Inner, Later, Load, answered};
+use crate::settings::{Settings, workers};
+use crate::target_name::{Found, find};
+use crate::{PidPolicy, PlanChoice, ResumeOptions, ResumeVerbError};
+pub use error::UpdateError;
+use phases::{AGENT_LIMIT, BUILD, COMMIT, COMPARE, END_LIMIT, HEADROOM, LET_GO, OPEN, PREPARE};
+
+/// What to update and how.
+#[derive(Clone, Debug)]
+pub struct UpdateRequest {
+    /// A pid or an instance id.
+    pub target: String,
+    /// What is in the new process's memory before it runs.
+    pub load: Load,
+    /// Command that succeeds once the program answers, run by `sh -c`.
+    pub probe: Option<String>,
+    /// How long the probe may fail.
+    pub probe_timeout: Duration,
+}
+
+/// Replaces the process that `request` names by another one. With a dry run everything is done up to
+/// the commit, and undone.
+///
+/// # Errors
+/// Every error but a failed probe leaves the old process running as it was.
+pub fn update(
+    settings: &Settings,
+    request: &UpdateRequest,
+    registry: &Registry,
+    observer: &dyn Observer,
+) -> Result<UpdateReport, UpdateError> {
+    let mut phases = Phases::new(observer, settings.timeout);
+    let found = find(&request.target, registry)?;
+    let _lock = registry.lock(&found.line.instance, "update")?;
+    all_there(&found, settings, registry, observer, &mut phases)?;
+    let checkpoint = CheckpointRequest {
+        target: request.target.clone(),
+        stop: false,
+        parent: "latest".to_owned(),
+        max_pause: None,
+        tcp_close: true,
+        plan: PlanChoice::default(),
+        rehearse: crate::Rehearse::Off,
+        external: Vec::new(),
+    };
+    let options =
+        capture::Options { stop: true, takeover: true, ..checkpoint.capture_options(false) };
+    let survey =
+        phases.run(LOOK, |watch| look(&found.process, &options, settings.wait, watch, observer))?;
+    phases.run(HEADROOM, |_| headroom::check(&found.process, survey.resident_bytes()))?;
+    let run = Run {
+        request: &checkpoint,
+        found: &found,
+        survey: &survey,
+        options: &options,
+        served: None,
+        observer,
+    };
+    let (mut done, standing) = run.take_and_stand(settings, &mut phases)?;
+    // It always stands when it was asked for.
+    let Some(standing) = standing else { return Err(gone_by_itself()) };
+    let id = done.published.id.to_string();
+    let update = Update { settings, request, registry, observer, found: &found, id: &id };
+    let copied_in_pause_bytes = done.copied_in_pause_bytes;
+    let ended = update.replace(standing, &mut phases);
+    if settings.dry_run {
+        remove(settings, &id, observer);
+    }
+    let ended = ended?;
+    done.stops.push(("update", ended.pause));
+    let mut changed = done.changes.clone();
+    changed.extend(ended.changed.iter().filter(|c| !done.changes.contains(c)).cloned());
+    let mut rows: Vec<TimeReport> = phases.times().iter().map(TimeReport::from).collect();
+    rows.extend(ended.rows);
+    let mut report = UpdateReport {
+        schema: "rekindle.update/1",
+        outcome: if settings.dry_run { Outcome::RolledBack } else { Outcome::Updated },
+        blockers: Vec::new(),
+        changed: changed.iter().map(ChangeReport::from).collect(),
+        id: (!settings.dry_run).then(|| id.clone()),
+        instance: found.line.instance.to_string(),
+        pid: ended.pid,
+        pid_inside: ended.pid_inside,
+        pause_us: micros(done.stops.iter().map(|(_, stop)| *stop).sum()),
+        stops: done.stops.iter().map(|(name, us)| TimeReport { name, us: micros(*us) }).collect(),
+        first_instruction_us: ended.started_at.map(|at| micros(at - settings.started)),
+        first_answer_us: None,
+        copied_in_pause_bytes,
+        loaded_before_start_bytes: ended.loaded_bytes,
+        compared_pages: ended.compared_pages,
+        phases: rows,
+    };
+    if let (Some(probe), false) = (&request.probe, settings.dry_run) {
+        probed(probe, request.probe_timeout, &report, &id)?;
+        report.first_answer_us = Some(micros(settings.started.elapsed()));
+    }
+    Ok(report)
+}
+
+/// Waits until all pages of a program that was resumed lazily are there: its memory is served by a
+/// process of ours until then, and cannot be tracked.
+fn all_there(
+    found: &Found,
+    settings: &Settings,
+    registry: &Registry,
+    observer: &dyn Observer,
+    phases: &mut Phases<'_>,
+) -> Result<(), UpdateError> {
+    let run = (found.line.pid, found.line.start_time_ticks);
+    let until = Instant::now() + settings.wait;
+    let mut told = false;
+    phases.run(BORROW, |watch| {
+        loop {
+            let check = || watch.check().map_err(crate::CheckpointError::from);
+            let instance = found.line.instance.as_str();
+            let Some(served) = crate::agent::served(registry, instance, run, check)? else {
+                return Ok(());
+            };
+            if Instant::now() >= until {
+                return Err(UpdateError::Late(still_loading()));
+            }
+            if !told {
+                observer.note("waiting for the rest of the program's memory to be loaded");
+                served.fill();
+                told = true;
+            }
+            watch.check()?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    })
+}
+
+fn still_loading() -> process::Blocker {
+    process::Blocker {
+        kind: process::StateKind::UserfaultMapping,
+        object: "memory that is still being loaded".to_owned(),
+        holder: "the agent of the last resume or update".to_owned(),
+        lift: "wait until `rekindle status` says that the program is complete (--wait)".to_owned(),
+        transient: true,
+    }
+}
+
+fn gone_by_itself() -> UpdateError {
+    let cause = std::io::Error::other("it went on");
+    UpdateError::Io { step: "hold the program", cause }
+}
+
+/// A checkpoint that was only made to try.
+fn remove(settings: &Settings, id: &str, observer: &dyn Observer) {
+    let try_to = || {
+        let store = Store::open(&settings.store).map_err(|error| error.to_string())?;
+        let id = id.parse().map_err(|_| "its id is none".to_owned())?;
+        store.remove(id).map(drop).map_err(|error| error.to_string())
+    };
+    // The agent that was to serve it has it open until it has seen the new process end.
+    let until = Instant::now() + AGENT_LIMIT;
+    let mut removed = try_to();
+    while removed.is_err() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+        removed = try_to();
+    }
+    if let Err(why) = removed {
+        observer.warn(&format!("checkpoint {id} of the dry run stays: {why}"));
+    }
+}
+
+fn probed(
+    probe: &str,
+    timeout: Duration,
+    report: &UpdateReport,
+    id: &str,
+) -> Result<(), UpdateError> {
+    answered(probe, timeout, report.pid).map_err(|error| match error {
+        ResumeVerbError::Probe { probe, after_ms, last, pid } => {
+            UpdateError::Probe { probe, after_ms, last, pid, id: id.to_owned() }
+        }
+        other => other.into(),
+    })
+}
+
+/// One update, from the moment in which the program stands still.
+struct Update<'a> {
+    settings: &'a Settings,
+    request: &'a UpdateRequest,
+    registry: &'a Registry,
+    observer: &'a dyn Observer,
+    found: &'a Found,
+    /// The checkpoint.
+    id: &'a str,
+}
+
+/// How it came out.
+struct Ended {
+    pid: i32,
+    pid_inside: i32,
+    pause: Duration,
+    /// `None`: it was a dry run.
+    started_at: Option<Instant>,
+    changed: Vec<Change>,
+    loaded_bytes: u64,
+    compared_pages: u64,
+    rows: Vec<TimeReport>,
+}
+
+impl Update<'_> {
+    /// Builds the new process and hands the program over to it.
+    fn replace(
+        &self,
+        standing: Standing<'_>,
+        phases: &mut Phases<'_>,
+    ) -> Result<Ended, UpdateError> {
+        let Standing { mut frozen, captured, copying } = standing;
+        frozen.make_calm();
+        let since = frozen.since();
+        let mut frozen = Some(frozen);
+        let result = self.hand_over(&mut frozen, &captured, phases);
+        match frozen {
+            // It was not decided: it goes on where it is.
+            Some(frozen) => {
+                frozen.thaw();
+                let pause = since.elapsed();
+                copying.release();
+                result.map(|ended| Ended { pause, ..ended })
+            }
+            None => result.map(|ended| {
+                let pause = ended.started_at.map_or(ended.pause, |at| at - since);
+                Ended { pause, ..ended }
+            }),
+        }
+    }
+
+    /// As [`replace`](Self::replace). `frozen` is taken when it was decided that the new one lives.
+    fn hand_over(
+        &self,
+        frozen: &mut Option<Frozen<'_>>,
+        captured: &Captured,
+        phases: &mut Phases<'_>,
+    ) -> Result<Ended, UpdateError> {
+        let old = frozen.as_ref().ok_or_else(gone_by_itself)?;
+        compare::refuse_late(captured, self.found.line.pid, old.was_stopped())?;
+        let options = ResumeOptions {
+            detach: true,
+            pid: PidPolicy::OwnNamespace,
+            workers: workers(),
+            ..ResumeOptions::default()
+        };
+        let (checkpoint, objects, later) = phases.run(OPEN, |_| self.open(captured))?;
+        let lazy = later.as_ref().map(|later| Lazy { loader: &later.agent, first: &later.first });
+        let request = Request {
+            instance: checkpoint.instance(),
+            source: &checkpoint,
+            order: Some(checkpoint.plan()),
+            lazy,
+            takeover: Some(Takeover { old: &self.found.process, objects: &objects }),
+            options: &options,
+        };
+        let inner = Inner::default();
+        let watch = phases.watch(BUILD);
+        let bridge = Bridge::new(self.observer, watch, &inner);
+        let build = |_: &_| {
+            let built = ::resume::build(request, &bridge);
+            built.and_then(Built::loosen).map_err(|error| UpdateError::from(bridge.explain(error)))
+        };
+        let mut new: HandOver<'_> = phases.run(BUILD, build)?;
+        let compared_pages = phases.run(COMPARE, |_| compare::pages(captured, new.pid()))?;
+        phases.run(PREPARE, |_| new.prepare(old).map_err(UpdateError::from))?;
+        if self.settings.dry_run {
+            return Ok(Ended {
+                pid: self.found.line.pid,
+                pid_inside: captured.instance.groups.first().map_or(0, |group| group.pid),
+                pause: Duration::ZERO,
+                started_at: None,
+                changed: new.changed().to_vec(),
+                loaded_bytes: 0,
+                compared_pages,
+                rows: inner.rows(),
+            });
+        }
+        let line = &self.found.line;
+        let next = self.line_of(new.pid());
+        let decided = phases.run(COMMIT, |_| {
+            self.registry.record_both(line, &next, self.id)?;
+            new.decide(old, |old| nothing_came(old, captured)).map_err(UpdateError::from)
+        });
+        if let Err(error) = decided {
+            if let Err(error) = self.registry.record_old(line) {
+                self.observer
+                    .warn(&format!("what is written down of it is not put right: {error}"));
+            }
+            return Err(error);
+        }
+        let old = frozen.take().ok_or_else(gone_by_itself)?;
+        let begun = Instant::now();
+        let resumed = new.let_go(old, begun + END_LIMIT)?;
+        // Both stand there; whoever reads it finds the one that lives.
+        if let Err(error) = self.registry.record(&next, self.id) {
+            self.observer.warn(&format!("what is written down of it is not put right: {error}"));
+        }
+        let mut rows = inner.rows();
+        rows.push(TimeReport { name: LET_GO, us: micros(resumed.started_at - begun) });
+        Ok(ended(resumed, compared_pages, rows))
+    }
+
+    /// The checkpoint as the source of pages, and what else the new process needs.
+    fn open(
+        &self,
+        captured: &Captured,
+    ) -> Result<(Checkpoint, Vec<OwnedFd>, Option<Later>), UpdateError> {
+        let read = |error| UpdateError::from(ResumeVerbError::Read(error));
+        let store = Store::open(&self.settings.store).map_err(ResumeVerbError::Store)?;
+        let found = store.resolve(self.id).map_err(ResumeVerbError::Resolve)?;
+        let checkpoint = found.open().map_err(read)?;
+        let objects = compare::objects(captured)?;
+        let later = match self.request.load {
+            Load::Eager => None,
+            load => Some(Later::begin(self.settings, &checkpoint, load, self.registry)?),
+        };
+        Ok((checkpoint, objects, later))
+    }
+
+    /// The instance as the process `pid`.
+    fn line_of(&self, pid: i32) -> LineIdentity {
+        let start_time_ticks = sys::proc::running_since(pid).unwrap_or_default();
+        LineIdentity { pid, start_time_ticks, ..self.found.line.clone() }
+    }
+}
+
+/// Signals that came to the old process since it was read would be lost.
+fn nothing_came(old: &Frozen<'_>, captured: &Captured) -> std::io::Result<()> {
+    let came = capture::signals_since(old, &captured.instance).map_err(std::io::Error::other)?;
+    match came.first() {
+        None => Ok(()),
+        Some(signal) => {
+            let why = format!("signal {signal} has come to the program; try again");
+            Err(std::io::Error::other(why))
+        }
+    }
+}
+
+fn ended(resumed: Resumed, compared_pages: u64, rows: Vec<TimeReport>) -> Ended {
+    Ended {
+        pid: resumed.pid,
+        pid_inside: resumed.pid_inside,
+        pause: Duration::ZERO,
+        started_at: Some(resumed.started_at),
+        changed: resumed.changed,
+        loaded_bytes: resumed.loaded_bytes,
+        compared_pages,
+        rows,
+    }
+}

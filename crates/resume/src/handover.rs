@@ -1,0 +1,204 @@
+//! Handing a program over from one process to the other, so that at every instant exactly one of
+//! them will run it, whoever of us is killed. Why it works: docs/decisions/0014-update.md.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use process::{Change, TaskGroup};
+use sys::clone::{Arbiter, Decision};
+use sys::ptrace::{PtraceError, Resume, Stop, StoppedThread};
+use target::Frozen;
+
+use crate::Resumed;
+use crate::build::{Loose, Plan};
+use crate::phases::Phases;
+
+/// How long a thread may take to meet the signal that waits for it.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A process that is ready to take a program over from another one. Dropping it ends it, and
+/// whatever was done to the old one is undone, unless it was [decided](Self::decide).
+pub struct HandOver<'a> {
+    /// Dropped first: told to do nothing.
+    arbiter: Dismissed,
+    loose: Loose,
+    plan: Plan<'a>,
+    phases: Phases<'a>,
+}
+
+/// Why a program was not handed over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandOverError {
+    /// It was not decided: the old process is as it was.
+    #[error("hand the program over: {step}: {cause}")]
+    Undecided {
+        /// What was tried.
+        step: &'static str,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// It was decided, and the new process is gone.
+    #[error("let the new process go: {cause}; it was killed by somebody after it was decided on")]
+    Lost {
+        /// What the kernel said.
+        cause: io::Error,
+    },
+}
+
+impl<'a> HandOver<'a> {
+    pub(crate) fn new(loose: Loose, plan: Plan<'a>, phases: Phases<'a>) -> Self {
+        Self { arbiter: Dismissed::default(), loose, plan, phases }
+    }
+
+    /// The new process's pid in our namespace.
+    pub fn pid(&self) -> i32 {
+        self.loose.made.pid.raw()
+    }
+
+    /// What the program will be able to notice.
+    pub fn changed(&self) -> &[Change] {
+        &self.loose.changed
+    }
+
+    /// Has the new process outlive us without running: whoever lets its threads go, a `SIGSTOP`
+    /// waits for them. An arbiter takes our part should we be killed.
+    ///
+    /// # Errors
+    /// When that cannot be arranged. Nothing was done to `old`.
+    pub fn prepare(&mut self, old: &Frozen<'_>) -> Result<(), HandOverError> {
+        let failed = |step| move |cause| HandOverError::Undecided { step, cause };
+        let made = &mut self.loose.made;
+        let init = made.init_mut().ok_or_else(|| {
+            failed("find its init")(io::Error::other("it has no pid namespace of its own"))
+        })?;
+        let arbiter = Arbiter::spawn(old.process().pidfd(), init);
+        self.arbiter.0 = Some(arbiter.map_err(failed("make an arbiter"))?);
+        init.main_pidfd().send_signal(libc::SIGSTOP).map_err(failed("hold the new process"))?;
+        init.outlive_us().map_err(|error| failed("free the init")(error.cause))?;
+        let unguarded = self.loose.unguard();
+        unguarded.map_err(|error| failed("free the new process")(io::Error::other(error)))
+    }
+
+    /// **Decides** that the new process runs the program from now on, and the old one never again.
+    /// `last` looks whether anything has come to `old` that the new one does not know of.
+    ///
+    /// # Errors
+    /// When it was not decided. `old` is as it was.
+    pub fn decide(
+        &mut self,
+        old: &Frozen<'_>,
+        last: impl FnOnce(&Frozen<'_>) -> io::Result<()>,
+    ) -> Result<(), HandOverError> {
+        let failed = |step| move |cause| HandOverError::Undecided { step, cause };
+        let Some(arbiter) = &mut self.arbiter.0 else {
+            return Err(failed("find the arbiter")(io::Error::other("there is none")));
+        };
+        stand_still(old.threads()).map_err(failed("look at the old process"))?;
+        stand_still(&self.loose.threads).map_err(failed("look at the new process"))?;
+        last(old).map_err(failed("look what came meanwhile"))?;
+        let pidfd = old.process().pidfd();
+        let observer = self.phases.observer();
+        observer.reached("prepared");
+        arbiter.brake().map_err(failed("tell the arbiter"))?;
+        observer.reached("braked");
+        // From here to the decision the old process would stop if we were killed, and be let go on
+        // by the arbiter.
+        pidfd.send_signal(libc::SIGSTOP).map_err(failed("hold the old process"))?;
+        observer.reached("held");
+        match arbiter.commit() {
+            Ok(Decision::Made) => Ok(()),
+            Ok(Decision::Alone) => {
+                // The arbiter is gone and we are not: what it was to do is ours.
+                let _ = pidfd.send_signal(libc::SIGKILL);
+                Ok(())
+            }
+            Err(cause) => {
+                // Takes the waiting SIGSTOP away.
+                let _ = pidfd.send_signal(libc::SIGCONT);
+                Err(failed("tell the arbiter")(cause))
+            }
+        }
+    }
+
+    /// Ends the old process, which closes its descriptors, and lets the new one run. Only after
+    /// [`decide`](Self::decide): from there it only goes forward.
+    ///
+    /// # Errors
+    /// When somebody killed the new process.
+    pub fn let_go(self, old: Frozen<'_>, deadline: Instant) -> Result<Resumed, HandOverError> {
+        let observer = self.phases.observer();
+        observer.reached("committed");
+        if let Err(error) = old.end(deadline) {
+            // It never runs again; what it holds is held a little longer.
+            tracing::warn!(%error, "the old process takes its time to end");
+        }
+        observer.reached("ended");
+        let Self { arbiter, mut loose, plan, phases } = self;
+        if let Some(leader) = loose.threads.first_mut()
+            && let Err(error) = meet_stop(leader)
+        {
+            // As the arbiter would: that takes the waiting SIGSTOP away as well.
+            tracing::debug!(%error, "the new process is let go by a signal");
+            let _ = loose.made.pidfd().map(|pidfd| pidfd.send_signal(libc::SIGCONT));
+        }
+        if waits_for_cont(plan.group) {
+            // The SIGSTOP took it away.
+            let _ = loose.made.pidfd().map(|pidfd| pidfd.send_signal(libc::SIGCONT));
+        }
+        observer.reached("met");
+        let started = loose.go(&plan, &|| observer.reached("freed"));
+        let at = Instant::now();
+        drop(arbiter);
+        let started =
+            started.map_err(|error| HandOverError::Lost { cause: io::Error::other(error) })?;
+        Ok(Resumed::new(started, plan.group.pid, phases.into_times(), at))
+    }
+}
+
+/// An arbiter that is told to do nothing when this is dropped: what it would do when we die is
+/// done by values here. The new process is ended by its own, the old one let go by the other.
+#[derive(Default)]
+struct Dismissed(Option<Arbiter>);
+
+impl Drop for Dismissed {
+    fn drop(&mut self) {
+        if let Some(arbiter) = self.0.take() {
+            arbiter.dismiss();
+        }
+    }
+}
+
+impl std::fmt::Debug for HandOver<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HandOver").field("pid", &self.pid()).finish_non_exhaustive()
+    }
+}
+
+/// Whether a `SIGCONT` was waiting in the program, which blocks it.
+fn waits_for_cont(group: &TaskGroup) -> bool {
+    let of_threads = group.threads.iter().flat_map(|thread| &thread.pending_signals);
+    group.pending_signals.iter().chain(of_threads).any(|signal| signal.signal() == libc::SIGCONT)
+}
+
+/// Fails when one of the threads is not stopped any more, which only a `SIGKILL` does.
+fn stand_still(threads: &[StoppedThread]) -> io::Result<()> {
+    threads.iter().try_for_each(|thread| thread.regs().map(drop)).map_err(io::Error::other)
+}
+
+/// Lets the thread meet the `SIGSTOP` that waits for its process, which ends there. Signals that
+/// come before it are handed on; nothing of the program runs in between.
+fn meet_stop(thread: &mut StoppedThread) -> Result<(), PtraceError> {
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    let mut how = Resume::Continue(0);
+    loop {
+        how = match thread.resume_and_wait(how, deadline)? {
+            Stop::Signal(libc::SIGSTOP) => {
+                thread.discard_signal();
+                return Ok(());
+            }
+            Stop::Signal(signal) => Resume::Continue(signal),
+            _ => Resume::Continue(0),
+        };
+    }
+}
