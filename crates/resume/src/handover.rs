@@ -5,12 +5,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use process::{Change, TaskGroup};
-use sys::clone::{Arbiter, Decision};
-use sys::ptrace::{PtraceError, Resume, Stop, StoppedThread};
+use sys::clone::Arbiter;
+use sys::ptrace::{Options, PtraceError, Regs, Resume, Stop, StoppedThread};
 use target::Frozen;
 
 use crate::Resumed;
-use crate::build::{Loose, Plan};
+use crate::build::{Loose, Plan, syscall_instruction};
 use crate::phases::Phases;
 
 /// How long a thread may take to meet the signal that waits for it.
@@ -106,35 +106,32 @@ impl<'a> HandOver<'a> {
         // by the arbiter.
         pidfd.send_signal(libc::SIGSTOP).map_err(failed("hold the old process"))?;
         observer.reached("held");
-        match arbiter.commit() {
-            Ok(Decision::Made) => Ok(()),
-            Ok(Decision::Alone) => {
-                // The arbiter is gone and we are not: what it was to do is ours.
-                let _ = pidfd.send_signal(libc::SIGKILL);
-                Ok(())
-            }
-            Err(cause) => {
-                // Takes the waiting SIGSTOP away.
-                let _ = pidfd.send_signal(libc::SIGCONT);
-                Err(failed("tell the arbiter")(cause))
-            }
-        }
+        arbiter.commit().map_err(|cause| {
+            // Takes the waiting SIGSTOP away.
+            let _ = pidfd.send_signal(libc::SIGCONT);
+            failed("tell the arbiter")(cause)
+        })
     }
 
-    /// Ends the old process, which closes its descriptors, and lets the new one run. Only after
-    /// [`decide`](Self::decide): from there it only goes forward.
+    /// Has the old process close its descriptors, lets the new one run, and waits until the old one
+    /// has ended. Only after [`decide`](Self::decide): from there it only goes forward.
     ///
     /// # Errors
     /// When somebody killed the new process.
     pub fn let_go(self, old: Frozen<'_>, deadline: Instant) -> Result<Resumed, HandOverError> {
-        let observer = self.phases.observer();
-        observer.reached("committed");
-        if let Err(error) = old.end(deadline) {
-            // It never runs again; what it holds is held a little longer.
-            tracing::warn!(%error, "the old process takes its time to end");
-        }
-        observer.reached("ended");
         let Self { arbiter, mut loose, plan, phases } = self;
+        let observer = phases.observer();
+        observer.reached("committed");
+        let mut old = Some(old);
+        let closed = old.as_mut().map_or(Ok(()), |old| close_descriptors(old, &plan));
+        observer.reached("closed");
+        if let Err(error) = closed {
+            tracing::warn!(%error, "the old process closes its descriptors when it has ended");
+            end(old.take(), deadline);
+        } else if let Some(old) = &old {
+            // It takes its memory apart while the new one runs already. It has ended if this fails.
+            let _ = old.process().pidfd().send_signal(libc::SIGKILL);
+        }
         if let Some(leader) = loose.threads.first_mut()
             && let Err(error) = meet_stop(leader)
         {
@@ -150,9 +147,55 @@ impl<'a> HandOver<'a> {
         let started = loose.go(&plan, &|| observer.reached("freed"));
         let at = Instant::now();
         drop(arbiter);
+        end(old, deadline);
         let started =
             started.map_err(|error| HandOverError::Lost { cause: io::Error::other(error) })?;
         Ok(Resumed::new(started, plan.group.pid, phases.into_times(), at))
+    }
+}
+
+/// Waits for the end of the old process. It never runs again, whatever comes of this.
+fn end(old: Option<Frozen<'_>>, deadline: Instant) {
+    if let Some(Err(error)) = old.map(|old| old.end(deadline)) {
+        tracing::warn!(%error, "the old process takes its time to end");
+    }
+}
+
+/// Has the old process, which will never run its program again, close everything it has open: at its
+/// end the kernel takes its memory apart first, 100 ms for each GB.
+fn close_descriptors(old: &mut Frozen<'_>, plan: &Plan<'_>) -> io::Result<()> {
+    let other = |error: PtraceError| io::Error::other(error);
+    // Our death ends it from here on, so that it needs its SIGSTOP no longer.
+    for thread in old.threads_mut() {
+        let options = Options { exit_kill: true, ..thread.options() };
+        thread.set_options(options).map_err(other)?;
+    }
+    let leader = old.leader_mut();
+    let instruction = syscall_instruction(plan.space, leader.tid()).map_err(io::Error::other)?;
+    meet_stop(leader).map_err(other)?;
+    leader.set_sigmask(u64::MAX).map_err(other)?;
+    let call = Regs {
+        rax: libc::SYS_close_range.cast_unsigned(),
+        rdi: 0,
+        rsi: u64::from(u32::MAX),
+        rdx: 0,
+        rip: instruction,
+        orig_rax: u64::MAX,
+        ..leader.regs().map_err(other)?
+    };
+    leader.set_regs(&call).map_err(other)?;
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    let mut call_stops = 0;
+    while call_stops < 2 {
+        let stop = leader.resume_and_wait(Resume::Syscall(0), deadline).map_err(other)?;
+        call_stops += u32::from(stop == Stop::Syscall);
+    }
+    match leader.regs().map_err(other)?.rax.cast_signed() {
+        0 => Ok(()),
+        error => {
+            let code = i32::try_from(-error).unwrap_or(libc::EIO);
+            Err(io::Error::from_raw_os_error(code))
+        }
     }
 }
 

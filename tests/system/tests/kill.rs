@@ -388,7 +388,7 @@ fn killed_at_each_step_of_a_hand_over() {
         let witness = small(place);
         let rekindle = Rekindle::new(&place.store(), place.dir());
         let mut outside = witness.program.pid();
-        let steps = ["prepared", "braked", "held", "committed", "ended", "met", "freed"];
+        let steps = ["prepared", "braked", "held", "committed", "closed", "met", "freed"];
         for (number, step) in steps.into_iter().enumerate() {
             for victim in ["rekindle", "rekindle-commit"] {
                 let is_decided = number > 2;

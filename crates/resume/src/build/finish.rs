@@ -146,7 +146,7 @@ pub(super) fn give_state(
 }
 
 /// A `syscall` instruction in the new process's vdso.
-pub(super) fn syscall_instruction(space: &AddressSpace, tid: Tid) -> Result<u64, ResumeError> {
+pub(crate) fn syscall_instruction(space: &AddressSpace, tid: Tid) -> Result<u64, ResumeError> {
     let failed = |cause| ResumeError::Step {
         phase: Phase::Start,
         step: "find a system call instruction in the vdso".to_owned(),

@@ -31,7 +31,7 @@ mod undo;
 mod verify;
 mod watches;
 
-pub(crate) use finish::vdso_range;
+pub(crate) use finish::{syscall_instruction, vdso_range};
 pub(crate) use made::Place;
 pub(crate) use place::{clock_offsets, place, taken};
 pub(crate) use slots::{Slots, StandIn, stand_in};

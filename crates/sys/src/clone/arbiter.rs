@@ -3,8 +3,8 @@
 //! Both stand still, held by us, and both would be let go by our death. So before the decision each
 //! gets a `SIGSTOP` that waits: whoever is let go stops at once and runs nothing. The decision is
 //! one byte in a pipe. If we die before it is written, the arbiter lets the old one go on and ends
-//! the new one; if we die after it, the old one is ended and the new one goes on. While we live we do
-//! all that ourselves, and the arbiter only kills the old one, which is why it is asked.
+//! the new one; if we die after it, the arbiter ends the old one and lets the new one go on. While we
+//! live we do all that ourselves.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -31,15 +31,6 @@ pub struct Arbiter {
     pid: Pid,
     control: Option<File>,
     status: File,
-}
-
-/// How a decision came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// The old one was killed by the arbiter.
-    Made,
-    /// The arbiter was killed: we have to carry the decision out ourselves, or take it back.
-    Alone,
 }
 
 impl Arbiter {
@@ -91,13 +82,12 @@ impl Arbiter {
     }
 
     /// **The decision**: one byte. When this fails it was not made. Otherwise the new process
-    /// lives, whatever becomes of us.
+    /// lives, whatever becomes of us; as long as nothing does, it is for us to end the old one.
     ///
     /// # Errors
     /// When it was not made, because the arbiter has been killed.
-    pub fn commit(&mut self) -> io::Result<Decision> {
-        self.say(COMMIT)?;
-        Ok(self.hear().map_or(Decision::Alone, |()| Decision::Made))
+    pub fn commit(&mut self) -> io::Result<()> {
+        self.say(COMMIT)
     }
 
     /// There is nothing left to do for it.
@@ -168,10 +158,9 @@ unsafe extern "C" fn arbitrate(arg: *const u8) -> ! {
             }
             Some(_) => raw::exit(0),
         }
-        send(args.old, libc::SIGKILL);
-        raw::write_word(args.status, 0);
-        await_end(args.old);
         if raw::read_byte(args.control).is_none() {
+            send(args.old, libc::SIGKILL);
+            await_end(args.old);
             // The init first, so that there is somebody to reap what the new one leaves.
             raw::write_byte(args.init_control, b'g');
             send(args.new, libc::SIGCONT);

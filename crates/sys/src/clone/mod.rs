@@ -21,7 +21,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-pub use arbiter::{Arbiter, Decision};
+pub use arbiter::Arbiter;
 pub use init::{ClockOffsets, Init, InitError, InitSettings};
 pub use parked::{Parked, park};
 pub use reserved::Reserved;
