@@ -7,7 +7,7 @@ mod witness;
 
 use std::time::{Duration, Instant};
 
-use rekindle_inject::{Batch, Injector};
+use rekindle_inject::{Arg, Batch, CallId, Injector, Undo};
 use sys::ptrace::{Options, Traced};
 use sys::task::{Pid, Tid};
 
@@ -74,4 +74,53 @@ fn nothing_is_noticed() {
         finish / count
     );
     witness.goes_on(3);
+}
+
+/// A child that is let go, as it is when its tracer dies, ends before it is the program a second
+/// time, and the program takes its end by itself.
+#[test]
+fn a_child_that_is_let_go_ends_at_its_first_instruction() {
+    const CLONE: i64 = 56;
+    const WAIT4: i64 = 61;
+    const WALL: u64 = 0x4000_0000;
+    const SIGSEGV: i32 = 11;
+    let mut witness = witness::spawn("witness_role");
+    witness.goes_on(1);
+    let pid = Pid::new(witness.pid()).unwrap();
+    let injector = Injector::new(pid).unwrap();
+    for tid in witness.threads() {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let options = Options { trace_clone: true, ..Options::default() };
+        let traced = Traced::seize(Tid::new(tid).unwrap(), options).unwrap();
+        traced.interrupt().unwrap();
+        let mut thread = traced.into_stopped(deadline).unwrap();
+        let mut injection = injector.open(&mut thread, 16 * 1024).unwrap();
+        injection.keep_from_children().unwrap();
+        let mut batch = Batch::new();
+        let status = injection.reserve(8).unwrap();
+        let own = Arg::Result(CallId::OWN);
+        let undo = Undo::new(WAIT4, &[own, status.into(), WALL.into(), 0_u64.into()]);
+        batch.require_with_undo(CLONE, &[], undo);
+        injection.run(&batch).unwrap();
+        let child = injection.new_children().pop().unwrap();
+        let number = child.tid().raw();
+        let stat = || std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap();
+        // As the kernel lets it go when we die.
+        child.detach(0).unwrap();
+        while !stat().contains(") Z ") {
+            if Instant::now() >= deadline {
+                // SAFETY: takes integers only.
+                unsafe { libc::kill(number, libc::SIGKILL) };
+                panic!("it goes on: {}", stat());
+            }
+            std::thread::yield_now();
+        }
+        // The last number of a line of stat is how it ended.
+        let code: i32 = stat().trim().rsplit(' ').next().unwrap().parse().unwrap();
+        assert_eq!(code & 0x7f, SIGSEGV, "{}", stat());
+        injection.finish().unwrap();
+        assert!(!std::path::Path::new(&format!("/proc/{number}")).exists());
+        thread.detach(0).unwrap();
+    }
+    witness.goes_on(2);
 }

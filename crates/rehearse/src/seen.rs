@@ -24,7 +24,7 @@ impl Bounds {
             time,
             wall: Duration::from_millis(500).saturating_add(time.saturating_mul(8)),
             pages: 1 << 14,
-            added_bytes: 256 << 20,
+            added_bytes: 64 << 20,
         }
     }
 }

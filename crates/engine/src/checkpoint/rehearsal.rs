@@ -10,6 +10,7 @@ use plan::{Extent, Plan, Tier, Treatment};
 use rehearse::{Bounds, Fork, Rehearsal, Touch};
 use target::{Frozen, Process};
 
+use crate::host::{memory_available_bytes, memory_left_in};
 use crate::plan_verb::seen_then;
 use crate::report::{RehearsalReport, micros};
 
@@ -34,9 +35,9 @@ const FORK_NS_PER_PAGE: u64 = 200;
 /// Fewer pages than these, seen before all threads wait, tell nothing: they are what any program
 /// touches to wait again.
 const USEFUL_PAGES_MIN: u64 = 64;
-/// Of all pages a tenth, and at least these, may be critical because of a rehearsal.
-const CRITICAL_PAGES_MIN: u64 = 512;
-const CRITICAL_SHARE: u64 = 10;
+/// Of all pages a quarter, and at least these, may be critical because of a rehearsal.
+const CRITICAL_PAGES_MIN: u64 = 2048;
+const CRITICAL_SHARE: u64 = 4;
 /// Pages touched together come in load order together.
 const TOUCHES_TOGETHER: usize = 16;
 
@@ -82,8 +83,11 @@ impl Wanted {
         captured: &Captured,
         is_served: bool,
     ) -> Forked {
+        let bounds = Bounds::of(self.time);
         let against = if is_served {
             Some("its own memory is not all there yet".to_owned())
+        } else if let Some(left) = lacks_room(captured, &bounds) {
+            Some(format!("only {} MB of memory are free for it", left >> 20))
         } else if self.only_if_it_pays {
             cannot_pay(captured)
         } else {
@@ -93,8 +97,17 @@ impl Wanted {
             Some(why) => Err(why),
             None => Fork::take(frozen, &captured.instance).map_err(|error| error.to_string()),
         };
-        Forked { fork, bounds: Bounds::of(self.time) }
+        Forked { fork, bounds }
     }
+}
+
+/// What memory there is, when it is too little for a clone that takes all it may, and as much
+/// again that the program writes meanwhile.
+fn lacks_room(captured: &Captured, bounds: &Bounds) -> Option<u64> {
+    let cgroups = captured.instance.groups.first().map_or(&[][..], |group| &group.cgroups);
+    let left = [memory_available_bytes(), memory_left_in(cgroups)].into_iter().flatten().min()?;
+    let touched = u64::try_from(bounds.pages).unwrap_or(u64::MAX).saturating_mul(mem::PAGE_SIZE);
+    (left < (touched + bounds.added_bytes).saturating_mul(2)).then_some(left)
 }
 
 /// Why a rehearsal is not worth its fork.
