@@ -95,6 +95,9 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l policy 
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l threshold-warm -d 'Accessed in more intervals than this is warm; the policy is `threshold`' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l threshold-critical -d 'Accessed in more intervals than this is critical; the policy is `threshold`' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l plan -d 'Divide as this file says, which `plan -o` wrote' -r -F
+complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l twins -d 'Memory that has the bytes of a file is not stored but read there. `auto` looks at files that the program has open for reading or mapped, with `--stop` also at those it knows by name. The checkpoint needs those files as they are' -r -f -a "auto\t'They are'
+off\t'They are not'"
+complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l twin -d 'Look for the bytes of this file, too; can be given several times' -r -F
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l max-pause -d 'Give up, thaw and undo if the program would stand still longer than this' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l rehearse -d 'Run a clone of the paused program, without any effect, for this much CPU time, to see which memory it touches first; `auto`: 50ms where it can pay. The pause grows by a fork' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l files -d 'Files that changed since the checkpoint' -r -f -a "strict\t'A writable file that changed refuses; append-only files may have grown'

@@ -93,6 +93,9 @@ _arguments "${_arguments_options[@]}" : \
 '--threshold-warm=[Accessed in more intervals than this is warm; the policy is \`threshold\`]:N:_default' \
 '--threshold-critical=[Accessed in more intervals than this is critical; the policy is \`threshold\`]:N:_default' \
 '(--heat --policy --threshold-warm --threshold-critical)--plan=[Divide as this file says, which \`plan -o\` wrote]:FILE:_files' \
+'--twins=[Memory that has the bytes of a file is not stored but read there. \`auto\` looks at files that the program has open for reading or mapped, with \`--stop\` also at those it knows by name. The checkpoint needs those files as they are]:auto|off:((auto\:"They are"
+off\:"They are not"))' \
+'*--twin=[Look for the bytes of this file, too; can be given several times]:FILE:_files' \
 '--max-pause=[Give up, thaw and undo if the program would stand still longer than this]:TIME:_default' \
 '--rehearse=[Run a clone of the paused program, without any effect, for this much CPU time, to see which memory it touches first; \`auto\`\: 50ms where it can pay. The pause grows by a fork]:auto|off|TIME:_default' \
 '--files=[Files that changed since the checkpoint]:FILES:((strict\:"A writable file that changed refuses; append-only files may have grown"

@@ -454,6 +454,9 @@ class Checkpoint:
         need(len(hashes) == int(files["hashes"]["length_bytes"]), "page hashes: another length")
         self.hashes = iter(read_hashes(hashes, header, count))
         self.data_files = [read(directory, entry["name"]) for entry in files["data"]]
+        paths = {t["number"]: bytes.fromhex(t["identity"]["path"]) for t in files["twins"]}
+        need(len(paths) == len(files["twins"]), "two twin files have one number")
+        self.twins = paths
         total += len(index) + len(hashes)
         for number, (entry, data) in enumerate(zip(files["data"], self.data_files)):
             need(len(data) == int(entry["length_bytes"]), f"data file {number}: another length")
@@ -487,7 +490,7 @@ class Checkpoint:
             need(self.parent, "a delta without a parent")
             base = b"".join(self.parent.pages.get(place, b"") for place in held)
             need(base and base[:4] != b"\x37\xa4\x30\xec", "a delta's base")
-        pages = decode_frame(frame, len(held) * PAGE, self.data_files, base)
+        pages = decode_frame(frame, len(held) * PAGE, self.data_files, base, self.twins)
         hashes = []
         for n, place in enumerate(held):
             page = pages[n * PAGE : n * PAGE + PAGE]
@@ -502,7 +505,17 @@ class Checkpoint:
         return sum(place not in held for place in places)
 
 
-def decode_frame(frame, size, data_files, base):
+def twin_pages(stored, size, twins):
+    """Pages that a file outside of the store has."""
+    need(len(stored) == 16 and stored[4:8] == bytes(4), "a twin frame tells no place")
+    number, offset = struct.unpack("<I4xQ", stored)
+    need(number in twins, f"twin file {number} is not listed")
+    with open(twins[number], "rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def decode_frame(frame, size, data_files, base, twins):
     treatment = frame["treatment"]
     if treatment == "zero":
         need(frame["stored_bytes"] == 0 and frame["hash"] == bytes(16), "a zero frame has bytes")
@@ -521,6 +534,8 @@ def decode_frame(frame, size, data_files, base):
         pages = typed_frame(stored, size)
     elif treatment == "delta":
         pages = zstd_frame(stored, base)
+    elif treatment == "twin":
+        pages = twin_pages(stored, size, twins)
     else:
         raise Refused(f"no decoder for treatment {treatment}")
     need(len(pages) == size, "a frame decodes to another length")

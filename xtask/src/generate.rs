@@ -17,14 +17,23 @@ const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 const NOTE: &str =
     "// Generated from proto/rekindle.proto by `cargo xtask generate`. Do not edit.\n\n";
 
-/// Rebuilds every generated file in place. A file whose content does not change is not touched.
-/// The `rekindle` beside us has to be built from the source as it is.
+/// Rebuilds what building needs: the Rust side of the schema. A file whose content does not change
+/// is not touched.
 ///
 /// # Errors
-/// When the schema does not compile or a file cannot be written.
-pub(crate) fn run() -> anyhow::Result<()> {
+/// When the schema does not compile or the file cannot be written.
+pub(crate) fn schema() -> anyhow::Result<()> {
     let root = crate::root();
-    write_if_changed(&root.join(GENERATED), &rust_of_proto(&root.join(PROTO_FOLDER))?)?;
+    write_if_changed(&root.join(GENERATED), &rust_of_proto(&root.join(PROTO_FOLDER))?)
+}
+
+/// Rebuilds what the `rekindle` beside us says of itself; it has to be built from the source as it
+/// is.
+///
+/// # Errors
+/// When a file cannot be written.
+pub(crate) fn share() -> anyhow::Result<()> {
+    let root = crate::root();
     for shell in SHELLS {
         let path = root.join(COMPLETIONS).join(format!("rekindle.{shell}"));
         write_if_changed(&path, &rekindle(&["completions", shell])?)?;

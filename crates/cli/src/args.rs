@@ -263,9 +263,32 @@ pub(crate) struct Planning {
     #[arg(long, value_name = "FILE", conflicts_with_all =
         ["heat", "policy", "threshold_warm", "threshold_critical"])]
     pub(crate) plan: Option<PathBuf>,
+    /// Memory that has the bytes of a file is not stored but read there. `auto` looks at files
+    /// that the program has open for reading or mapped, with `--stop` also at those it knows by
+    /// name. The checkpoint needs those files as they are.
+    #[arg(long, value_name = "auto|off", value_enum, default_value_t, hide_possible_values = true)]
+    pub(crate) twins: Twins,
+    /// Look for the bytes of this file, too; can be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) twin: Vec<PathBuf>,
+}
+
+/// Whether files that the program leads to are looked for in its memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Twins {
+    /// They are.
+    #[default]
+    Auto,
+    /// They are not.
+    Off,
 }
 
 impl Planning {
+    /// Which files to look for.
+    pub(crate) fn twins(&self) -> engine::TwinChoice {
+        engine::TwinChoice { auto: self.twins == Twins::Auto, named: self.twin.clone() }
+    }
+
     /// What is asked for, or why it makes no sense.
     pub(crate) fn choice(&self) -> Result<engine::PlanChoice, String> {
         let heat = match self.heat.as_ref().map(|path| (path, path.to_str())) {

@@ -242,6 +242,7 @@ fn checkpoint(
         rehearse: engine::Rehearse::Off,
         tcp_close: true,
         plan: engine::PlanChoice::default(),
+        twins: engine::TwinChoice::default(),
         external: Vec::new(),
     };
     let bar = Bar::new(context.progress, context.verbose);

@@ -1,7 +1,8 @@
 //! Reports as text for people.
 
 use engine::report::{
-    BlockerReport, CheckpointReport, Outcome, RehearsalReport, ResumeReport, UpdateReport,
+    BlockerReport, CheckpointReport, Outcome, RehearsalReport, ResumeReport, TwinReport,
+    UpdateReport,
 };
 use engine::{CheckReport, InspectReport, ListReport, PruneReport, VerifyReport};
 
@@ -76,6 +77,10 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> String {
     }
     if let Some(rehearsal) = &report.rehearsal {
         text.push_str(&rehearsed(rehearsal));
+    }
+    for twin in &report.twins {
+        let TwinReport { path, bytes: found } = twin;
+        text.push_str(&format!("needs       {path} as it is: {} are read there\n", bytes(*found)));
     }
     for change in &report.changed {
         text.push_str(&format!("note        {}\n", change.what));

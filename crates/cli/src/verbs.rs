@@ -49,8 +49,10 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
                     return exit(ExitClass::Usage);
                 }
             };
+            let twins = planning.twins();
             let request = |external| CheckpointRequest {
                 plan,
+                twins,
                 target,
                 stop,
                 parent,
@@ -101,6 +103,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
                 rehearse: engine::Rehearse::Off,
                 tcp_close,
                 plan: engine::PlanChoice::default(),
+                twins: engine::TwinChoice::default(),
                 external: Vec::new(),
             };
             checkpoint(&context, &request)
@@ -180,6 +183,7 @@ fn check(
         rehearse: engine::Rehearse::Off,
         tcp_close: descriptors.tcp == Tcp::Close,
         plan: engine::PlanChoice::default(),
+        twins: engine::TwinChoice::default(),
         external,
     });
     match engine::check(request.as_ref(), &context.registry) {

@@ -69,6 +69,7 @@ pub(crate) fn write_class(error: &WriteError) -> ExitClass {
     match error {
         WriteError::Io(failure) => failure_class(failure, ExitClass::RolledBack),
         WriteError::Store(error) => store_class(error),
+        WriteError::TwinChanged { .. } => ExitClass::RolledBack,
         WriteError::Locked { .. } | WriteError::InUse { .. } => ExitClass::Blocked,
         WriteError::ForeignParent { .. } => ExitClass::Usage,
         WriteError::Read(error) => read_class(error),

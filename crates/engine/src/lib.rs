@@ -38,7 +38,9 @@ pub use ::plan::Thresholds;
 pub use ::resume::{Exit, ExternalPolicy, FilesPolicy, Options as ResumeOptions, PidPolicy};
 pub use agent::{AgentError, AgentStart, StatusError, StatusReport, StatusRow, run_agent, status};
 pub use check::{CheckReport, KindRow, TargetRow, check};
-pub use checkpoint::{CheckpointError, CheckpointRequest, PlanChoice, Rehearse, checkpoint};
+pub use checkpoint::{
+    CheckpointError, CheckpointRequest, PlanChoice, Rehearse, TwinChoice, checkpoint,
+};
 pub use external::{ExternalError, parse_external};
 pub use failure::{ExitClass, VerbError};
 pub use heat_map::{

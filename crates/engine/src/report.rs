@@ -112,6 +112,15 @@ impl ColdBytes {
     }
 }
 
+/// A file outside of the store that a checkpoint reads pages from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TwinReport {
+    /// Which file.
+    pub path: String,
+    /// Bytes of pages that were found in it.
+    pub bytes: u64,
+}
+
 /// What `checkpoint` reports.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckpointReport {
@@ -155,6 +164,8 @@ pub struct CheckpointReport {
     pub cold_bytes: ColdBytes,
     /// Bytes stored nowhere, because they can be made again.
     pub not_stored_bytes: u64,
+    /// Files that have bytes which are not stored: they are needed as they are.
+    pub twins: Vec<TwinReport>,
     /// What divided its memory into tiers; null for `--dry-run`.
     pub policy: Option<String>,
     /// Everything newly written for this checkpoint.

@@ -203,6 +203,12 @@ pub(crate) fn mismatches(
     }
     let instance = checkpoint.instance();
     let mut list = ::resume::check(instance, mem::PageCount(pages), options);
+    list.extend(checkpoint.check_twins().into_iter().map(|twin| Mismatch {
+        kind: MismatchKind::File,
+        object: twin.path.display().to_string(),
+        cause: format!("pages of the program are read from it: {}", twin.cause),
+        lift: "put the file back as it was".to_owned(),
+    }));
     if !options.as_copy {
         list.extend(alive_run(&instance.line, registry));
     }

@@ -25,10 +25,11 @@ mod record;
 mod seal;
 mod section;
 mod summary;
+mod twin;
 
 pub use arrange::arrange;
 pub use error::{FormatError, LayoutError, OpenError};
-pub use files::{DataFile, Files, IndexFile, ParentEntry};
+pub use files::{DataFile, Files, IndexFile, ParentEntry, TwinFile};
 pub use frame::{Frame, PageMask};
 pub use hash::{ContentHash, ContentHasher, FrameHash, PageHash, PageHasher};
 pub use hashes::{HASHES_HEADER_BYTES, check_hashes_header, encode_hashes};
@@ -39,3 +40,4 @@ pub use latest::{Put, latest};
 pub use manifest::Manifest;
 pub use seal::{Opener, Sealed, Sealer};
 pub use summary::Summary;
+pub use twin::TwinPlace;

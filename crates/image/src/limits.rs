@@ -22,6 +22,9 @@ pub(crate) const FRAMES_MAX: u64 = 1 << 26;
 /// Data files of a checkpoint.
 pub(crate) const DATA_FILES_MAX: usize = 256;
 
+/// Files outside of the store that a checkpoint reads pages from.
+pub(crate) const TWIN_FILES_MAX: usize = 4096;
+
 /// Checkpoints behind each other that hold the pages of one: itself, its parent, and so on.
 pub(crate) const CHAIN_LENGTH_MAX: u16 = 64;
 

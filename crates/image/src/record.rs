@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::convert::Invalid;
 use crate::index::memory_rank;
 use crate::limits::PAGE_NUMBER_END;
-use crate::{Frame, FrameHash, PageMask};
+use crate::{Frame, FrameHash, PageMask, TwinPlace};
 
 /// Bytes in a record.
 pub(crate) const RECORD_BYTES: usize = 64;
@@ -106,6 +106,9 @@ impl Record {
     }
 }
 
+const TWIN_PLACE_BYTES: u32 = 16;
+const _: () = assert!(TwinPlace::BYTES == TWIN_PLACE_BYTES as usize);
+
 /// What must hold for every frame.
 fn check(frame: &Frame) -> Result<(), Invalid> {
     let (start, end) = (frame.pages.start.0, frame.pages.end.0);
@@ -124,6 +127,7 @@ fn check(frame: &Frame) -> Result<(), Invalid> {
         Treatment::Parent => *frame == like,
         Treatment::Zero => in_one_chunk && *frame == like,
         Treatment::Raw if stored != held => false,
+        Treatment::Twin if frame.stored_bytes != TWIN_PLACE_BYTES => false,
         _ => {
             in_one_chunk
                 && !frame.own().is_empty()

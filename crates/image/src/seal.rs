@@ -6,13 +6,14 @@ use codec::{Decoder, EncodeError, Encoder, Want};
 use plan::Treatment;
 
 use crate::hash::PageHasher;
-use crate::{Frame, FrameHash, LineKey, OpenError, PageHash};
+use crate::{Frame, FrameHash, LineKey, OpenError, PageHash, TwinPlace};
 
 /// Encodes and hashes frames; one for each thread.
 pub struct Sealer {
     key: LineKey,
     hasher: PageHasher,
     encoder: Encoder,
+    twin: [u8; TwinPlace::BYTES],
 }
 
 /// A frame ready to be stored.
@@ -32,7 +33,8 @@ impl Sealer {
     /// A sealer of the line with this key.
     pub fn new(key: &LineKey) -> Self {
         let hasher = PageHasher::new(key);
-        Self { key: key.clone(), hasher, encoder: Encoder::new() }
+        let twin = [0; TwinPlace::BYTES];
+        Self { key: key.clone(), hasher, encoder: Encoder::new(), twin }
     }
 
     /// Appends the hash of each of `pages` to `hashes`.
@@ -66,6 +68,17 @@ impl Sealer {
             hash,
             stored_crc32c: crc32c::crc32c(frame.bytes),
         })
+    }
+
+    /// Seals pages with these hashes, which are at `place` of a file.
+    pub fn seal_twin(&mut self, hashes: &[PageHash], place: TwinPlace) -> Sealed<'_> {
+        self.twin = place.encode();
+        Sealed {
+            treatment: Treatment::Twin,
+            bytes: &self.twin,
+            hash: FrameHash::of(&self.key, hashes),
+            stored_crc32c: crc32c::crc32c(&self.twin),
+        }
     }
 }
 
@@ -124,6 +137,24 @@ impl Opener {
         }
         check_stored(frame, stored)?;
         self.check_pages(frame, stored)
+    }
+
+    /// Where the pages are that a frame of the treatment `Twin` holds: they are to be read there,
+    /// and [checked](Self::check_read).
+    ///
+    /// # Errors
+    /// When the stored bytes are not those that were written.
+    pub fn twin_place(frame: &Frame, stored: &[u8]) -> Result<TwinPlace, OpenError> {
+        check_stored(frame, stored)?;
+        Ok(TwinPlace::decode(stored)?)
+    }
+
+    /// Checks pages of a frame that were read from elsewhere.
+    ///
+    /// # Errors
+    /// When they are not those that the frame holds.
+    pub fn check_read(&mut self, frame: &Frame, pages: &[u8]) -> Result<(), OpenError> {
+        self.check_pages(frame, pages)
     }
 
     /// The hashes of the pages of the frame that was opened last.

@@ -80,7 +80,7 @@ impl Checkpoint {
                         .stored
                         .get(begins..begins.saturating_add(length))
                         .ok_or_else(|| damaged(frame, "it lies behind its run".to_owned()))?;
-                    each(frame, self.open_frame(decoder, frame, stored)?)?;
+                    each(frame, self.open_in_place(decoder, frame, stored)?)?;
                 }
             }
             Ok(())
@@ -88,7 +88,7 @@ impl Checkpoint {
     }
 
     /// The verified pages of `frame`, in `decoder` or in `stored` itself.
-    fn open_frame<'a>(
+    fn open_in_place<'a>(
         &self,
         decoder: &'a mut Reader,
         frame: &Frame,

@@ -14,6 +14,7 @@ use crate::dir::Dir;
 use crate::error::{IoFailure, ReadError};
 use crate::hashes::HashFile;
 use crate::read::Readers;
+use crate::twin_read::TwinFiles;
 use crate::{Store, WriteError, layout, line};
 
 /// Bytes in a manifest at most, so that nothing is allocated for more.
@@ -35,6 +36,7 @@ pub struct Checkpoint {
     pub(crate) key: LineKey,
     stored_bytes: u64,
     pub(crate) readers: Readers,
+    pub(crate) twins: TwinFiles,
     /// The pin: a shared lock on the directory, as long as it is open.
     pub(crate) dir: Dir,
 }
@@ -89,6 +91,7 @@ impl Checkpoint {
             parent: None,
             stored_bytes: header.stored_bytes,
             readers: Readers::new(&key),
+            twins: TwinFiles::new(&manifest.files.twins),
             key,
             dir,
             manifest,

@@ -41,6 +41,7 @@ impl Store {
         let options = WriteOptions { want: WANT, reserve_bytes: 0 };
         let mut writer = CheckpointWriter::begin_as(self, lock, options, id)?;
         writer.divide(old.plan())?;
+        writer.keep_twins(&old.manifest.files.twins);
         put_all(&old, &writer)?;
         let written = writer.write(old.instance(), old.plan(), old.summary())?;
         if written.content != old.content() {

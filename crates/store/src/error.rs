@@ -358,6 +358,16 @@ pub enum WriteError {
          this is a bug"
     )]
     NotTheSame(CheckpointId),
+    /// A file outside of the store, which has pages of the program, was changed meanwhile.
+    #[error(
+        "finish checkpoint: {} was changed while the checkpoint was made, which was to read pages \
+         from it; try again, or keep it out with --twins off",
+        path.display()
+    )]
+    TwinChanged {
+        /// Which file.
+        path: PathBuf,
+    },
     /// No random numbers.
     #[error("draw random numbers: {0}")]
     Random(getrandom::Error),

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use codec::{FRAME_PAGES_MAX, Want};
-use image::{Frame, LineKey, PageHash, PageMask, Put, Sealer};
+use image::{Frame, LineKey, PageHash, PageMask, Put, Sealer, TwinPlace};
 use mem::{MemoryId, PAGE_SIZE, PageIndex, PageRange, PageSource};
 use plan::{Tier, Treatment};
 
@@ -13,12 +13,15 @@ use crate::data::{DataFile, Hashed, Piece};
 use crate::divide::{self, Division};
 use crate::hashes::{ChunkHashes, chunk_of};
 use crate::pace::Pace;
+use crate::twin_find::TwinFinder;
 
 /// Deltas behind each other at most: reading such a page decodes that many frames and the one
 /// they end at. A page that changes every time is stored whole every eighth time.
 const DELTA_DEPTH_MAX: u8 = 8;
 
 const PAGE_BYTES: usize = 4096;
+/// What is shorter costs as much where it is in a file as it does stored.
+const TWIN_BYTES_MIN: usize = 4 * PAGE_BYTES;
 
 /// What one thread needs to encode and write.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub(crate) struct Lane {
     /// The hashes of the pages that the written ones hold.
     pub(crate) hashed: Vec<Hashed>,
     buffers: Buffers,
+    twins: Option<TwinFinder>,
 }
 
 /// Buffers that are used again and again.
@@ -60,7 +64,8 @@ pub(crate) struct Target<'a> {
 }
 
 impl Lane {
-    pub(crate) fn new(key: &LineKey) -> Self {
+    /// A lane of the line with this key, that looks for twins with `twins`.
+    pub(crate) fn new(key: &LineKey, twins: Option<&TwinFinder>) -> Self {
         Self {
             sealer: Sealer::new(key),
             pieces: Vec::new(),
@@ -68,6 +73,7 @@ impl Lane {
             puts: Vec::new(),
             hashed: Vec::new(),
             buffers: Buffers::default(),
+            twins: twins.cloned(),
         }
     }
 
@@ -251,6 +257,9 @@ impl Lane {
         (bytes, hashes): (&[u8], &[PageHash]),
         base: Option<(&[u8], u8)>,
     ) -> io::Result<()> {
+        if let (None, Some(twin)) = (base, self.twin(target, place, held, bytes)) {
+            return self.put_twin(target, place, held, hashes, twin);
+        }
         let begun = Instant::now();
         let want = if place.tier == Tier::Cold { small(target.want) } else { target.want };
         let sealed = self.sealer.seal(bytes, hashes, base.map(|(base, _)| base), want);
@@ -289,6 +298,50 @@ impl Lane {
             &mut self.hashed,
         )?;
         piece.add(Put { round, frame }, place.pages, sealed.bytes, hashes);
+        Ok(())
+    }
+
+    /// Where the pages `held` are in a file outside of the store. What is needed before the first
+    /// instruction is stored all the same, where it lies in load order; so is what is zero.
+    fn twin(
+        &mut self,
+        target: &Target<'_>,
+        place: Place,
+        held: PageMask,
+        bytes: &[u8],
+    ) -> Option<TwinPlace> {
+        let finder = self.twins.as_mut()?;
+        let is_needed_first = target.division.is_some() && place.tier == Tier::Critical;
+        if is_needed_first || bytes.len() < TWIN_BYTES_MIN || codec::is_zero(bytes) {
+            return None;
+        }
+        finder.find(place.chunk, held, bytes)
+    }
+
+    /// Takes pages that are at `twin` in a file outside of the store.
+    fn put_twin(
+        &mut self,
+        target: &Target<'_>,
+        place: Place,
+        held: PageMask,
+        hashes: &[PageHash],
+        twin: TwinPlace,
+    ) -> io::Result<()> {
+        let sealed = self.sealer.seal_twin(hashes, twin);
+        let frame = Frame {
+            held,
+            tier: place.tier,
+            file: target.division.map_or(0, |_| divide::file_of(place.tier)),
+            stored_bytes: u32::try_from(sealed.bytes.len()).map_err(io::Error::other)?,
+            hash: sealed.hash,
+            stored_crc32c: sealed.stored_crc32c,
+            ..Frame::without_bytes(target.memory, hull(place.pages, place.chunk), Treatment::Twin)
+        };
+        let put = Put { round: self.round, frame };
+        let piece = piece(&mut self.pieces, &frame);
+        let data = data_of(target.data, &frame)?;
+        make_room(piece, sealed.bytes.len(), data, &mut self.puts, &mut self.hashed)?;
+        piece.add(put, place.pages, sealed.bytes, hashes);
         Ok(())
     }
 

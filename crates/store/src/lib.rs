@@ -28,6 +28,8 @@ mod read;
 mod resolve;
 mod store;
 mod tiers;
+mod twin_find;
+mod twin_read;
 mod verify;
 mod writer;
 
@@ -40,5 +42,7 @@ pub use list::{Damaged, Listed, Listing};
 pub use prune::{Keep, Pruned};
 pub use store::{Found, Store};
 pub use tiers::TierSum;
+pub use twin_find::Twins;
+pub use twin_read::{TwinMismatch, open_regular};
 pub use verify::Verified;
 pub use writer::{CheckpointWriter, Published, WriteOptions};

@@ -195,21 +195,35 @@ impl Checkpoint {
         window: &mut Window<'_>,
         reader: &mut Reader,
     ) -> Result<(), PageSourceError> {
-        let fail = |e: image::OpenError| damaged(frame, e.to_string());
         self.read_stored(frame, &mut reader.stored)?;
         let base = base_of(frame, tasks, reader);
         let Reader { opener, stored, pages, base: base_bytes, .. } = reader;
         let base = base.then_some(&base_bytes[..]);
         if wanted == frame.held && wanted == PageMask::of(frame.pages, chunk) {
-            return opener.open(frame, stored, base, window.part(frame.pages)).map_err(fail);
+            return self.open_frame(opener, frame, stored, base, window.part(frame.pages));
         }
         pages.resize(frame.held_bytes(), 0);
-        opener.open(frame, stored, base, pages).map_err(fail)?;
+        self.open_frame(opener, frame, stored, base, pages)?;
         let each = frame.held.places().zip(pages.chunks_exact(PAGE_BYTES));
         for (place, page) in each.filter(|(place, _)| wanted.has(*place)) {
             window.page(chunk, place).copy_from_slice(page);
         }
         Ok(())
+    }
+
+    /// Fills `pages` with what `frame` holds, checked.
+    fn open_frame(
+        &self,
+        opener: &mut Opener,
+        frame: &Frame,
+        stored: &[u8],
+        base: Option<&[u8]>,
+        pages: &mut [u8],
+    ) -> Result<(), PageSourceError> {
+        if frame.treatment == Treatment::Twin {
+            return self.read_twin(opener, frame, stored, pages);
+        }
+        opener.open(frame, stored, base, pages).map_err(|e| damaged(frame, e.to_string()))
     }
 
     /// The pages that one frame of this checkpoint holds, decoded and checked, from its `stored`
@@ -231,7 +245,7 @@ impl Checkpoint {
         let Reader { opener, pages, base: base_bytes, .. } = reader;
         pages.resize(frame.held_bytes(), 0);
         let base = base.then_some(&base_bytes[..]);
-        opener.open(frame, stored, base, pages).map_err(|e| damaged(frame, e.to_string()))?;
+        self.open_frame(opener, frame, stored, base, pages)?;
         let zeros = vec![PageHash::default(); pages.len() / PAGE_BYTES];
         let hashes = if frame.hash_count() > 0 { opener.hashes().to_vec() } else { zeros };
         Ok((pages, hashes))

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use image::Frame;
+use mem::PAGE_SIZE;
 use plan::{Tier, Treatment};
 
 use rustix::fs::{Advice, fadvise};
@@ -20,6 +21,8 @@ pub struct TierSum {
     pub referenced_bytes: u64,
     /// Of its pages, those that are stored nowhere because they are zero.
     pub zero_bytes: u64,
+    /// Of its pages, those that are stored nowhere because files outside of the store have them.
+    pub twin_bytes: u64,
 }
 
 /// The sums of `frames`, in the order of [`Tier::ALL`].
@@ -36,6 +39,9 @@ pub(crate) fn sums(frames: impl Iterator<Item = Frame>) -> [TierSum; 3] {
         sum.referenced_bytes += frame.referenced_bytes();
         if frame.treatment == Treatment::Zero {
             sum.zero_bytes += frame.pages.bytes();
+        }
+        if frame.treatment == Treatment::Twin {
+            sum.twin_bytes += u64::from(frame.own().count()) * PAGE_SIZE;
         }
         // Stored bytes that several frames name count once.
         if frame.stored_bytes > 0 && counted.insert((frame.file, frame.offset_bytes)) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +23,7 @@ use crate::hashes::Content;
 use crate::lane::{Lane, Target};
 use crate::pace::Pace;
 use crate::tiers::{self, TierSum};
+use crate::twin_find::{TwinFinder, Twins};
 use crate::{CHAIN_DEPTH_MAX, Checkpoint, LineLock, Store, compact, layout};
 
 /// How a checkpoint is to be written.
@@ -61,6 +63,10 @@ pub struct CheckpointWriter {
     /// The state of threads that are not putting right now.
     lanes: Mutex<Vec<Lane>>,
     page_bytes: AtomicU64,
+    /// Looks for pages that files outside of the store have.
+    twins: Option<TwinFinder>,
+    /// Files that stored frames of another checkpoint refer to.
+    kept_twins: Vec<image::TwinFile>,
     /// The round of copying: see [`CheckpointWriter::next_round`].
     round: AtomicU32,
     /// What the first `put` that failed met.
@@ -83,6 +89,9 @@ pub struct Published {
     pub stored_bytes: u64,
     /// What each tier holds, in the order critical, warm, cold.
     pub tiers: [TierSum; 3],
+    /// Files outside of the store that pages are read from, each with how many bytes of them were
+    /// found there.
+    pub twins: Vec<(PathBuf, u64)>,
 }
 
 /// A checkpoint that is written and synced but not published.
@@ -166,6 +175,8 @@ impl CheckpointWriter {
                 pace: None,
                 lanes: Mutex::new(Vec::new()),
                 page_bytes: AtomicU64::new(0),
+                twins: None,
+                kept_twins: Vec::new(),
                 round: AtomicU32::new(0),
                 failed: Mutex::new(None),
                 published: false,
@@ -207,6 +218,17 @@ impl CheckpointWriter {
         }
         self.division = Some(Division::new(plan));
         Ok(())
+    }
+
+    /// Has pages that are in one of `twins` not stored but read there. Call it before the first
+    /// `put`.
+    pub fn find_twins(&mut self, twins: Twins) {
+        self.twins = Some(twins.into_finder());
+    }
+
+    /// Keeps the files that frames given to [`Self::put_stored`] refer to.
+    pub(crate) fn keep_twins(&mut self, files: &[image::TwinFile]) {
+        self.kept_twins = files.to_vec();
     }
 
     /// The plan of the checkpoint it builds on.
@@ -286,7 +308,7 @@ impl CheckpointWriter {
         work: impl FnOnce(&mut Lane) -> std::io::Result<()>,
     ) -> Result<(), PageSinkError> {
         let lane = lock(&self.lanes).pop();
-        let mut lane = lane.unwrap_or_else(|| Lane::new(self.lock.key()));
+        let mut lane = lane.unwrap_or_else(|| Lane::new(self.lock.key(), self.twins.as_ref()));
         lane.round = self.round.load(Ordering::Relaxed);
         let put = work(&mut lane);
         lock(&self.lanes).push(lane);
@@ -349,6 +371,10 @@ impl CheckpointWriter {
         summary: &Summary,
     ) -> Result<Written, WriteError> {
         let (puts, hashed) = self.flush()?;
+        let twins = match &self.twins {
+            Some(finder) => finder.used()?,
+            None => self.kept_twins.clone(),
+        };
         let (left, lost) = image::latest(puts, plan);
         let mut frames = image::arrange(left, plan)?;
         let (hashes, content) = self.hashes(&frames, &hashed)?;
@@ -377,6 +403,7 @@ impl CheckpointWriter {
                 hashes: file(layout::HASHES, length(&hashes)),
                 parent: parent.map(|p| ParentEntry { id: p.id(), content: p.content() }),
                 content,
+                twins,
             },
         };
         let bytes = manifest.encode(self.lock.key())?;
@@ -389,6 +416,7 @@ impl CheckpointWriter {
             referenced_bytes: manifest.referenced_bytes,
             stored_bytes: data_bytes + length(&hashes) + length(&index) + length(&bytes),
             tiers: tiers::sums(frames.iter().copied()),
+            twins: self.twins.as_ref().map(TwinFinder::found).unwrap_or_default(),
         };
         Ok(Written { published, content })
     }

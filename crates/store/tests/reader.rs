@@ -327,3 +327,26 @@ fn it_refuses_what_is_damaged() {
         assert!(text.starts_with("read_checkpoint: "), "{name} byte {at}: {text}");
     }
 }
+
+#[test]
+fn it_reads_twins() {
+    use mem::{PageRange, PageSet, PageSink};
+    let (dir, store) = new_store();
+    let range = PageRange::new(16, 48);
+    let noise = common::pages(common::PRIVATE, range);
+    let path = dir.path().join("twin");
+    std::fs::write(&path, [&b"odd"[..], &noise].concat()).unwrap();
+    let mut writer = common::begin(&store, 1, Want::Lz4);
+    let mut twins = rekindle_store::Twins::new(1 << 20).unwrap();
+    twins.add(std::fs::File::open(&path).unwrap(), &path, &|| false).unwrap();
+    writer.find_twins(twins);
+    writer.put(common::PRIVATE, range, &noise).unwrap();
+    let set: PageSet = [range].into_iter().collect();
+    let plan = plan::Plan::everything(&[(common::PRIVATE, set)], Treatment::Zstd);
+    let made = writer.finish(&instance(1), &plan, &common::summary(1)).unwrap();
+    let path = store.root().join("checkpoints").join(made.id.to_string());
+    let (read, bytes) = read(&path, &[]);
+    assert!(bytes == noise);
+    let frames = read["frames"].as_array().unwrap();
+    assert!(frames.iter().any(|frame| frame["treatment"] == "twin"), "{frames:?}");
+}

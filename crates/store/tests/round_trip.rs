@@ -4,11 +4,15 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use codec::Want;
-use common::{PRIVATE, SHARED, new_store, page, pages, publish, publish_in_rounds, sample};
-use mem::{MemoryId, PageRange, PageSource, PageSourceError};
-use plan::Treatment;
+use common::{
+    PRIVATE, SHARED, begin_on, instance, new_store, page, pages, publish, publish_in_rounds,
+    sample, summary,
+};
+use mem::{MemoryId, PageRange, PageSet, PageSink, PageSource, PageSourceError};
+use plan::{Plan, Treatment};
 use rekindle_store::{BatchReader, Checkpoint, Published, Store};
 
 fn every_page(checkpoint: &Checkpoint) -> BTreeMap<(MemoryId, u64), Vec<u8>> {
@@ -63,9 +67,9 @@ fn holds_the_sample(store: &Store, published: &Published, want: &str) {
     let verified = checkpoint.verify().unwrap();
     assert_eq!(verified.page_bytes, published.page_bytes);
     assert_eq!(verified.stored_bytes, published.stored_bytes);
-    assert_eq!(checkpoint.instance(), &common::instance(1));
+    assert_eq!(checkpoint.instance(), &instance(1));
     assert_eq!(checkpoint.plan(), &common::plan());
-    assert_eq!(checkpoint.summary(), &common::summary(7));
+    assert_eq!(checkpoint.summary(), &summary(7));
 }
 
 #[test]
@@ -105,4 +109,128 @@ fn pages_that_are_not_there_are_refused() {
         }
     }
     assert!(checkpoint.read(PRIVATE, PageRange::new(5, 6), &mut [0; 7]).is_err());
+}
+
+/// Bytes that nothing makes smaller.
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let mut all: Vec<u8> =
+        std::iter::repeat_with(&mut next).take(bytes / 8 + 1).flatten().collect();
+    all.truncate(bytes);
+    all
+}
+
+const TWIN_PAGES: u64 = 1024;
+
+/// Memory that holds a file from the 77th byte of its fourth page on, with bytes of its own
+/// around, and the file.
+fn memory_with_twin(dir: &Path) -> (Vec<u8>, PathBuf) {
+    let file = noise(7, 900 * 4096 + 500);
+    let path = dir.join("weights");
+    std::fs::write(&path, &file).unwrap();
+    let mut memory = noise(9, usize::try_from(TWIN_PAGES).unwrap() * 4096);
+    let start = 3 * 4096 + 77;
+    memory[start..start + file.len()].copy_from_slice(&file);
+    (memory, path)
+}
+
+fn put_with_twins(
+    store: &Store,
+    memory: &[u8],
+    path: &Path,
+    parent: Option<Checkpoint>,
+) -> rekindle_store::CheckpointWriter {
+    let mut writer = begin_on(store, 1, Want::Zstd(1), parent);
+    let mut twins = rekindle_store::Twins::new(1 << 30).unwrap();
+    twins.add(std::fs::File::open(path).unwrap(), path, &|| false).unwrap();
+    writer.find_twins(twins);
+    writer.put(PRIVATE, PageRange::new(0, TWIN_PAGES), memory).unwrap();
+    writer
+}
+
+fn twin_plan() -> Plan {
+    let pages: PageSet = [PageRange::new(0, TWIN_PAGES)].into_iter().collect();
+    Plan::everything(&[(PRIVATE, pages)], Treatment::Lz4)
+}
+
+fn read_back(checkpoint: &Checkpoint) -> Result<Vec<u8>, PageSourceError> {
+    let mut bytes = vec![0; usize::try_from(TWIN_PAGES).unwrap() * 4096];
+    checkpoint.read(PRIVATE, PageRange::new(0, TWIN_PAGES), &mut bytes)?;
+    Ok(bytes)
+}
+
+#[test]
+fn what_a_file_has_is_not_stored_and_never_delivered_when_it_changed() {
+    let (dir, store) = new_store();
+    let (memory, path) = memory_with_twin(dir.path());
+    let writer = put_with_twins(&store, &memory, &path, None);
+    let published = writer.finish(&instance(1), &twin_plan(), &summary(1)).unwrap();
+    let [(found, bytes)] = &published.twins[..] else { panic!("{:?}", published.twins) };
+    assert_eq!(found, &path);
+    assert!(*bytes > 850 * 4096, "{bytes}");
+    assert!(published.stored_bytes < 200 * 4096, "{}", published.stored_bytes);
+    assert_eq!(published.tiers.iter().map(|tier| tier.twin_bytes).sum::<u64>(), *bytes);
+
+    let checkpoint = store.checkpoint(published.id).unwrap();
+    assert!(read_back(&checkpoint).unwrap() == memory);
+    checkpoint.verify().unwrap();
+    assert_eq!(checkpoint.check_twins(), []);
+
+    let right = std::fs::read(&path).unwrap();
+    let mut wrong = right.clone();
+    wrong[500 * 4096 + 1] ^= 1;
+    std::fs::write(&path, &wrong).unwrap();
+    for checkpoint in [&checkpoint, &store.checkpoint(published.id).unwrap()] {
+        let error = read_back(checkpoint).unwrap_err().to_string();
+        assert!(error.contains("weights") && error.contains("put it back"), "{error}");
+        let mismatches = checkpoint.check_twins();
+        assert_eq!(mismatches.len(), 1, "{mismatches:?}");
+        assert_eq!(mismatches[0].path, path);
+        checkpoint.verify().unwrap_err();
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert!(store.checkpoint(published.id).unwrap().check_twins()[0].cause.contains("No such"));
+    // Put back, by another file of the same bytes.
+    std::fs::write(&path, &right).unwrap();
+    for checkpoint in [&checkpoint, &store.checkpoint(published.id).unwrap()] {
+        assert_eq!(checkpoint.check_twins(), []);
+        assert!(read_back(checkpoint).unwrap() == memory);
+    }
+}
+
+#[test]
+fn children_and_whole_forms_go_on_reading_from_the_file() {
+    let (dir, store) = new_store();
+    let (mut memory, path) = memory_with_twin(dir.path());
+    let writer = put_with_twins(&store, &memory, &path, None);
+    let first = writer.finish(&instance(1), &twin_plan(), &summary(1)).unwrap();
+    memory[400 * 4096] ^= 1;
+    let parent = store.checkpoint(first.id).unwrap();
+    let writer = put_with_twins(&store, &memory, &path, Some(parent));
+    let second = writer.finish(&instance(1), &twin_plan(), &summary(2)).unwrap();
+    assert!(second.stored_bytes < 60_000, "{}", second.stored_bytes);
+    let checkpoint = store.checkpoint(second.id).unwrap();
+    assert!(read_back(&checkpoint).unwrap() == memory);
+    drop(checkpoint);
+    store.consolidate(second.id).unwrap().unwrap();
+    let checkpoint = store.checkpoint(second.id).unwrap();
+    checkpoint.verify().unwrap();
+    assert!(read_back(&checkpoint).unwrap() == memory);
+}
+
+#[test]
+fn a_file_that_changes_while_the_checkpoint_is_made_is_not_relied_on() {
+    let (dir, store) = new_store();
+    let (memory, path) = memory_with_twin(dir.path());
+    let writer = put_with_twins(&store, &memory, &path, None);
+    std::fs::write(&path, "other").unwrap();
+    let error = writer.finish(&instance(1), &twin_plan(), &summary(1)).unwrap_err();
+    assert!(matches!(error, rekindle_store::WriteError::TwinChanged { .. }), "{error}");
+    assert_eq!(store.list().unwrap().len(), 0);
 }

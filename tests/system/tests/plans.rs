@@ -314,3 +314,73 @@ fn a_program_that_waits_is_not_rehearsed_for_nothing() {
         idle.kill();
     });
 }
+
+/// Reads a file into memory, forgets the file, and tells again and again whether its memory is
+/// what it was.
+const LOADED: &str = r"
+import hashlib, os, sys, time
+go, out = sys.argv[1], open(sys.argv[2], 'a', buffering=1)
+head = bytes(1000)
+data = head + open(sys.argv[3], 'rb').read()
+right = hashlib.sha256(data).digest()
+out.write('0\n')
+while True:
+    if os.path.exists(go):
+        out.write('%d\n' % (hashlib.sha256(data).digest() != right))
+        os.unlink(go)
+    time.sleep(0.002)
+";
+
+#[test]
+fn memory_that_a_file_has_is_read_there() {
+    const FILE_BYTES: u64 = 24 << 20;
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let weights = place.path("weights.bin");
+        let mut draw = Draw(11);
+        let mut number = || {
+            let _ = draw.below(1);
+            draw.0.to_le_bytes()
+        };
+        let bytes: Vec<u8> = (0..FILE_BYTES / 8).flat_map(|_| number()).collect();
+        std::fs::write(&weights, &bytes).unwrap();
+        let (go, out) = (place.path("go"), place.path("out"));
+        let program = program::python(place, "loaded", LOADED, &[&go, &out, &weights]);
+        wait::until_true("the file to be read", Duration::from_secs(60), || {
+            std::fs::read_to_string(&out).is_ok_and(|text| text.ends_with('\n'))
+        });
+        let mut pages = Pages { program, go, out };
+        let pid = pages.program.pid();
+        let whole = rekindle.checkpoint(pid, &["--twins", "off"]);
+        assert!(whole.number("stored_bytes") > FILE_BYTES, "{whole}");
+        // Somebody names it.
+        let path = weights.display().to_string();
+        let named = rekindle.checkpoint(pid, &["--twin", &path, "--parent", "none"]);
+        assert!(named.number("stored_bytes") < FILE_BYTES / 3, "{named}");
+        assert_eq!(named.json["twins"][0]["path"], path.as_str(), "{named}");
+        rekindle.run(&["verify", named.text("id")]).expect_ok();
+        // The program itself knows its name, and will not write it any more.
+        wait::until_true("the file to be of some age", Duration::from_secs(20), || {
+            let age = std::fs::metadata(&weights).unwrap().modified().unwrap().elapsed();
+            age.is_ok_and(|age| age > Duration::from_secs(4))
+        });
+        let stopped = rekindle.stop(pid, &["--parent", "none"]);
+        assert!(stopped.number("stored_bytes") < FILE_BYTES / 3, "{stopped}");
+        let resume = ["resume", stopped.text("id"), "--detach", "--lazy"];
+
+        let mut wrong = bytes.clone();
+        wrong[12 << 20] ^= 1;
+        std::fs::write(&weights, wrong).unwrap();
+        let refused = rekindle.run(&resume);
+        let _ = refused.expect_failure(&[4], "refused", &["weights.bin", "put the file back"]);
+        std::fs::remove_file(&weights).unwrap();
+        let _ = rekindle.run(&resume).expect_failure(&[4], "refused", &["weights.bin"]);
+        std::fs::write(&weights, &bytes).unwrap();
+        for how in ["--lazy", "--eager"] {
+            let resumed = rekindle.resume(stopped.text("id"), &[how]);
+            pages.program = Program::of_pid(resumed.pid("pid"));
+            pages.assert_right(how);
+            pages.program.kill();
+        }
+    });
+}

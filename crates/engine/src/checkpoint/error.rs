@@ -98,6 +98,17 @@ pub enum CheckpointError {
         /// The pause that would have been.
         expected_ms: u128,
     },
+    /// A file that somebody named cannot be read.
+    #[error("read {}, named by --twin: {cause}", path.display())]
+    Twin {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The search for files' bytes could not begin.
+    #[error("look for files in memory: {0}")]
+    TwinSearch(io::Error),
     /// The staged pages could not be written.
     #[error("write staged pages: {0}")]
     Drain(String),
@@ -150,6 +161,7 @@ impl VerbError for CheckpointError {
             Self::Blocked { .. } | Self::State(StateError::Blocked(_)) => ExitClass::Blocked,
             Self::Store(error) => store_class(error),
             Self::Plan(error) => error.class(),
+            Self::Twin { .. } => ExitClass::Usage,
             Self::Stopped(Stopped::TimedOut { .. }) => ExitClass::TimedOut,
             Self::Freeze(error) if error.is_transient() => ExitClass::TimedOut,
             Self::NotEnded { .. } => ExitClass::Partial,
@@ -162,6 +174,7 @@ impl VerbError for CheckpointError {
             | Self::Copy(_)
             | Self::Precopy(_)
             | Self::TooBusy { .. }
+            | Self::TwinSearch(_)
             | Self::Drain(_)
             | Self::SyncFiles(_)
             | Self::Stopped(_) => ExitClass::RolledBack,
@@ -178,6 +191,7 @@ impl VerbError for CheckpointError {
             | Self::Look(_)
             | Self::Blocked { .. }
             | Self::Plan(_)
+            | Self::Twin { .. }
             | Self::Store(_) => Outcome::Refused,
             Self::Write(
                 WriteError::Locked { .. } | WriteError::ForeignParent { .. } | WriteError::Store(_),

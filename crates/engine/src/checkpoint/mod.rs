@@ -6,11 +6,13 @@
 mod copying;
 mod error;
 mod missing;
+mod names;
 mod phases;
 mod planning;
 mod rehearsal;
 mod report;
 mod take;
+mod twins;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,7 @@ pub use error::CheckpointError;
 pub use planning::PlanChoice;
 pub use rehearsal::Rehearse;
 use report::report;
+pub use twins::TwinChoice;
 
 pub(crate) use copying::forecast;
 pub(crate) use phases::{BORROW, LOOK};
@@ -51,6 +54,8 @@ pub struct CheckpointRequest {
     pub plan: PlanChoice,
     /// Whether a clone shows what the program touches first.
     pub rehearse: Rehearse,
+    /// Files that are looked for in its memory.
+    pub twins: TwinChoice,
     /// Descriptors whose other end is outside, with what will stand in for them.
     pub external: Vec<(i32, ExternalPolicy)>,
 }

@@ -14,6 +14,11 @@ pub(super) const PREPARE: Phase = Phase {
     limit: Duration::from_secs(120),
     undo: "the unpublished checkpoint is removed",
 };
+pub(super) const TWINS: Phase = Phase {
+    name: "twins",
+    limit: Duration::from_secs(600),
+    undo: "the unpublished checkpoint is removed; the instance is only looked at",
+};
 pub(super) const PLAN: Phase = Phase {
     name: "plan",
     limit: Duration::from_secs(120),

@@ -6,7 +6,19 @@ use process::LineIdentity;
 use super::rehearsal::Rehearsed;
 use super::take::Done;
 use crate::phase::{PhaseTime, Phases};
-use crate::report::{ChangeReport, CheckpointReport, ColdBytes, Outcome, TimeReport, micros};
+use crate::report::{
+    ChangeReport, CheckpointReport, ColdBytes, Outcome, TimeReport, TwinReport, micros,
+};
+
+/// The files that the checkpoint needs as they are.
+fn twins(done: Option<&Done>) -> Vec<TwinReport> {
+    let found = done.map(|d| d.published.twins.as_slice()).unwrap_or_default();
+    let row = |(path, bytes): &(std::path::PathBuf, u64)| TwinReport {
+        path: path.display().to_string(),
+        bytes: *bytes,
+    };
+    found.iter().map(row).collect()
+}
 
 /// The report of a checkpoint that is done, or with `None` of one that was only looked at.
 pub(super) fn report(
@@ -42,10 +54,12 @@ pub(super) fn report(
         warm_stored_bytes: warm.stored_bytes,
         cold_bytes: ColdBytes {
             zero: cold.zero_bytes,
-            spill: cold.page_bytes - cold.zero_bytes,
+            twin: cold.twin_bytes,
+            spill: cold.page_bytes - cold.zero_bytes - cold.twin_bytes,
             ..ColdBytes::default()
         },
-        not_stored_bytes: tiers.iter().map(|tier| tier.zero_bytes).sum(),
+        not_stored_bytes: tiers.iter().map(|tier| tier.zero_bytes + tier.twin_bytes).sum(),
+        twins: twins(done),
         stored_bytes: done.map(|d| d.published.stored_bytes).unwrap_or_default(),
         referenced_bytes: done.map(|d| d.published.referenced_bytes).unwrap_or_default(),
         cpu_us: micros(crate::host::own_cpu_time()),

@@ -16,10 +16,11 @@ use super::error::CheckpointError;
 use super::missing::{Elsewhere, refuse_foreign};
 use super::phases::{
     COPY, ENCODE, END, FORK, FREEZE, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REAP, REFER, REHEARSE,
-    RELEASE, STAGE, STATE, SYNC, THAW, TRACK,
+    RELEASE, STAGE, STATE, SYNC, THAW, TRACK, TWINS,
 };
 use super::planning::{Chosen, Known, choose, fault_logs};
 use super::rehearsal::{Forked, Rehearsed};
+use super::twins::{self, TwinChoice};
 use super::{CheckpointRequest, look, waiting};
 use crate::agent::Served;
 use crate::events::Observer;
@@ -132,6 +133,7 @@ impl<'a> Run<'a> {
         phases: &mut Phases<'_>,
     ) -> Result<(Done, Option<Standing<'a>>), CheckpointError> {
         let mut writer = phases.run(PREPARE, |_| self.writer(settings))?;
+        phases.run(TWINS, |watch| self.find_twins(&mut writer, watch))?;
         let chosen = phases.run(PLAN, |_| self.plan(settings, &mut writer))?;
         let mut copying = phases.run(TRACK, |watch| {
             // Memory that is served is registered, and cannot be for anything else.
@@ -398,6 +400,26 @@ impl<'a> Run<'a> {
                 "the program writes its memory as fast as it can be copied: it will stand still \
                  for about {expected_ms} ms"
             ));
+        }
+        Ok(())
+    }
+
+    /// Reads the files whose bytes the program's memory may have.
+    fn find_twins(
+        &self,
+        writer: &mut CheckpointWriter,
+        watch: &Watch,
+    ) -> Result<(), CheckpointError> {
+        // What is not loaded yet is neither looked at nor stored anew.
+        let choice = match self.served {
+            Some(_) => &TwinChoice { auto: false, ..self.request.twins.clone() },
+            None => &self.request.twins,
+        };
+        let (process, resident_bytes) = (&self.found.process, self.survey.resident_bytes());
+        let stop = self.request.stop;
+        let twins = twins::find(process, choice, stop, resident_bytes, watch, self.observer)?;
+        if let Some(twins) = twins {
+            writer.find_twins(twins);
         }
         Ok(())
     }

@@ -67,6 +67,8 @@ pub fn update(
         tcp_close: true,
         plan: PlanChoice::default(),
         rehearse: crate::Rehearse::Off,
+        // What goes over is stored nowhere.
+        twins: crate::TwinChoice { auto: false, named: Vec::new() },
         external: Vec::new(),
     };
     let options =

@@ -323,5 +323,6 @@ pub(crate) fn arbitrary_files(draw: &mut Draw) -> Files {
         parent: draw
             .maybe(|draw| ParentEntry { id: CheckpointId(draw.u64()), content: content(draw) }),
         content: content(draw),
+        twins: Vec::new(),
     }
 }

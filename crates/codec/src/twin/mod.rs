@@ -6,13 +6,18 @@
 //! file run in step they are compared without any hash. Work is counted in bytes, since this
 //! room has no clock: whoever searches knows what a byte costs on his host.
 
+mod index;
+
+use std::sync::Arc;
+
+use index::Block;
+pub use index::TwinIndex;
+
 /// Bytes in a block of a file: what is shorter than this is not found for sure.
 const BLOCK_BYTES: usize = 4096;
 const PAGE_BYTES: u64 = 4096;
 /// Bytes compared at once at most.
 const COMPARE_BYTES: usize = 1 << 16;
-/// Filter bits for a block.
-const FILTER_BITS: usize = 32;
 
 /// The files, readable anywhere. Blocks that were added once may have changed meanwhile: what
 /// is reported is what was read last.
@@ -72,132 +77,10 @@ pub struct TwinBudget {
     pub compared_bytes: u64,
 }
 
-/// The blocks of the files, found by hash. 28 bytes or less for each block of 4 KiB.
-#[derive(Clone, Debug)]
-pub struct TwinIndex {
-    multiplier: u64,
-    /// The multiplier to the power of the block's length less one.
-    leaving: u64,
-    blocks: Vec<Block>,
-    blocks_max: usize,
-    /// Open addressing; position in `blocks` plus one, 0 for nothing.
-    table: Vec<u32>,
-    filter: Vec<u64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    hash: u64,
-    file: u32,
-    number: u32,
-}
-
-impl TwinIndex {
-    /// An index of at most `blocks_max` blocks. `key` is random, so that no file can be made to
-    /// collide with others.
-    pub fn new(key: u64, blocks_max: u32) -> Self {
-        // Odd, so that nothing is lost by multiplying.
-        let multiplier = mixed(key) | 1;
-        let last = BLOCK_BYTES - 1;
-        let leaving = (0..last).fold(1u64, |power, _| power.wrapping_mul(multiplier));
-        let blocks_max = usize::try_from(blocks_max).unwrap_or(usize::MAX);
-        let (table, filter) = (Vec::new(), Vec::new());
-        Self { multiplier, leaving, blocks: Vec::new(), blocks_max, table, filter }
-    }
-
-    /// Adds the whole blocks of `bytes`, which lie at `offset`, a multiple of 4096, of a file.
-    /// Blocks of one byte again and again are left out: they are nobody's in particular.
-    /// Returns `false` when the index is full.
-    pub fn add(&mut self, file: u32, offset: u64, bytes: &[u8]) -> bool {
-        let first = offset / PAGE_BYTES;
-        for (n, block) in (first..).zip(bytes.chunks_exact(BLOCK_BYTES)) {
-            let Ok(number) = u32::try_from(n) else { return false };
-            if self.blocks.len() >= self.blocks_max {
-                return false;
-            }
-            if block.iter().any(|b| *b != block[0]) {
-                let hash = self.hash(block);
-                self.blocks.push(Block { hash, file, number });
-            }
-        }
-        // Built again when the search begins.
-        self.table.clear();
-        true
-    }
-
-    fn hash(&self, block: &[u8]) -> u64 {
-        let add = |hash: u64, byte: &u8| {
-            hash.wrapping_mul(self.multiplier).wrapping_add(u64::from(*byte))
-        };
-        block.iter().fold(0, add)
-    }
-
-    fn rolled(&self, hash: u64, leaves: u8, enters: u8) -> u64 {
-        hash.wrapping_sub(u64::from(leaves).wrapping_mul(self.leaving))
-            .wrapping_mul(self.multiplier)
-            .wrapping_add(u64::from(enters))
-    }
-
-    fn build(&mut self) {
-        let slots = (self.blocks.len() * 2).next_power_of_two().max(2);
-        let words = (self.blocks.len() * FILTER_BITS / 64).next_power_of_two().max(1);
-        self.table = vec![0; slots];
-        self.filter = vec![0; words];
-        for (position, block) in (1u32..).zip(&self.blocks) {
-            let mixed = mixed(block.hash);
-            let (word, bit) = filter_place(mixed, words);
-            self.filter[word] |= bit;
-            let mut slot = slot(mixed, slots);
-            // The first of equal blocks is the one that is found.
-            while let Some(found) = self.table[slot].checked_sub(1) {
-                if self.blocks[usize::try_from(found).unwrap_or(0)].hash == block.hash {
-                    break;
-                }
-                slot = (slot + 1) % slots;
-            }
-            if self.table[slot] == 0 {
-                self.table[slot] = position;
-            }
-        }
-    }
-
-    fn find(&self, hash: u64) -> Option<Block> {
-        let mixed = mixed(hash);
-        let (word, bit) = filter_place(mixed, self.filter.len());
-        if self.filter[word] & bit == 0 {
-            return None;
-        }
-        let mut slot = slot(mixed, self.table.len());
-        while let Some(found) = self.table[slot].checked_sub(1) {
-            let block = self.blocks[usize::try_from(found).unwrap_or(0)];
-            if block.hash == hash {
-                return Some(block);
-            }
-            slot = (slot + 1) % self.table.len();
-        }
-        None
-    }
-}
-
-/// Every bit of the result depends on every bit of `x`.
-const fn mixed(x: u64) -> u64 {
-    let x = (x ^ (x >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    let x = (x ^ (x >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    x ^ (x >> 32)
-}
-
-fn slot(mixed: u64, slots: usize) -> usize {
-    usize::try_from(mixed >> 20).unwrap_or(0) & (slots - 1)
-}
-
-fn filter_place(mixed: u64, words: usize) -> (usize, u64) {
-    (usize::try_from(mixed >> 6).unwrap_or(0) & (words - 1), 1 << (mixed & 63))
-}
-
 /// Searches memory, piece by piece.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TwinSearch {
-    index: TwinIndex,
+    index: Arc<TwinIndex>,
     budget: TwinBudget,
     buffer: Vec<u8>,
     /// Where memory and a file ran in step when the last piece ended: the end in memory, the
@@ -209,12 +92,24 @@ impl TwinSearch {
     /// A search for what is in `index`.
     pub fn new(mut index: TwinIndex, budget: TwinBudget) -> Self {
         index.build();
+        let index = Arc::new(index);
         Self { index, budget, buffer: vec![0; COMPARE_BYTES], in_step: None }
     }
 
     /// What is left of the budget. When either part is 0 nothing more is found.
     pub fn budget(&self) -> TwinBudget {
         self.budget
+    }
+
+    /// Sets what may be done from here on.
+    pub fn allow(&mut self, budget: TwinBudget) {
+        self.budget = budget;
+    }
+
+    /// Whether a run reached the end of the last piece, which was followed by what lies at
+    /// `memory_offset`.
+    pub fn is_in_step(&self, memory_offset: u64) -> bool {
+        self.in_step.is_some_and(|(end, ..)| end == memory_offset)
     }
 
     /// Finds runs of at least 4096 bytes in `memory`, which lies at `memory_offset`. Runs are
