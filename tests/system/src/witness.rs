@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::panic::RefUnwindSafe;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A kind of state by name, and whether it is on by default.
@@ -25,23 +26,45 @@ pub fn kinds() -> Vec<(String, bool)> {
     text.lines().filter_map(parse).collect()
 }
 
-/// Does `test` for each kind that is on by default, alone, and fails with all findings at once.
-/// Memory in swap has a test of its own.
+/// Does `test` for each kind that is on by default, alone, two at a time, and fails with all
+/// findings at once. Memory in swap has a test of its own.
 ///
 /// # Panics
 /// When any of them does.
-pub fn each_kind(test: impl Fn(&str) + RefUnwindSafe) {
-    let mut findings = Vec::new();
-    for (kind, by_default) in kinds() {
-        if by_default && kind != "paged-out" {
+pub fn each_kind(test: impl Fn(&str) + RefUnwindSafe + Sync) {
+    every_nth_kind(1, test);
+}
+
+/// The same for every `n`th kind only.
+///
+/// # Panics
+/// When any of them does.
+pub fn every_nth_kind(n: usize, test: impl Fn(&str) + RefUnwindSafe + Sync) {
+    let is_wanted = |(kind, by_default): &(String, bool)| *by_default && kind != "paged-out";
+    let left = Mutex::new(kinds().into_iter().filter(is_wanted).step_by(n));
+    let findings = Mutex::new(Vec::new());
+    let next = || locked(&left).next();
+    let work = || {
+        while let Some((kind, _)) = next() {
             let found = std::panic::catch_unwind(|| test(&kind));
             let text = |panic: &dyn std::any::Any| {
                 panic.downcast_ref::<String>().cloned().unwrap_or_default()
             };
-            findings.extend(found.err().map(|panic| format!("{kind}: {}", text(&*panic))));
+            let found = found.err().map(|panic| format!("{kind}: {}", text(&*panic)));
+            locked(&findings).extend(found);
         }
-    }
+    };
+    // Each of them waits for most of its time.
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        work();
+    });
+    let findings = locked(&findings);
     assert!(findings.is_empty(), "{} kinds:\n{}", findings.len(), findings.join("\n"));
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A running witness.

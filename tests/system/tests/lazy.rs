@@ -322,7 +322,7 @@ fn one_kind(place: &Place, rekindle: &Rekindle, kind: &str) {
     let options = ["--mb", "4", "--kinds", kind];
     let mut witness = Witness::start_with(place, kind, &options, |start| start);
     witness.goes_on(1);
-    for how in ["--lazy", "--on-demand", "--lazy"] {
+    for how in ["--lazy", "--on-demand", "--lazy"].into_iter().take(rounds(2, 3)) {
         let pid = witness.program.pid().to_string();
         let stopped = rekindle.run(&["checkpoint", &pid, "--stop"]);
         assert!(stopped.code == Some(0), "{how}: {stopped}: {:?}", witness.complaint());
