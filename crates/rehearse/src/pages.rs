@@ -135,6 +135,27 @@ impl Pages {
             .map_err(RehearseError::io("read the clone's memory"))
     }
 
+    /// Reads what the clone's memory holds, missing or not, without noting it; says whether it
+    /// could.
+    pub(crate) fn peek(&self, start: u64, buffer: &mut [u8]) -> bool {
+        let mut at = start;
+        let mut rest = buffer;
+        while !rest.is_empty() {
+            let page = VirtAddr(at).page();
+            let left = PAGE_SIZE - at % PAGE_SIZE;
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+            let (part, others) = rest.split_at_mut(count);
+            let is_kept = !self.log().present.contains(&page);
+            let kept = self.kept(page).filter(|_| is_kept).map(|kept| kept + at % PAGE_SIZE);
+            if self.mem.read_exact(VirtAddr(kept.unwrap_or(at)), part).is_err() {
+                return false;
+            }
+            at += count as u64;
+            rest = others;
+        }
+        true
+    }
+
     /// Writes to the clone's memory, as a call of the program does.
     pub(crate) fn write(&self, start: u64, bytes: &[u8]) -> Result<(), RehearseError> {
         self.touch(start, bytes.len() as u64, true)?;

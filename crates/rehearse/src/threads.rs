@@ -1,6 +1,6 @@
 //! The clone's threads: a fork has one, the others are made again.
 
-use inject::{Arg, Batch, Stub, regs_for_new_task};
+use inject::{Arg, Batch, Stub, regs_with_original_call};
 use mem::AddrRange;
 use process::{TaskGroup, Thread};
 use sys::ptrace::{Options, Regs, StoppedThread};
@@ -56,7 +56,8 @@ pub(crate) fn make(
     for (mut stub, thread) in stubs.into_iter().zip(&group.threads) {
         settle(&mut stub, thread, pages)?;
         stub.thread().set_xstate(&thread.xstate)?;
-        let regs = regs_for_new_task(&Regs::from_words(thread.registers.to_words()));
+        let then = Regs::from_words(thread.registers.to_words());
+        let regs = regs_with_original_call(&then, |at, buffer| pages.peek(at, buffer));
         let mut stopped = stub.into_thread(&regs)?;
         // From here on the instance's own filters bind its clone, too.
         stopped.set_options(Options { suspend_seccomp: false, ..stopped.options() })?;

@@ -2,14 +2,13 @@
 
 use std::io;
 
-use inject::{Arg, regs_for_new_task, rseq_abort};
+use inject::{Arg, regs_with_original_call, rseq_abort};
 use mem::{AddrRange, Backing, SpecialMapping, VirtAddr};
 use process::{AddressSpace, TaskGroup, Thread};
 use sys::ptrace::{Regs, StoppedThread};
 use sys::remote;
 use sys::task::Tid;
 
-use super::restart::{CODE_BYTES, before_restarting, is_restarted, original_call};
 use super::script::Script;
 use crate::{Phase, ResumeError};
 
@@ -75,21 +74,10 @@ pub(super) fn after_credentials(
 /// The registers with which a new thread goes on, given what its memory says of rseq. To be
 /// asked before rseq is registered, which forgets where the thread was.
 pub(super) fn registers(thread: &Thread, tid: Tid) -> Result<Regs, ResumeError> {
-    let mut then = Regs::from_words(thread.registers.to_words());
-    let read = |at: u64, buffer: &mut [u8]| remote::read_exact(tid, VirtAddr(at), buffer).ok();
-    let mut next = [0; 2];
-    let _ = read(then.rip, &mut next);
-    then = before_restarting(&then, next).unwrap_or(then);
-    if is_restarted(&then) {
-        let mut code = [0; CODE_BYTES];
-        // Unreadable code leaves zeros, and so the arguments to tell.
-        let _ = read(then.rip.wrapping_sub(CODE_BYTES as u64), &mut code);
-        then.orig_rax = original_call(&then, &code, |at| {
-            let mut bytes = [0; 16];
-            read(at, &mut bytes).map(|()| bytes)
-        });
-    }
-    let mut regs = regs_for_new_task(&then);
+    let then = Regs::from_words(thread.registers.to_words());
+    let mut regs = regs_with_original_call(&then, |at, buffer| {
+        remote::read_exact(tid, VirtAddr(at), buffer).is_ok()
+    });
     if let Some(rseq) = thread.rseq {
         const RSEQ_CS_AT: u64 = 8;
         let read = |at: u64, buffer: &mut [u8]| {

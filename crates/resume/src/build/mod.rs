@@ -16,7 +16,6 @@ mod memory;
 mod pipes;
 mod place;
 mod placement;
-mod restart;
 mod room;
 mod script;
 mod shm;

@@ -7,6 +7,8 @@
 
 use sys::ptrace::Regs;
 
+use crate::regs_for_new_task;
+
 const RESTART_SYSCALL: u64 = 219;
 const ERESTART_RESTARTBLOCK: i64 = -516;
 const POLL: u64 = 7;
@@ -14,19 +16,39 @@ const NANOSLEEP: u64 = 35;
 const FUTEX: u64 = 202;
 const CLOCK_NANOSLEEP: u64 = 230;
 /// Bytes of `mov eax, imm32; syscall`.
-pub(super) const CODE_BYTES: usize = 7;
+const CODE_BYTES: usize = 7;
 /// Addresses below belong to nobody (`vm.mmap_min_addr`), so such numbers are no pointers.
 const POINTERS_FROM: u64 = 0x1000;
 
+/// As [`regs_for_new_task`], also for a thread that was stopped in a call that had been stopped
+/// before, with the help of its memory: `read` fills a buffer from an address and says whether it
+/// could.
+pub fn regs_with_original_call(regs: &Regs, read: impl Fn(u64, &mut [u8]) -> bool) -> Regs {
+    let mut next = [0; 2];
+    // What cannot be read stays zero, and tells nothing.
+    read(regs.rip, &mut next);
+    let mut then = before_restarting(regs, next).unwrap_or(*regs);
+    if is_restarted(&then) {
+        let mut code = [0; CODE_BYTES];
+        // Unreadable code leaves zeros, and so the arguments to tell.
+        read(then.rip.wrapping_sub(CODE_BYTES as u64), &mut code);
+        then.orig_rax = original_call(&then, &code, |at| {
+            let mut bytes = [0; 16];
+            read(at, &mut bytes).then_some(bytes)
+        });
+    }
+    regs_for_new_task(&then)
+}
+
 /// Whether the call that `regs` name has to be found out.
-pub(super) fn is_restarted(regs: &Regs) -> bool {
+fn is_restarted(regs: &Regs) -> bool {
     regs.orig_rax == RESTART_SYSCALL && regs.rax.cast_signed() == ERESTART_RESTARTBLOCK
 }
 
 /// `regs` as they were a moment before, for a thread that was stopped again when the kernel had
 /// already sent it back to make the call `restart_syscall`, with `next` the bytes at `regs.rip`.
 /// `None`: it is nowhere of the kind.
-pub(super) fn before_restarting(regs: &Regs, next: [u8; 2]) -> Option<Regs> {
+fn before_restarting(regs: &Regs, next: [u8; 2]) -> Option<Regs> {
     const SYSCALL: [u8; 2] = [0x0f, 0x05];
     if regs.rax != RESTART_SYSCALL || next != SYSCALL {
         return None;
@@ -43,11 +65,7 @@ pub(super) fn before_restarting(regs: &Regs, next: [u8; 2]) -> Option<Regs> {
 
 /// The number of the call, given the bytes of code that end at `regs.rip` and a reader of
 /// 16 bytes of memory.
-pub(super) fn original_call(
-    regs: &Regs,
-    code: &[u8],
-    read: impl Fn(u64) -> Option<[u8; 16]>,
-) -> u64 {
+fn original_call(regs: &Regs, code: &[u8], read: impl Fn(u64) -> Option<[u8; 16]>) -> u64 {
     if let [0xb8, a, b, c, d, 0x0f, 0x05] = code {
         let number = u64::from(u32::from_le_bytes([*a, *b, *c, *d]));
         if [POLL, NANOSLEEP, FUTEX, CLOCK_NANOSLEEP].contains(&number) {
