@@ -24,7 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 impl Fork {
     /// Runs the clone of `instance`, whose state at the fork it is, within `bounds`, and ends it.
-    /// `process` is the instance: files that it has open are read through it.
+    /// `process` is the instance: files that it has open are read through it. It ends early when
+    /// `may_go_on` says no, which is asked every millisecond.
     ///
     /// # Errors
     /// When the clone could not be made ready or led. It has ended then, too.
@@ -33,6 +34,7 @@ impl Fork {
         process: &Process,
         instance: &Instance,
         bounds: &Bounds,
+        may_go_on: &dyn Fn() -> bool,
     ) -> Result<Rehearsal, RehearseError> {
         let begun = Instant::now();
         let group = fit(instance)?;
@@ -61,7 +63,7 @@ impl Fork {
                 over.store(true, Ordering::Relaxed);
                 served
             });
-            let ended = run.lead(&over);
+            let ended = run.lead(&over, may_go_on);
             // Dead before its pages are nobody's any more: what is missing would be zero.
             let killed = run.clone.end();
             over.store(true, Ordering::Relaxed);
@@ -127,7 +129,11 @@ type Ended = String;
 
 impl Run<'_> {
     /// Leads the clone until it is over: why, and how long it ran.
-    fn lead(&mut self, over: &AtomicBool) -> Result<(Ended, Duration), RehearseError> {
+    fn lead(
+        &mut self,
+        over: &AtomicBool,
+        may_go_on: &dyn Fn() -> bool,
+    ) -> Result<(Ended, Duration), RehearseError> {
         let begun = self.pages.begin();
         for at in 0..self.clone.threads.len() {
             self.go_on(at)?;
@@ -159,6 +165,9 @@ impl Run<'_> {
             }
             if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
+                if !may_go_on() {
+                    return Ok(("it was told to stop".to_owned(), begun.elapsed()));
+                }
                 let used = self.clone.cpu().saturating_sub(used_before);
                 if let Some(why) = self.is_over(begun, used, over) {
                     return Ok((why, begun.elapsed()));

@@ -129,7 +129,7 @@ fn killed_during_rehearsals() {
             kill_after(&rekindle, &words, delay);
             goes_on_after(&witness, number);
             // The clone ends with its tracer, and an init takes its end.
-            wait::until_true("no clone to be left", LIMIT, || witnesses() == [pid]);
+            wait::until_true("no clone to be left", wait::PATIENCE, || witnesses() == [pid]);
         }
         witness.goes_on(1);
         let report = rekindle.run(&words);

@@ -11,6 +11,7 @@ use rehearse::{Bounds, Fork, Rehearsal, Touch};
 use target::{Frozen, Process};
 
 use crate::host::{memory_available_bytes, memory_left_in};
+use crate::phase::Watch;
 use crate::plan_verb::seen_then;
 use crate::report::{RehearsalReport, micros};
 
@@ -124,7 +125,12 @@ fn cannot_pay(captured: &Captured) -> Option<String> {
 
 impl Forked {
     /// Has the clone run to its end.
-    pub(super) fn rehearse(self, process: &Process, captured: &Captured) -> Rehearsed {
+    pub(super) fn rehearse(
+        self,
+        process: &Process,
+        captured: &Captured,
+        watch: &Watch,
+    ) -> Rehearsed {
         let mut report = RehearsalReport::default();
         let spaces = captured.instance.spaces.iter().take(1);
         let layout = Layout::new(spaces.flat_map(|space| space.mappings.iter().map(seen_then)));
@@ -136,7 +142,8 @@ impl Forked {
             }
         };
         report.fork_us = micros(fork.took());
-        match fork.rehearse(process, &captured.instance, &self.bounds) {
+        let may_go_on = || watch.check().is_ok();
+        match fork.rehearse(process, &captured.instance, &self.bounds, &may_go_on) {
             Ok(seen) => {
                 report.ran = true;
                 report.ended.clone_from(&seen.ended);

@@ -231,7 +231,8 @@ impl<'a> Run<'a> {
         phases: &mut Phases<'_>,
     ) -> Result<Option<Rehearsed>, CheckpointError> {
         let Some(forked) = forked else { return Ok(None) };
-        phases.run(REHEARSE, |_| Ok(Some(forked.rehearse(&self.found.process, captured))))
+        let process = &self.found.process;
+        phases.run(REHEARSE, |watch| Ok(Some(forked.rehearse(process, captured, watch))))
     }
 
     /// Puts what the program has not got yet.
