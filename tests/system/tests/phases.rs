@@ -1,13 +1,14 @@
-//! A failure where each phase of `checkpoint` and `resume` begins: the program goes on as it was,
+//! A failure where each phase of `checkpoint`, `resume` and `update` begins: the program goes on as it was,
 //! nothing half-made is left, and the next try succeeds.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::time::Duration;
 
+use rekindle_system_tests::program::Program;
 use rekindle_system_tests::rekindle::{Rekindle, Report};
-use rekindle_system_tests::sandbox;
 use rekindle_system_tests::witness::Witness;
+use rekindle_system_tests::{sandbox, wait};
 
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -83,5 +84,84 @@ fn every_phase_of_a_resume_is_undone() {
         }
         let report = rekindle.resume(&id, &[]);
         assert!(phases(&report).iter().any(|name| name == "build.verify"), "{report}");
+    });
+}
+
+/// Phases of an update in which the program stands still; the others are those of a checkpoint.
+const STANDING: [&str; 13] = [
+    "state",
+    "copy",
+    "encode",
+    "publish",
+    "open",
+    "build",
+    "build.stub",
+    "build.memory",
+    "build.threads",
+    "build.verify",
+    "compare",
+    "prepare-commit",
+    "commit",
+];
+
+#[test]
+fn every_phase_of_an_update_is_undone() {
+    sandbox::run(LIMIT, |place| {
+        let kinds = "heap,memfd,epoll,pipes,files,listeners,timer-fds,interval-timers,in-poll,ring";
+        let witness = Witness::start(place, &["--mb", "2", "--kinds", kinds]);
+        let pid = witness.program.pid();
+        let words = ["update", &pid.to_string(), "--wait", "60s"].map(str::to_owned);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        for name in STANDING {
+            let report = failing(place, name).run(&words);
+            assert!(report.talk.contains("REKINDLE_FAIL_PHASE"), "{name}: {report}");
+            let _ = report.expect_failure(&[7], "rolled_back", &[name]);
+            witness.moves();
+        }
+        witness.goes_on(1);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let report = rekindle.update(pid, &["--wait", "60s"]);
+        let names = phases(&report);
+        for name in STANDING {
+            assert!(names.iter().any(|found| found == name), "no {name}: {report}");
+        }
+        witness.goes_on(1);
+        Program::of_pid(report.pid("pid")).kill();
+    });
+}
+
+const HANGS_ON_ITS_PROCESS: &str = r#"
+import ctypes, fcntl, os, select, socket, sys, time
+file = open(sys.argv[1] + ".lock", "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+left, right = socket.socketpair()
+fcntl.fcntl(left, fcntl.F_SETOWN, os.getpid())
+mask = (ctypes.c_ulong * 16)(1 << 9)
+signals = ctypes.CDLL(None).signalfd(-1, mask, 0)
+assert signals >= 0
+epoll = select.epoll()
+epoll.register(signals)
+os.rename(sys.argv[1] + ".lock", sys.argv[1])
+time.sleep(1000)
+"#;
+
+/// What hangs on the process and not on what it has open cannot go to another one: all of it is
+/// named before anything is touched.
+#[test]
+fn an_update_names_what_cannot_travel() {
+    sandbox::run(LIMIT, |place| {
+        let ready = place.path("ready");
+        let program =
+            rekindle_system_tests::program::python(place, "hangs", HANGS_ON_ITS_PROCESS, &[&ready]);
+        wait::until_true("the program to be ready", wait::PATIENCE, || ready.exists());
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let pid = program.pid().to_string();
+        let report = rekindle.run(&["update", &pid, "--wait", "0s"]);
+        let mut kinds = report.blockers();
+        kinds.sort_unstable();
+        assert_eq!(kinds, ["file-lock", "signalfd", "unknown"], "{report}");
+        let _ = report.expect_failure(&[3], "refused", &["F_SETOWN", "EPOLL_CTL_DEL"]);
+        assert_eq!(program.state(), Some('S'));
+        program.kill();
     });
 }
