@@ -225,7 +225,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__check)
-            opts="-v -h --calibrate --stop --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
+            opts="-v -h --calibrate --stop --update --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -74,6 +74,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand check" -l progress -d 
 never\t'Not at all'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand check" -l calibrate -d 'Measure what profiling costs on this host, on ourselves, and keep it'
 complete -c rekindle -n "__fish_rekindle_using_subcommand check" -l stop -d 'Look as a checkpoint with `--stop` would'
+complete -c rekindle -n "__fish_rekindle_using_subcommand check" -l update -d 'Look as `update` would'
 complete -c rekindle -n "__fish_rekindle_using_subcommand check" -l dry-run -d 'Say what would be done, and do nothing'
 complete -c rekindle -n "__fish_rekindle_using_subcommand check" -s v -l verbose -d 'More talk on stderr; repeat for more'
 complete -c rekindle -n "__fish_rekindle_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'

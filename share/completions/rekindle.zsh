@@ -58,6 +58,7 @@ csv\:"Comma-separated values (only \`heatmap\`)"))' \
 never\:"Not at all"))' \
 '--calibrate[Measure what profiling costs on this host, on ourselves, and keep it]' \
 '--stop[Look as a checkpoint with \`--stop\` would]' \
+'(--stop)--update[Look as \`update\` would]' \
 '--dry-run[Say what would be done, and do nothing]' \
 '*-v[More talk on stderr; repeat for more]' \
 '*--verbose[More talk on stderr; repeat for more]' \

@@ -91,6 +91,9 @@ pub(crate) enum Verb {
         /// Look as a checkpoint with `--stop` would.
         #[arg(long)]
         stop: bool,
+        /// Look as `update` would.
+        #[arg(long, conflicts_with = "stop")]
+        update: bool,
         #[command(flatten)]
         descriptors: Descriptors,
     },

@@ -38,7 +38,7 @@ struct DemoReport {
 
 /// Runs the demo on a service that holds `mb` MB.
 pub(crate) fn run(context: &Context, mb: u64) -> ExitCode {
-    match engine::check(None, &context.registry) {
+    match engine::check(None, false, &context.registry) {
         Ok(report) if report.class() != engine::ExitClass::Done => {
             eprintln!("rekindle: this host or user cannot run the demo:");
             for row in report.host.iter().filter(|row| !row.available) {

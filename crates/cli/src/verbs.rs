@@ -37,8 +37,8 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
         return exit(ExitClass::Usage);
     }
     match cli.verb {
-        Verb::Check { target, calibrate, stop, descriptors } => {
-            check(&context, target.as_deref(), calibrate, stop, &descriptors)
+        Verb::Check { target, calibrate, stop, update, descriptors } => {
+            check(&context, target.as_deref(), calibrate, (stop, update), &descriptors)
         }
         Verb::Run { command } => run_command(&command),
         Verb::Checkpoint { target, stop, parent, planning, max_pause, rehearse, descriptors } => {
@@ -164,7 +164,7 @@ fn check(
     context: &Context,
     target: Option<&str>,
     calibrate: bool,
-    stop: bool,
+    (stop, update): (bool, bool),
     descriptors: &Descriptors,
 ) -> ExitCode {
     let costs = match calibrate.then(|| engine::calibrate(&context.settings)).transpose() {
@@ -186,7 +186,7 @@ fn check(
         twins: engine::TwinChoice::default(),
         external,
     });
-    match engine::check(request.as_ref(), &context.registry) {
+    match engine::check(request.as_ref(), update, &context.registry) {
         Ok(mut report) => {
             report.costs = costs;
             let class = report.class();

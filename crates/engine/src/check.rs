@@ -72,12 +72,14 @@ impl CheckReport {
     }
 }
 
-/// Looks at the host and, with a request, at what stands in the way of it. Changes nothing.
+/// Looks at the host and, with a request, at what stands in the way of it, or of an `update` of the
+/// same program. Changes nothing.
 ///
 /// # Errors
 /// When the target does not exist or cannot be looked at.
 pub fn check(
     request: Option<&CheckpointRequest>,
+    update: bool,
     registry: &Registry,
 ) -> Result<CheckReport, CheckpointError> {
     let mut report = CheckReport {
@@ -95,7 +97,11 @@ pub fn check(
         let run = (found.line.pid, found.line.start_time_ticks);
         let instance = found.line.instance.as_str();
         let is_served = crate::agent::is_recorded(registry, instance, run)?;
-        let survey = capture::look(&found.process, &request.capture_options(is_served))?;
+        let options = match update {
+            true => crate::update::capture_options(is_served),
+            false => request.capture_options(is_served),
+        };
+        let survey = capture::look(&found.process, &options)?;
         report.blockers = survey.blockers().iter().map(BlockerReport::from).collect();
         report.changed = survey.changes().iter().map(ChangeReport::from).collect();
         if !report.blockers.is_empty() {

@@ -91,6 +91,8 @@ impl<'a> HandOver<'a> {
         last: impl FnOnce(&Frozen<'_>) -> io::Result<()>,
     ) -> Result<(), HandOverError> {
         let failed = |step| move |cause| HandOverError::Undecided { step, cause };
+        let observer = self.phases.observer();
+        observer.reached("prepared");
         let Some(arbiter) = &mut self.arbiter.0 else {
             return Err(failed("find the arbiter")(io::Error::other("there is none")));
         };
@@ -98,8 +100,6 @@ impl<'a> HandOver<'a> {
         stand_still(&self.loose.threads).map_err(failed("look at the new process"))?;
         last(old).map_err(failed("look what came meanwhile"))?;
         let pidfd = old.process().pidfd();
-        let observer = self.phases.observer();
-        observer.reached("prepared");
         arbiter.brake().map_err(failed("tell the arbiter"))?;
         observer.reached("braked");
         // From here to the decision the old process would stop if we were killed, and be let go on

@@ -416,3 +416,29 @@ fn killed_at_each_step_of_a_hand_over() {
         Program::of_pid(outside).kill();
     });
 }
+
+/// Somebody kills the program itself while it stands still: that is said, and its checkpoint has
+/// all of it.
+#[test]
+fn a_program_killed_while_it_is_updated() {
+    use rustix::process::{Pid, Signal, kill_process};
+    sandbox::run(LIMIT, |place| {
+        let witness = small(place);
+        let inside = witness.program.pid();
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let halted = rekindle.clone().through(&["env", "REKINDLE_HALT_AT=prepared"]);
+        let running = halted.start(&["update", &inside.to_string()]);
+        let verb = Pid::from_child(&running.child);
+        wait::until_true("the update to stand", wait::PATIENCE, || {
+            state_of(verb.as_raw_pid()) == Some('T')
+        });
+        witness.program.signal(Signal::KILL);
+        kill_process(verb, Signal::CONT).unwrap();
+        let report = running.finish().expect_failure(&[9], "lost", &["rekindle resume"]);
+        wait::until_true("its end", wait::PATIENCE, || witnesses().is_empty());
+        let resumed = rekindle.resume("latest", &[]);
+        assert_eq!(resumed.pid("pid_inside"), inside, "{report}, then {resumed}");
+        witness.goes_on(1);
+        Program::of_pid(resumed.pid("pid")).kill();
+    });
+}

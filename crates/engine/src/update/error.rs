@@ -62,6 +62,17 @@ pub enum UpdateError {
     /// The program could not be handed over.
     #[error(transparent)]
     HandOver(#[from] HandOverError),
+    /// The program ended while it stood still.
+    #[error(
+        "update process {pid}: somebody killed it while it stood still; its checkpoint {id} has \
+         all of it: `rekindle resume {id}`"
+    )]
+    Killed {
+        /// The process.
+        pid: i32,
+        /// The checkpoint.
+        id: String,
+    },
     /// Given up.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -92,7 +103,7 @@ impl VerbError for UpdateError {
             Self::Checkpoint(error) => error.class(),
             Self::Build(error) => error.class(),
             Self::Headroom { .. } => ExitClass::Incompatible,
-            Self::HandOver(HandOverError::Lost { .. }) => ExitClass::Lost,
+            Self::Killed { .. } | Self::HandOver(HandOverError::Lost { .. }) => ExitClass::Lost,
             Self::Stopped(Stopped::TimedOut { .. }) => ExitClass::TimedOut,
             Self::Differs { .. } | Self::Io { .. } | Self::HandOver(_) | Self::Stopped(_) => {
                 ExitClass::RolledBack
@@ -108,7 +119,7 @@ impl VerbError for UpdateError {
                 Outcome::Running => Outcome::RolledBack,
                 other => other,
             },
-            Self::HandOver(HandOverError::Lost { .. }) => Outcome::Lost,
+            Self::Killed { .. } | Self::HandOver(HandOverError::Lost { .. }) => Outcome::Lost,
             Self::Probe { .. } => Outcome::Updated,
             _ => Outcome::RolledBack,
         }

@@ -71,8 +71,7 @@ pub fn update(
         twins: crate::TwinChoice { auto: false, named: Vec::new() },
         external: Vec::new(),
     };
-    let options =
-        capture::Options { stop: true, takeover: true, ..checkpoint.capture_options(false) };
+    let options = capture_options(false);
     let survey =
         phases.run(LOOK, |watch| look(&found.process, &options, settings.wait, watch, observer))?;
     phases.run(HEADROOM, |_| headroom::check(&found.process, survey.resident_bytes()))?;
@@ -123,6 +122,17 @@ pub fn update(
         report.first_answer_us = Some(micros(settings.started.elapsed()));
     }
     Ok(report)
+}
+
+/// What a capture for an update may do. `served`: missing pages are served by an agent of ours.
+pub(crate) fn capture_options(served: bool) -> capture::Options {
+    capture::Options {
+        stop: true,
+        tcp: capture::TcpPolicy::Close,
+        takeover: true,
+        served,
+        ..capture::Options::default()
+    }
 }
 
 /// Waits until all pages of a program that was resumed lazily are there: its memory is served by a
@@ -248,6 +258,10 @@ impl Update<'_> {
                 frozen.thaw();
                 let pause = since.elapsed();
                 copying.release();
+                if !self.found.process.is_alive().unwrap_or(true) {
+                    let (pid, id) = (self.found.line.pid, self.id.to_owned());
+                    return Err(UpdateError::Killed { pid, id });
+                }
                 result.map(|ended| Ended { pause, ..ended })
             }
             None => result.map(|ended| {
