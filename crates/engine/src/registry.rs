@@ -247,8 +247,11 @@ impl Registry {
 
 impl Drop for InstanceLock {
     fn drop(&mut self) {
-        // Closing would unlock too; the holder's name goes first so that nobody reads a stale one.
+        // The name goes first, so that nobody reads a stale one.
         let _ = self.file.set_len(0);
+        // Closing is not enough: what is just being forked has the file open until it executes
+        // something.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
 }
 

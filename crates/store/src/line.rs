@@ -24,7 +24,15 @@ pub struct LineLock {
     instance: InstanceId,
     key: LineKey,
     /// Holds the lock as long as it is open.
-    _file: File,
+    file: File,
+}
+
+impl Drop for LineLock {
+    fn drop(&mut self) {
+        // Closing is not enough: what another thread forks at this moment has the file open until
+        // it executes something.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl LineLock {
@@ -62,7 +70,7 @@ pub(crate) fn lock(lines: &Dir, instance: &InstanceId) -> Result<LineLock, Write
         Some(key) => key,
         None => make_key(lines, &line)?,
     };
-    Ok(LineLock { instance: instance.clone(), key, _file: file })
+    Ok(LineLock { instance: instance.clone(), key, file })
 }
 
 /// The key of the line of `instance`; `None` when there is none.
