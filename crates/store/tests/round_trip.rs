@@ -59,7 +59,7 @@ fn holds_the_sample(store: &Store, published: &Published, want: &str) {
         assert!(buffer == pages(PRIVATE, run), "{want} {run}");
     }
     assert_eq!(checkpoint.memories(), [PRIVATE, SHARED]);
-    assert_eq!(published.page_bytes, (95 + 300 + 77) * 4096);
+    assert_eq!(published.page_bytes, (95 + 90 + 77) * 4096);
     assert_eq!(published.tiers.map(|t| t.page_bytes), [published.page_bytes, 0, 0]);
     let folder = store.root().join("checkpoints").join(published.id.to_string());
     let in_files: usize = common::files(&folder).iter().map(|(_, b)| b.len()).sum();

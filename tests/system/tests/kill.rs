@@ -125,7 +125,7 @@ fn killed_during_rehearsals() {
         let report = rekindle.run(&words);
         assert_eq!(report.json["rehearsal"]["ran"].as_bool(), Some(true), "{report}");
         let whole = begin.elapsed();
-        for (number, delay) in instants(whole, rounds(6, 500)).enumerate() {
+        for (number, delay) in instants(whole, rounds(4, 500)).enumerate() {
             kill_after(&rekindle, &words, delay);
             goes_on_after(&witness, number);
             // The clone ends with its tracer, and an init takes its end.
@@ -151,7 +151,7 @@ fn killed_during_live_checkpoints() {
         rekindle.checkpoint(witness.program.pid(), &[]);
         let whole = begin.elapsed();
         let mut known = published(&rekindle);
-        let count = rounds(12, 70);
+        let count = rounds(8, 70);
         let words = ["checkpoint", &pid];
         let at_work = instants(whole, count).enumerate().filter(|(number, delay)| {
             let at_work = kill_after(&rekindle, &words, *delay);
@@ -199,7 +199,7 @@ fn killed_during_checkpoints_that_stop() {
         rekindle.resume(stopped.text("id"), &[]);
         witness.goes_on(1);
         let mut known = published(&rekindle);
-        let count = rounds(12, 70);
+        let count = rounds(8, 70);
         for (number, delay) in instants(whole, count).enumerate() {
             kill_after(&rekindle, &["checkpoint", &pid.to_string(), "--stop"], delay);
             runs_or_is_saved(&witness, &rekindle, number);
@@ -223,7 +223,7 @@ fn killed_during_resumes() {
         let whole = begin.elapsed();
         witness.goes_on(1);
         let mut outer = pid;
-        for (number, delay) in instants(whole, rounds(12, 70)).enumerate() {
+        for (number, delay) in instants(whole, rounds(8, 70)).enumerate() {
             let stopped = rekindle.run(&["checkpoint", &outer.to_string(), "--stop"]);
             assert!(stopped.code == Some(0), "{stopped}: {:?}", witness.complaint());
             Program::of_pid(outer).wait_gone();
@@ -268,7 +268,7 @@ fn interrupted_checkpoints_undo_themselves() {
         rekindle.checkpoint(witness.program.pid(), &[]);
         let whole = begin.elapsed();
         let mut known = published(&rekindle);
-        for (number, delay) in instants(whole, rounds(8, 40)).enumerate() {
+        for (number, delay) in instants(whole, rounds(5, 40)).enumerate() {
             let begin = Instant::now();
             let running = rekindle.start(&["checkpoint", &pid, "--stop"]);
             sleep_until(begin + delay);
@@ -335,7 +335,7 @@ fn killed_during_updates() {
         let begin = Instant::now();
         let mut outside = update(first);
         let whole = begin.elapsed();
-        let count = rounds(6, 300);
+        let count = rounds(4, 300);
         for (number, delay) in instants(whole, count).enumerate() {
             let words = words(outside);
             let words: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -54,7 +54,7 @@ pub(crate) fn pages(memory: MemoryId, range: PageRange) -> Vec<u8> {
 
 /// The pages of the sample: two runs of private memory and one shared object.
 pub(crate) fn sample() -> Vec<(MemoryId, PageSet)> {
-    let private = [PageRange::new(5, 100), PageRange::new(1 << 35, (1 << 35) + 300)];
+    let private = [PageRange::new(5, 100), PageRange::new(1 << 35, (1 << 35) + 90)];
     vec![
         (PRIVATE, private.into_iter().collect()),
         (SHARED, [PageRange::new(0, 77)].into_iter().collect()),
