@@ -167,12 +167,14 @@ impl DataFile {
         self.end.store(length_bytes, Ordering::Relaxed);
     }
 
-    /// Gives back what was reserved and not used, and makes the file survive a crash. Returns
-    /// its length.
-    pub(crate) fn finish(&self) -> Result<u64, IoFailure> {
+    /// Gives back what was reserved and not used, and with `sync` makes the file survive a crash.
+    /// Returns its length.
+    pub(crate) fn finish(&self, sync: bool) -> Result<u64, IoFailure> {
         let end = self.end.load(Ordering::Relaxed);
         self.file.set_len(end).map_err(IoFailure::on("truncate", &self.path))?;
-        self.file.sync_all().map_err(IoFailure::on("sync", &self.path))?;
+        if sync {
+            self.file.sync_all().map_err(IoFailure::on("sync", &self.path))?;
+        }
         Ok(end)
     }
 }

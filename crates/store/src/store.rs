@@ -54,6 +54,21 @@ pub struct Found {
 }
 
 impl Store {
+    /// Makes checkpoint `id` survive a crash of the machine, when its writer left that to later.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be synced.
+    pub fn sync(&self, id: CheckpointId) -> Result<(), IoFailure> {
+        let dir = self.dirs.checkpoints.child(&id.to_string())?;
+        for name in dir.names()? {
+            let file = dir.open(&name)?;
+            file.sync_all().map_err(IoFailure::on("sync", dir.join(&name)))?;
+        }
+        dir.sync()?;
+        self.dirs.checkpoints.sync()?;
+        self.dirs.temporary.sync()
+    }
+
     /// Opens the store at `path`.
     ///
     /// # Errors

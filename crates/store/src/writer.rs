@@ -72,6 +72,8 @@ pub struct CheckpointWriter {
     /// What the first `put` that failed met.
     failed: Mutex<Option<String>>,
     published: bool,
+    /// It survives a crash of the machine as soon as it is published.
+    is_synced: bool,
 }
 
 /// A checkpoint that was published.
@@ -180,6 +182,7 @@ impl CheckpointWriter {
                 round: AtomicU32::new(0),
                 failed: Mutex::new(None),
                 published: false,
+                is_synced: true,
             }),
             Err(e) => {
                 // The first failure is what the caller wants to know; `prune` removes the rest.
@@ -198,6 +201,12 @@ impl CheckpointWriter {
     /// to be slow, less when it is fast, with `workers` threads that put.
     pub fn adapt(&mut self, workers: usize) {
         self.pace = Some(Pace::new(workers));
+    }
+
+    /// Leaves it to a later [`Store::sync`] to make what is published survive a crash of the
+    /// machine: somebody stands still until it is published, who goes on in any case.
+    pub fn sync_later(&mut self) {
+        self.is_synced = false;
     }
 
     /// The checkpoint it builds on.
@@ -342,7 +351,8 @@ impl CheckpointWriter {
     }
 
     /// Writes index and metadata, syncs everything and publishes the checkpoint. When this
-    /// returns Ok it survives a crash of the machine; otherwise nothing of it is visible.
+    /// returns Ok it survives a crash of the machine, unless [`Self::sync_later`] was asked for;
+    /// otherwise nothing of it is visible.
     ///
     /// The plan's extents give the frames their tier and load order, and say which pages there
     /// are: a page that was put and is in no extent went away in a later round, and is left out.
@@ -408,7 +418,9 @@ impl CheckpointWriter {
         };
         let bytes = manifest.encode(self.lock.key())?;
         self.write_file(layout::MANIFEST, &bytes)?;
-        self.dir.sync()?;
+        if self.is_synced {
+            self.dir.sync()?;
+        }
         let published = Published {
             id: self.id,
             page_bytes: manifest.page_bytes,
@@ -458,12 +470,12 @@ impl CheckpointWriter {
         let Some(moves) = compact::plan(frames, number, data.length_bytes(), to_order) else {
             let here = lost.iter().filter(|frame| frame.file == number);
             data.erase(&here.copied().collect::<Vec<_>>())?;
-            return Ok(data.finish()?);
+            return Ok(data.finish(self.is_synced)?);
         };
         let new = layout::NEW_DATA;
         let compact = DataFile::new(self.dir.create(new)?, self.dir.join(new));
         compact::compact(data, &compact, frames, number, moves)?;
-        let length_bytes = compact.finish()?;
+        let length_bytes = compact.finish(self.is_synced)?;
         self.dir.rename(new, &self.dir, name)?;
         Ok(length_bytes)
     }
@@ -522,7 +534,10 @@ impl CheckpointWriter {
     fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), IoFailure> {
         let mut file = self.dir.create(name)?;
         file.write_all(bytes).map_err(IoFailure::on("write", self.dir.join(name)))?;
-        file.sync_all().map_err(IoFailure::on("sync", self.dir.join(name)))
+        if self.is_synced {
+            file.sync_all().map_err(IoFailure::on("sync", self.dir.join(name)))?;
+        }
+        Ok(())
     }
 
     /// The one step that makes the checkpoint visible, and what makes the step survive a crash.
@@ -530,6 +545,10 @@ impl CheckpointWriter {
         let dirs = &self.store.dirs;
         let id = self.id.to_string();
         dirs.temporary.rename(&self.name, &dirs.checkpoints, &id)?;
+        if !self.is_synced {
+            self.published = true;
+            return Ok(());
+        }
         if let Err(e) = dirs.checkpoints.sync().and_then(|()| dirs.temporary.sync()) {
             // The step may not survive a crash, so it must not have been: dropping removes it.
             dirs.checkpoints.rename(&id, &dirs.temporary, &self.name)?;

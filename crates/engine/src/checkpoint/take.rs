@@ -117,7 +117,8 @@ impl<'a> Run<'a> {
         self.take_and(after, settings, phases).map(|(done, _)| done)
     }
 
-    /// Takes the checkpoint, and keeps the program standing still.
+    /// Takes the checkpoint, and keeps the program standing still. It is left to the caller to have
+    /// the store sync it.
     pub(crate) fn take_and_stand(
         &self,
         settings: &Settings,
@@ -133,6 +134,9 @@ impl<'a> Run<'a> {
         phases: &mut Phases<'_>,
     ) -> Result<(Done, Option<Standing<'a>>), CheckpointError> {
         let mut writer = phases.run(PREPARE, |_| self.writer(settings))?;
+        if after == After::Stands {
+            writer.sync_later();
+        }
         phases.run(TWINS, |watch| self.find_twins(&mut writer, watch))?;
         let chosen = phases.run(PLAN, |_| self.plan(settings, &mut writer))?;
         let mut copying = phases.run(TRACK, |watch| {

@@ -29,7 +29,9 @@ use crate::settings::{Settings, workers};
 use crate::target_name::{Found, find};
 use crate::{PidPolicy, PlanChoice, ResumeOptions, ResumeVerbError};
 pub use error::UpdateError;
-use phases::{AGENT_LIMIT, BUILD, COMMIT, COMPARE, END_LIMIT, HEADROOM, LET_GO, OPEN, PREPARE};
+use phases::{
+    AGENT_LIMIT, BUILD, COMMIT, COMPARE, END_LIMIT, HEADROOM, LET_GO, OPEN, PREPARE, SYNC,
+};
 
 /// What to update and how.
 #[derive(Clone, Debug)]
@@ -67,7 +69,7 @@ pub fn update(
         tcp_close: true,
         plan: PlanChoice::default(),
         rehearse: crate::Rehearse::Off,
-        // What goes over is stored nowhere.
+        // Its memory is to come from nowhere but the checkpoint.
         twins: crate::TwinChoice { auto: false, named: Vec::new() },
         external: Vec::new(),
     };
@@ -117,11 +119,27 @@ pub fn update(
         compared_pages: ended.compared_pages,
         phases: rows,
     };
-    if let (Some(probe), false) = (&request.probe, settings.dry_run) {
-        probed(probe, request.probe_timeout, &report, &id)?;
-        report.first_answer_us = Some(micros(settings.started.elapsed()));
+    if settings.dry_run {
+        return Ok(report);
     }
+    let answer = request.probe.as_ref().map(|probe| {
+        probed(probe, request.probe_timeout, &report, &id).map(|()| settings.started.elapsed())
+    });
+    // Nobody waits for the disk any more.
+    let begun = Instant::now();
+    if let Err(why) = sync(settings, &id) {
+        observer.warn(&format!("checkpoint {id} may not survive a crash of the host: {why}"));
+    }
+    report.phases.push(TimeReport { name: SYNC, us: micros(begun.elapsed()) });
+    report.first_answer_us = answer.transpose()?.map(micros);
     Ok(report)
+}
+
+/// Has the checkpoint survive a crash of the machine.
+fn sync(settings: &Settings, id: &str) -> Result<(), String> {
+    let store = Store::open(&settings.store).map_err(|error| error.to_string())?;
+    let id = id.parse().map_err(|_| "its id is none".to_owned())?;
+    store.sync(id).map_err(|error| error.to_string())
 }
 
 /// What a capture for an update may do. `served`: missing pages are served by an agent of ours.

@@ -36,6 +36,8 @@ pub(super) const COMMIT: Phase = Phase {
 };
 /// Not run as a phase: from here on there is no way back, and nothing that could stop it.
 pub(super) const LET_GO: &str = "let-go";
+/// The checkpoint is synced when the new process runs: a failure is only told.
+pub(super) const SYNC: &str = "sync";
 /// How long the old process may take to end before the new one runs all the same.
 pub(super) const END_LIMIT: Duration = Duration::from_secs(10);
 /// How long the agent of an update that was only tried may take to end.
