@@ -49,11 +49,12 @@ fn within(process: &Process, time: Duration) -> Result<Frozen<'_>, rekindle_targ
 fn states(process: &Process) -> Vec<RunState> {
     let dir = process.dir();
     let tids = dir.tids().unwrap();
+    // A thread that has ended since it was listed has no state.
     let state = |tid: &i32| {
-        let task = dir.open_task(*tid).unwrap();
-        task.parse("stat", &mut Vec::new(), sys::proc::parse_stat).unwrap().state
+        let task = dir.open_task(*tid).ok()?;
+        Some(task.parse("stat", &mut Vec::new(), sys::proc::parse_stat).ok()?.state)
     };
-    tids.iter().map(state).collect()
+    tids.iter().filter_map(state).collect()
 }
 
 /// Waits until `ready` holds: what it looks at changes by itself.
