@@ -4,11 +4,13 @@
 //! `publish`, and with `--stop` nothing ends the instance before it.
 
 mod copying;
+mod ends;
 mod error;
 mod missing;
 mod names;
 mod phases;
 mod planning;
+mod ready;
 mod rehearsal;
 mod report;
 mod take;

@@ -5,37 +5,26 @@ use std::time::{Duration, Instant};
 
 use ::resume::serve::Missing;
 use capture::{Captured, StateError, Survey};
-use codec::Want;
-use image::Summary;
 use process::Change;
-use store::{CheckpointWriter, Published, Store, WriteOptions};
-use target::{FreezeOptions, Frozen, Released};
+use store::{CheckpointWriter, Published};
+use target::{FreezeOptions, Frozen};
 
 use super::copying::{Copied, Copying, given_up};
 use super::error::CheckpointError;
 use super::missing::{Elsewhere, refuse_foreign};
 use super::phases::{
-    COPY, ENCODE, END, FORK, FREEZE, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REAP, REFER, REHEARSE,
-    RELEASE, STAGE, STATE, SYNC, THAW, TRACK, TWINS,
+    COPY, ENCODE, FORK, FREEZE, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REFER, REHEARSE, RELEASE,
+    STAGE, STATE, THAW, TRACK, TWINS,
 };
-use super::planning::{Chosen, Known, choose, fault_logs};
+use super::planning::Chosen;
 use super::rehearsal::{Forked, Rehearsed};
-use super::twins::{self, TwinChoice};
 use super::{CheckpointRequest, look, waiting};
 use crate::agent::Served;
 use crate::events::Observer;
 use crate::phase::{Phases, Watch};
-use crate::reap;
 use crate::settings::{Settings, workers};
 use crate::staging::Staging;
 use crate::target_name::Found;
-
-/// How frames are encoded at first: the smallest encoding that an eager resume does not wait for,
-/// see `docs/decisions/0003-fast-zstd-first.md`. Later the writer knows the disk.
-const WANT: Want = Want::Zstd(-3);
-
-/// Why pages are warm that the plan does not name.
-const UNNAMED: &str = "nothing is known of it";
 
 /// One checkpoint being taken.
 pub(crate) struct Run<'a> {
@@ -68,7 +57,7 @@ enum After {
 }
 
 /// A stop of the instance, with what it was for.
-type Stop = (&'static str, Duration);
+pub(super) type Stop = (&'static str, Duration);
 
 /// What a finished checkpoint has to tell.
 pub(crate) struct Done {
@@ -97,13 +86,13 @@ struct Held<'a> {
 }
 
 /// A checkpoint whose pages have all been copied, but for those in staging.
-struct Complete {
-    writer: CheckpointWriter,
-    captured: Captured,
-    copied: Copied,
-    elsewhere: Elsewhere,
-    chosen: Chosen,
-    rehearsed: Option<Rehearsed>,
+pub(super) struct Complete {
+    pub(super) writer: CheckpointWriter,
+    pub(super) captured: Captured,
+    pub(super) copied: Copied,
+    pub(super) elsewhere: Elsewhere,
+    pub(super) chosen: Chosen,
+    pub(super) rehearsed: Option<Rehearsed>,
 }
 
 impl<'a> Run<'a> {
@@ -240,76 +229,13 @@ impl<'a> Run<'a> {
     }
 
     /// Puts what the program has not got yet.
-    fn refer(&self, complete: &Complete, phases: &mut Phases<'_>) -> Result<(), CheckpointError> {
+    pub(super) fn refer(
+        &self,
+        complete: &Complete,
+        phases: &mut Phases<'_>,
+    ) -> Result<(), CheckpointError> {
         let Some(served) = self.served else { return Ok(()) };
         phases.run(REFER, |watch| complete.elsewhere.put(served, &complete.writer, watch))
-    }
-
-    /// What a rehearsal showed becomes heat of the line. Heat is advice, and the checkpoint is safe.
-    fn learn(&self, settings: &Settings, done: &Done) {
-        let id = crate::profile::window_id(self.found);
-        let now_ns = crate::heat_map::realtime_ns();
-        let instance = &self.found.line.instance;
-        let Some(heat) = done.rehearsed.as_ref().and_then(|r| r.heat(id, now_ns)) else { return };
-        let learned = Store::open(&settings.store)
-            .map_err(crate::heat_map::HeatMapError::from)
-            .and_then(|store| crate::heat_map::learn(&store, instance, &heat));
-        if let Err(error) = learned {
-            self.observer.warn(&format!("what the rehearsal showed is not kept: {error}"));
-        }
-    }
-
-    /// Huge pages that a write split while they were tracked become huge again. The checkpoint is
-    /// published by now: this cannot fail it.
-    fn give_back_huge_pages(&self, released: &Released) -> Option<Duration> {
-        const BUDGET: Duration = Duration::from_secs(2);
-        if released.split.is_empty() {
-            return None;
-        }
-        let process = &self.found.process;
-        let given = capture::give_back_huge_pages(process, &released.split, BUDGET);
-        if given.left_bytes > 0 {
-            let megabytes = given.left_bytes.div_ceil(1 << 20);
-            self.observer.warn(&format!(
-                "{megabytes} MB of the program's memory are in small pages now that were in huge \
-                 ones"
-            ));
-        }
-        Some(given.took)
-    }
-
-    /// With `--stop` the instance stands still until its checkpoint is published, and then ends.
-    fn publish_and_end(
-        &self,
-        complete: Complete,
-        frozen: Frozen<'_>,
-        stops: Vec<Stop>,
-        phases: &mut Phases<'_>,
-    ) -> Result<Done, CheckpointError> {
-        self.refer(&complete, phases)?;
-        phases.run(SYNC, |_| self.sync_files(&frozen))?;
-        let (mut done, _) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
-        let since = frozen.since();
-        // From here on the checkpoint stays, whatever happens.
-        let ended = phases.run(END, |watch| self.end(frozen, watch, &done.published));
-        ended.map_err(|e| match e {
-            CheckpointError::Stopped(stopped) => CheckpointError::NotEnded {
-                id: done.published.id.to_string(),
-                cause: stopped.to_string(),
-            },
-            other => other,
-        })?;
-        done.stops.push(("freeze", since.elapsed()));
-        done.ended = true;
-        // So that a resume finds the pid free. Whatever comes of it: the program has ended.
-        let line = &self.found.line;
-        let waited = phases.run(REAP, |watch| {
-            reap::after_the_end(line, self.observer, watch).map_err(CheckpointError::from)
-        });
-        if let Err(error) = waited {
-            tracing::debug!("the end of the program was not waited for: {error}");
-        }
-        Ok(done)
     }
 
     /// Hands what was staged on to the writer.
@@ -409,64 +335,6 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Reads the files whose bytes the program's memory may have.
-    fn find_twins(
-        &self,
-        writer: &mut CheckpointWriter,
-        watch: &Watch,
-    ) -> Result<(), CheckpointError> {
-        // What is not loaded yet is neither looked at nor stored anew.
-        let choice = match self.served {
-            Some(_) => &TwinChoice { auto: false, ..self.request.twins.clone() },
-            None => &self.request.twins,
-        };
-        let (process, resident_bytes) = (&self.found.process, self.survey.resident_bytes());
-        let stop = self.request.stop;
-        let twins = twins::find(process, choice, stop, resident_bytes, watch, self.observer)?;
-        if let Some(twins) = twins {
-            writer.find_twins(twins);
-        }
-        Ok(())
-    }
-
-    /// Decides how the memory is divided.
-    fn plan(
-        &self,
-        settings: &Settings,
-        writer: &mut CheckpointWriter,
-    ) -> Result<Chosen, CheckpointError> {
-        let store = Store::open(&settings.store)?;
-        let instance = &self.found.line.instance;
-        if let Some(served) = self.served {
-            served.save_faults(&store);
-        }
-        let known = Known {
-            process: &self.found.process,
-            instance,
-            store: &store,
-            previous: writer.parent_plan(),
-            faults: &fault_logs(&store, instance, self.observer),
-        };
-        let chosen = choose(&self.request.plan, &known, self.observer)?;
-        writer.divide(&chosen.plan)?;
-        Ok(chosen)
-    }
-
-    fn writer(&self, settings: &Settings) -> Result<CheckpointWriter, CheckpointError> {
-        let store = Store::create(&settings.store)?;
-        let lock = store.lock_line(&self.found.line.instance)?;
-        // The worst case: nothing shrinks. Half as much again would refuse checkpoints that fit.
-        store.space_for(self.survey.resident_bytes())?;
-        let wanted = &self.request.parent;
-        let stored_in = self.served.map(|served| served.source.id());
-        let line = lock.instance();
-        let parent = crate::parent::parent(&store, line, wanted, stored_in, self.observer)?;
-        let options = WriteOptions { want: WANT, reserve_bytes: 0 };
-        let mut writer = store.begin(lock, options, parent)?;
-        writer.adapt(workers());
-        Ok(writer)
-    }
-
     /// Staging memory for what the freeze will copy, several times over when that is little, if
     /// it leaves the host a tenth of what it has.
     fn staging_room(&self, copying: &Copying<'_>, after: After) -> Option<u64> {
@@ -508,73 +376,5 @@ impl<'a> Run<'a> {
         };
         let copied = copying.finish(captured, staging, &stop);
         copied.map_err(|error| given_up(watch, error))
-    }
-
-    /// What was seen to change from outside and at the freeze, each once.
-    fn changes(&self, captured: &Captured) -> Vec<Change> {
-        let mut changes = self.survey.changes().to_vec();
-        let new = captured.changes.iter().filter(|c| !self.survey.changes().contains(c));
-        changes.extend(new.cloned());
-        changes
-    }
-
-    fn summary(&self, captured: &Captured) -> Summary {
-        let realtime = captured.instance.host.clocks.realtime_ns;
-        Summary {
-            created_ns: u64::try_from(realtime).unwrap_or_default(),
-            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-            parent: None,
-            stopped: self.request.stop,
-            command: self.survey.command().to_vec(),
-            changes: self.changes(captured),
-            figures: std::collections::BTreeMap::new(),
-        }
-    }
-
-    fn publish(
-        &self,
-        complete: Complete,
-        stops: Vec<Stop>,
-    ) -> Result<(Done, Captured), CheckpointError> {
-        let Complete { writer, captured, copied, chosen, mut rehearsed, .. } = complete;
-        let plan = match &mut rehearsed {
-            Some(rehearsed) if self.request.plan.is_free() => {
-                rehearsed.plan(chosen.plan, copied.pages.memories())
-            }
-            _ => chosen.plan,
-        };
-        let plan = plan.fitted(copied.pages.memories(), UNNAMED);
-        let summary = Summary { parent: writer.parent(), ..self.summary(&captured) };
-        let published = writer.finish(&captured.instance, &plan, &summary)?;
-        let changes = self.changes(&captured);
-        let done = Done {
-            published,
-            resident_bytes: plan.extents.iter().map(|e| e.pages.bytes()).sum(),
-            copied_in_pause_bytes: copied.in_pause_bytes,
-            stops,
-            policy: chosen.by,
-            collapse: None,
-            ended: false,
-            changes,
-            rehearsed,
-        };
-        Ok((done, captured))
-    }
-
-    /// Files that the instance wrote must be as safe as the checkpoint that expects them.
-    fn sync_files(&self, frozen: &Frozen<'_>) -> Result<(), CheckpointError> {
-        capture::sync_writable_files(frozen).map_err(CheckpointError::SyncFiles)
-    }
-
-    fn end(
-        &self,
-        frozen: Frozen<'_>,
-        watch: &Watch,
-        published: &Published,
-    ) -> Result<(), CheckpointError> {
-        let id = published.id.to_string();
-        frozen
-            .end(watch.deadline())
-            .map_err(|cause| CheckpointError::NotEnded { id, cause: cause.to_string() })
     }
 }
