@@ -23,14 +23,15 @@ pub(crate) fn memory_available_bytes() -> Option<u64> {
 }
 
 /// Memory that processes in these cgroups (lines of `/proc/PID/cgroup`) may still take, in bytes, as
-/// far as the limits of the memory controller can be read here; `None`: no limit is seen.
-pub(crate) fn memory_left_in(cgroups: &[Vec<u8>]) -> Option<u64> {
+/// far as the limits of the memory controller can be read here, and the file with the limit that
+/// leaves least; `None`: no limit is seen.
+pub(crate) fn memory_left_in(cgroups: &[Vec<u8>]) -> Option<(u64, PathBuf)> {
     let lines = cgroups.iter().filter_map(|line| std::str::from_utf8(line).ok());
     lines.filter_map(|line| memory_left_in_one(Path::new("/sys/fs/cgroup"), line)).min()
 }
 
 /// The same for one of them, below `root`: its own limit and those above it.
-fn memory_left_in_one(root: &Path, line: &str) -> Option<u64> {
+fn memory_left_in_one(root: &Path, line: &str) -> Option<(u64, PathBuf)> {
     let mut parts = line.trim().splitn(3, ':').skip(1);
     let (controllers, path) = (parts.next()?, parts.next()?);
     let (root, limit, usage) = match controllers {
@@ -41,9 +42,11 @@ fn memory_left_in_one(root: &Path, line: &str) -> Option<u64> {
         _ => return None,
     };
     let leaf = root.join(path.trim_start_matches('/'));
-    let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let left =
-        |group: &Path| Some(number(group.join(limit))?.saturating_sub(number(group.join(usage))?));
+    let number = |path: &Path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let left = |group: &Path| {
+        let limit = group.join(limit);
+        Some((number(&limit)?.saturating_sub(number(&group.join(usage))?), limit))
+    };
     leaf.ancestors().take_while(|group| group.starts_with(&root)).filter_map(left).min()
 }
 
@@ -72,7 +75,9 @@ mod tests {
         write("a/b/memory.current", "10\n");
         write("memory/c/memory.limit_in_bytes", "50\n");
         write("memory/c/memory.usage_in_bytes", "70\n");
-        let left = |line| memory_left_in_one(root.path(), line);
+        let left = |line| memory_left_in_one(root.path(), line).map(|(bytes, _)| bytes);
+        let tightest = memory_left_in_one(root.path(), "0::/a/b");
+        assert_eq!(tightest, Some((100, root.path().join("a/memory.max"))));
         assert_eq!(left("0::/a/b"), Some(100));
         assert_eq!(left("0::/elsewhere"), None);
         assert_eq!(left("4:memory:/c"), Some(0));

@@ -106,7 +106,8 @@ impl Wanted {
 /// again that the program writes meanwhile.
 fn lacks_room(captured: &Captured, bounds: &Bounds) -> Option<u64> {
     let cgroups = captured.instance.groups.first().map_or(&[][..], |group| &group.cgroups);
-    let left = [memory_available_bytes(), memory_left_in(cgroups)].into_iter().flatten().min()?;
+    let limit = memory_left_in(cgroups).map(|(bytes, _)| bytes);
+    let left = [memory_available_bytes(), limit].into_iter().flatten().min()?;
     let touched = u64::try_from(bounds.pages).unwrap_or(u64::MAX).saturating_mul(mem::PAGE_SIZE);
     (left < (touched + bounds.added_bytes).saturating_mul(2)).then_some(left)
 }
