@@ -149,17 +149,11 @@ fn find_syscall(pid: Pid) -> VirtAddr {
 
 #[test]
 fn a_stub_makes_threads_that_run_batches_too() {
-    const FLAGS: u64 = (libc::CLONE_VM
-        | libc::CLONE_FS
-        | libc::CLONE_FILES
-        | libc::CLONE_SIGHAND
-        | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM) as u64;
     let child = Child::new();
     let mut stub = child.seize();
     empty(&mut stub, child.room);
     let mut words = [0_u64; 11];
-    words[0] = FLAGS;
+    words[0] = sys::clone::THREAD_FLAGS;
     let args: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let args = stub.place(&args).unwrap();
     let mut batch = Batch::new();

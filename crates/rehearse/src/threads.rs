@@ -36,16 +36,10 @@ pub(crate) fn make(
     siblings: &[AddrRange],
     pages: &Pages,
 ) -> Result<Vec<StoppedThread>, RehearseError> {
-    let flags = libc::CLONE_VM
-        | libc::CLONE_FS
-        | libc::CLONE_FILES
-        | libc::CLONE_SIGHAND
-        | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM;
     let mut stubs = Vec::new();
     for scratch in siblings {
         let mut batch = Batch::new();
-        batch.require(libc::SYS_clone, &[u64::from(flags.unsigned_abs()).into()]);
+        batch.require(libc::SYS_clone, &[sys::clone::THREAD_FLAGS.into()]);
         leader.run(&batch)?;
         let new = leader.new_threads().pop();
         let new = new.ok_or_else(|| unfit("the kernel did not report a thread"))?;

@@ -51,15 +51,9 @@ pub(super) fn make(
 }
 
 fn clone(script: &mut Script<'_>, tid: i32) {
-    let flags = libc::CLONE_VM
-        | libc::CLONE_FS
-        | libc::CLONE_FILES
-        | libc::CLONE_SIGHAND
-        | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM;
     let set_tid = script.bytes(&tid.to_le_bytes());
     let mut words = [0; 11];
-    words[0] = u64::from(flags.unsigned_abs());
+    words[0] = sys::clone::THREAD_FLAGS;
     (words[8], words[9]) = (set_tid, 1);
     let at = script.words(&words);
     let args: [Arg; 2] = [at.into(), (size_of_val(&words) as u64).into()];

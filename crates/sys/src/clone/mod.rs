@@ -29,6 +29,14 @@ pub use sibling::{Forked, fork_sharing_files};
 
 use crate::task::{Pid, PidFd};
 
+/// The flags of clone(2) for another thread of the same process.
+pub const THREAD_FLAGS: u64 = (libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_SYSVSEM) as u64;
+
 /// The number in our pid namespace of the process that `pidfd` names (`Pid:` of its fdinfo).
 ///
 /// # Errors
