@@ -24,8 +24,7 @@ pub(crate) struct Space {
 impl Space {
     /// Where the vdso is mapped.
     pub(crate) fn vdso(&self) -> Option<AddrRange> {
-        let is_vdso = |m: &&Mapping| matches!(m.backing, Backing::Special(SpecialMapping::Vdso));
-        self.mappings.iter().find(is_vdso).map(|mapping| mapping.range)
+        self.mappings.iter().find(|mapping| mapping.is_vdso()).map(|mapping| mapping.range)
     }
 }
 

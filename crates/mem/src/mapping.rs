@@ -104,6 +104,11 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// Whether it is the vdso's code (vdso(7)).
+    pub fn is_vdso(&self) -> bool {
+        self.backing == Backing::Special(SpecialMapping::Vdso)
+    }
+
     /// Whether the kernel listed the two-letter `flag` of smaps' `VmFlags:`.
     pub fn has_flag(&self, flag: &[u8; 2]) -> bool {
         self.vm_flags.contains(flag)

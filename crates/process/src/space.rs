@@ -1,6 +1,6 @@
 //! Address spaces and shared objects.
 
-use mem::Mapping;
+use mem::{AddrRange, Mapping};
 
 /// An address space: its mappings and the fields of `struct mm_struct` a program can see.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +20,13 @@ pub struct AddressSpace {
     pub membarrier: Option<u32>,
     /// blake3 of the vdso's ELF image, without the padding behind it.
     pub vdso_hash: [u8; 32],
+}
+
+impl AddressSpace {
+    /// Where the vdso's code lies; `None` without one.
+    pub fn vdso(&self) -> Option<AddrRange> {
+        self.mappings.iter().find(|mapping| mapping.is_vdso()).map(|mapping| mapping.range)
+    }
 }
 
 /// `struct prctl_mm_map` without auxv and exe, see `PR_SET_MM_MAP` in prctl(2).

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use inject::{Arg, Batch, CallId, Injection, Injector, Undo, call_at};
-use mem::{Backing, SpecialMapping, VirtAddr};
+use mem::VirtAddr;
 use process::{Instance, TaskGroup};
 use sys::ptrace::{Options, Resume, Stop, StoppedThread};
 use sys::remote;
@@ -82,8 +82,7 @@ pub(crate) fn unfit(why: &str) -> RehearseError {
 
 fn vdso(instance: &Instance, group: &TaskGroup) -> Option<mem::AddrRange> {
     let space = instance.spaces.get(usize::try_from(group.space.0).ok()?)?;
-    let is_vdso = |m: &&mem::Mapping| m.backing == Backing::Special(SpecialMapping::Vdso);
-    space.mappings.iter().find(is_vdso).map(|m| m.range)
+    space.vdso()
 }
 
 /// `leader` may be injected into and reports children. They are gone when this fails.
@@ -139,8 +138,7 @@ fn first_child(injection: &mut Injection<'_>) -> Result<(Life, StoppedThread), R
     let run = injection.run(&batch);
     let mut child = injection.new_children().pop();
     let held = child.as_ref().map(Life::of).transpose();
-    let answers = run?;
-    drop(answers);
+    run?;
     match (held?, child.take()) {
         (Some(life), Some(mut child)) => {
             let options = Options { exit_kill: true, ..child.options() };

@@ -3,7 +3,7 @@
 use std::io;
 
 use inject::{Arg, regs_with_original_call, rseq_abort};
-use mem::{AddrRange, Backing, SpecialMapping, VirtAddr};
+use mem::VirtAddr;
 use process::{AddressSpace, TaskGroup, Thread};
 use sys::ptrace::{Regs, StoppedThread};
 use sys::remote;
@@ -140,17 +140,10 @@ pub(crate) fn syscall_instruction(space: &AddressSpace, tid: Tid) -> Result<u64,
         step: "find a system call instruction in the vdso".to_owned(),
         cause,
     };
-    let vdso =
-        vdso_range(space).ok_or_else(|| failed(io::Error::other("the instance has no vdso")))?;
+    let vdso = space.vdso().ok_or_else(|| failed(io::Error::other("the instance has no vdso")))?;
     let mut bytes = vec![0; usize::try_from(vdso.len()).unwrap_or_default()];
     remote::read_exact(tid, vdso.start, &mut bytes).map_err(failed)?;
     let at = bytes.windows(2).position(|pair| pair == SYSCALL);
     let at = at.ok_or_else(|| failed(io::Error::other("there is none")))?;
     Ok(vdso.start.0 + at as u64)
-}
-
-/// Where the instance has its vdso's code.
-pub(crate) fn vdso_range(space: &AddressSpace) -> Option<AddrRange> {
-    let vdso = Backing::Special(SpecialMapping::Vdso);
-    space.mappings.iter().find(|m| m.backing == vdso).map(|m| m.range)
 }

@@ -30,7 +30,7 @@ mod undo;
 mod verify;
 mod watches;
 
-pub(crate) use finish::{syscall_instruction, vdso_range};
+pub(crate) use finish::syscall_instruction;
 pub(crate) use made::Place;
 pub(crate) use place::{clock_offsets, place, taken};
 pub(crate) use slots::{Slots, StandIn, stand_in};

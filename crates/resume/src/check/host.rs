@@ -9,7 +9,6 @@ use sys::proc::maps_entries;
 
 use super::Check;
 use crate::MismatchKind;
-use crate::build::vdso_range;
 
 /// The oldest kernel that has everything.
 const KERNEL_MIN: (u32, u32) = (6, 7);
@@ -31,7 +30,7 @@ impl Check<'_> {
     }
 
     fn vdso(&mut self) {
-        let Some(vdso) = vdso_range(self.space) else { return };
+        let Some(vdso) = self.space.vdso() else { return };
         let lift = "resume under the kernel it was captured under";
         let theirs = format!("the vdso of Linux {}", self.instance.host.kernel_release);
         match own_vdso() {
