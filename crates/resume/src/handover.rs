@@ -4,9 +4,10 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use mem::VirtAddr;
 use process::{Change, TaskGroup};
 use sys::clone::Arbiter;
-use sys::ptrace::{Options, PtraceError, Regs, Resume, Stop, StoppedThread};
+use sys::ptrace::{Options, PtraceError, Resume, Stop, StoppedThread};
 use target::Frozen;
 
 use crate::Resumed;
@@ -172,25 +173,13 @@ fn close_descriptors(old: &mut Frozen<'_>, plan: &Plan<'_>) -> io::Result<()> {
     }
     let leader = old.leader_mut();
     let instruction = syscall_instruction(plan.space, leader.tid()).map_err(io::Error::other)?;
+    let instruction = VirtAddr(instruction);
     meet_stop(leader).map_err(other)?;
     leader.set_sigmask(u64::MAX).map_err(other)?;
-    let call = Regs {
-        rax: libc::SYS_close_range.cast_unsigned(),
-        rdi: 0,
-        rsi: u64::from(u32::MAX),
-        rdx: 0,
-        rip: instruction,
-        orig_rax: u64::MAX,
-        ..leader.regs().map_err(other)?
-    };
-    leader.set_regs(&call).map_err(other)?;
-    let deadline = Instant::now() + STOP_TIMEOUT;
-    let mut call_stops = 0;
-    while call_stops < 2 {
-        let stop = leader.resume_and_wait(Resume::Syscall(0), deadline).map_err(other)?;
-        call_stops += u32::from(stop == Stop::Syscall);
-    }
-    match leader.regs().map_err(other)?.rax.cast_signed() {
+    let regs = leader.regs().map_err(other)?;
+    let all = [0, u64::from(u32::MAX), 0, 0, 0, 0];
+    let made = inject::call_at(leader, &regs, instruction, libc::SYS_close_range, all);
+    match made.map_err(io::Error::other)?.0 {
         0 => Ok(()),
         error => {
             let code = i32::try_from(-error).unwrap_or(libc::EIO);

@@ -257,16 +257,23 @@ impl Lane {
         (bytes, hashes): (&[u8], &[PageHash]),
         base: Option<(&[u8], u8)>,
     ) -> io::Result<()> {
-        if let (None, Some(twin)) = (base, self.twin(target, place, held, bytes)) {
-            return self.put_twin(target, place, held, hashes, twin);
-        }
-        let begun = Instant::now();
-        let want = if place.tier == Tier::Cold { small(target.want) } else { target.want };
-        let sealed = self.sealer.seal(bytes, hashes, base.map(|(base, _)| base), want);
-        let sealed = sealed.map_err(io::Error::other)?;
-        if let (Some(pace), None, false) = (target.pace, base, sealed.bytes.is_empty()) {
-            pace.encoded(want, bytes.len(), sealed.bytes.len(), begun.elapsed());
-        }
+        let twin = match base {
+            Some(_) => None,
+            None => self.twin(target, place, held, bytes),
+        };
+        let sealed = match twin {
+            Some(twin) => self.sealer.seal_twin(hashes, twin),
+            None => {
+                let begun = Instant::now();
+                let want = if place.tier == Tier::Cold { small(target.want) } else { target.want };
+                let sealed = self.sealer.seal(bytes, hashes, base.map(|(base, _)| base), want);
+                let sealed = sealed.map_err(io::Error::other)?;
+                if let (Some(pace), None, false) = (target.pace, base, sealed.bytes.is_empty()) {
+                    pace.encoded(want, bytes.len(), sealed.bytes.len(), begun.elapsed());
+                }
+                sealed
+            }
+        };
         let stored_bytes = u32::try_from(sealed.bytes.len()).map_err(io::Error::other)?;
         let depth = base.map_or(0, |(_, depth)| depth);
         let hull = hull(place.pages, place.chunk);
@@ -316,33 +323,6 @@ impl Lane {
             return None;
         }
         finder.find(place.chunk, held, bytes)
-    }
-
-    /// Takes pages that are at `twin` in a file outside of the store.
-    fn put_twin(
-        &mut self,
-        target: &Target<'_>,
-        place: Place,
-        held: PageMask,
-        hashes: &[PageHash],
-        twin: TwinPlace,
-    ) -> io::Result<()> {
-        let sealed = self.sealer.seal_twin(hashes, twin);
-        let frame = Frame {
-            held,
-            tier: place.tier,
-            file: target.division.map_or(0, |_| divide::file_of(place.tier)),
-            stored_bytes: u32::try_from(sealed.bytes.len()).map_err(io::Error::other)?,
-            hash: sealed.hash,
-            stored_crc32c: sealed.stored_crc32c,
-            ..Frame::without_bytes(target.memory, hull(place.pages, place.chunk), Treatment::Twin)
-        };
-        let put = Put { round: self.round, frame };
-        let piece = piece(&mut self.pieces, &frame);
-        let data = data_of(target.data, &frame)?;
-        make_room(piece, sealed.bytes.len(), data, &mut self.puts, &mut self.hashed)?;
-        piece.add(put, place.pages, sealed.bytes, hashes);
-        Ok(())
     }
 
     /// Takes a frame that is encoded already.

@@ -235,6 +235,19 @@ impl TwinSearch {
         Some((at - back, at + ahead, file_at - length(back)))
     }
 
+    /// Reads `count` bytes to compare, and pays for them.
+    fn read(
+        &mut self,
+        file: u32,
+        offset: u64,
+        count: usize,
+        files: &mut dyn TwinFiles,
+    ) -> Option<&[u8]> {
+        self.budget.compared_bytes = self.budget.compared_bytes.saturating_sub(length(count));
+        let buffer = &mut self.buffer[..count];
+        files.read_at(file, offset, buffer).then_some(buffer)
+    }
+
     /// How many bytes from `at` on equal those of the file from `file_at` on.
     fn forward(
         &mut self,
@@ -251,19 +264,17 @@ impl TwinSearch {
             if count == 0 || self.budget.compared_bytes == 0 {
                 return same;
             }
-            let buffer = &mut self.buffer[..count];
-            self.budget.compared_bytes = self.budget.compared_bytes.saturating_sub(length(count));
-            if !files.read_at(file, file_at + length(same), buffer) {
+            let Some(buffer) = self.read(file, file_at + length(same), count, files) else {
                 if step == 1 {
                     return same;
                 }
                 // The end of the file lies in here somewhere.
                 step /= 2;
                 continue;
-            }
+            };
             let wanted = &memory[at + same..at + same + count];
             if wanted != buffer {
-                return same + wanted.iter().zip(&*buffer).take_while(|(a, b)| a == b).count();
+                return same + wanted.iter().zip(buffer).take_while(|(a, b)| a == b).count();
             }
             same += count;
             // Longer reads as long as all goes well; short ones near the end of a file.
@@ -288,12 +299,8 @@ impl TwinSearch {
             if count == 0 || self.budget.compared_bytes == 0 {
                 return same;
             }
-            let buffer = &mut self.buffer[..count];
-            self.budget.compared_bytes = self.budget.compared_bytes.saturating_sub(length(count));
             let start = file_at - length(same) - length(count);
-            if !files.read_at(file, start, buffer) {
-                return same;
-            }
+            let Some(buffer) = self.read(file, start, count, files) else { return same };
             let wanted = &memory[at - same - count..at - same];
             let equal = wanted.iter().rev().zip(buffer.iter().rev()).take_while(|(a, b)| a == b);
             let equal = equal.count();

@@ -178,15 +178,7 @@ impl<'a> Run<'a> {
                 return Ok((done, None));
             }
             self.refer(&complete, phases)?;
-            let published = phases.run(PUBLISH, |_| self.publish(complete, stops));
-            let (done, captured) = match published {
-                Ok(published) => published,
-                Err(error) => {
-                    frozen.thaw();
-                    copying.release();
-                    return Err(error);
-                }
-            };
+            let (done, captured) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
             return Ok((done, Some(Standing { frozen, captured, copying })));
         }
         stops.push(("freeze", phases.run(THAW, |_| Ok::<_, CheckpointError>(frozen.thaw()))?));
