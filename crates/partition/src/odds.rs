@@ -5,17 +5,11 @@
 //! were watched, from what is usual for its kind of memory and for the pages round it: unknown
 //! is not never.
 
+use crate::sums::{RegionOdds, Sums, sample_weight};
 use crate::walk::{Piece, Walker};
 use crate::{Budget, Input, Kind};
 
 const INTERVAL_US: f64 = 100_000.0;
-/// What is usual counts as much as this many watched intervals of the page itself: few where
-/// the pages of a region differ, many where they are all alike. In between is what is taken
-/// where nothing is known.
-const USUAL_INTERVALS: (f64, f64, f64) = (0.5, 2.0, 100.0);
-/// What is usual for a kind counts as much as this many watched intervals of pages of the
-/// region.
-const USUAL_WATCHED: f64 = 128.0;
 /// No page is certain to be touched, and none is certain not to be.
 const LEAST: f64 = 1.0 / 16_777_216.0;
 const MOST: f64 = 1.0 - LEAST;
@@ -49,28 +43,6 @@ impl ClassOdds {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct RegionOdds {
-    usual: f64,
-    unseen: f64,
-    /// How many watched intervals `usual` counts as much as.
-    weight: f64,
-}
-
-/// What is summed up over a region.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sums {
-    watched_pages: f64,
-    watched_rate: f64,
-    watched_rate_squared: f64,
-    watched_chances: f64,
-    watched_hits: f64,
-    sampled_pages_rate: f64,
-    sampled_hits: f64,
-    sampled_once: f64,
-    unknown_pages: f64,
-}
-
 impl Odds {
     pub(crate) fn new(input: &Input<'_>, walker: &Walker<'_>) -> Self {
         let Budget { answer_window_us, horizon_us, .. } = input.budget;
@@ -81,38 +53,17 @@ impl Odds {
             regions: Vec::new(),
         };
         let mut sums = vec![Sums::default(); input.inventory.regions.len()];
-        walker.walk(|piece| odds.sum(piece, &mut sums[piece.region_number]));
+        walker.walk(|piece| sums[piece.region_number].add(piece, odds.intervals));
+        let weight = sample_weight(&sums);
         odds.regions = sums
             .iter()
             .zip(&input.inventory.regions)
             .map(|(sums, region)| {
                 let passing = if region.value.passing { 0.2 } else { 1.0 };
-                sums.odds(usual(region.value.kind) * passing)
+                sums.odds(usual(region.value.kind) * passing, weight)
             })
             .collect();
         odds
-    }
-
-    fn sum(&self, piece: &Piece<'_>, sums: &mut Sums) {
-        let pages = piece.pages.count().0 as f64;
-        let heat = &piece.heat;
-        let Some(count) = heat.access_count.filter(|_| self.intervals > 0.0) else {
-            sums.unknown_pages += pages;
-            return;
-        };
-        let rate = f64::from(count) / self.intervals;
-        if heat.sampled > 0 {
-            sums.sampled_pages_rate += rate * pages;
-            sums.sampled_hits += f64::from(heat.sampled) * pages;
-            sums.sampled_once += if heat.sampled == 1 { pages } else { 0.0 };
-        } else {
-            sums.watched_pages += pages;
-            sums.watched_rate += rate * pages;
-            sums.watched_rate_squared += rate * rate * pages;
-            let chances = f64::from(heat.chances.max(1)) * pages;
-            sums.watched_chances += chances;
-            sums.watched_hits += rate.min(1.0) * chances;
-        }
     }
 
     /// The probability that one page of `piece` is touched in an interval.
@@ -125,6 +76,7 @@ impl Odds {
                 let usual = region.usual * region.weight;
                 (hits.min(chances) + usual) / (chances + region.weight)
             }
+            None if piece.heat.write_count == Some(0) => region.unwritten,
             None => region.unseen,
         };
         let faulted = piece.faulted.map_or(0.0, |faulted| {
@@ -172,41 +124,6 @@ impl Odds {
     pub(crate) fn count(&self, probability: f64) -> u32 {
         let count = crate::costs::whole((probability * self.intervals).floor());
         u32::try_from(count).unwrap_or(u32::MAX)
-    }
-}
-
-impl Sums {
-    fn odds(&self, usual: f64) -> RegionOdds {
-        // Pages that were watched stand for those that were not.
-        let usual =
-            (usual * USUAL_WATCHED + self.watched_hits) / (USUAL_WATCHED + self.watched_chances);
-        // Good and Turing: the share of all accesses that go to pages never seen is about the
-        // share of sightings that were a page's only one.
-        let missed = self.sampled_once / self.sampled_hits.max(1.0);
-        let unseen = if self.sampled_hits > 0.0 && missed < 1.0 && self.unknown_pages > 0.0 {
-            let rate = self.sampled_pages_rate * missed / (1.0 - missed) / self.unknown_pages;
-            rate.min(usual)
-        } else {
-            usual
-        };
-        RegionOdds { usual, unseen, weight: self.weight() }
-    }
-
-    /// How much the mean of the region tells of one of its pages: the strength of the beta
-    /// distribution whose variance is what the rates vary beyond what chance alone makes.
-    fn weight(&self) -> f64 {
-        let (least, unknown, most) = USUAL_INTERVALS;
-        if self.watched_pages < 2.0 {
-            return unknown;
-        }
-        let mean = self.watched_rate / self.watched_pages;
-        let chances = self.watched_chances / self.watched_pages;
-        let by_chance = mean * (1.0 - mean) / chances;
-        let varies = self.watched_rate_squared / self.watched_pages - mean * mean - by_chance;
-        if varies <= 0.0 {
-            return most;
-        }
-        (mean * (1.0 - mean) / varies - 1.0).clamp(least, most)
     }
 }
 
@@ -282,22 +199,5 @@ mod tests {
             }
         }
         assert!((within(0.5, 2.0) - 0.75).abs() < 1e-12);
-    }
-
-    #[test]
-    fn what_was_never_seen_is_less_likely_the_better_one_looked() {
-        let looked = |once, hits| {
-            let sums = Sums {
-                sampled_pages_rate: 100.0,
-                sampled_hits: hits,
-                sampled_once: once,
-                unknown_pages: 10_000.0,
-                ..Sums::default()
-            };
-            sums.odds(0.5).unseen
-        };
-        assert!(looked(10.0, 1000.0) < looked(300.0, 1000.0));
-        // All sightings were first ones: nothing is known of the rest.
-        assert!((looked(1000.0, 1000.0) - 0.5).abs() < 1e-9);
     }
 }
