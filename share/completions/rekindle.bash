@@ -79,6 +79,9 @@ _rekindle() {
             rekindle,verify)
                 cmd="rekindle__subcmd__verify"
                 ;;
+            rekindle,watch)
+                cmd="rekindle__subcmd__watch"
+                ;;
             rekindle__subcmd__help,agent)
                 cmd="rekindle__subcmd__help__subcmd__agent"
                 ;;
@@ -142,6 +145,9 @@ _rekindle() {
             rekindle__subcmd__help,verify)
                 cmd="rekindle__subcmd__help__subcmd__verify"
                 ;;
+            rekindle__subcmd__help,watch)
+                cmd="rekindle__subcmd__help__subcmd__watch"
+                ;;
             *)
                 ;;
         esac
@@ -149,7 +155,7 @@ _rekindle() {
 
     case "${cmd}" in
         rekindle)
-            opts="-v -h -V --store --format --timeout --wait --dry-run --verbose --progress --help --version check run checkpoint profile resume update heatmap plan inspect verify status list prune demo completions manual dump restore agent sample-kv help"
+            opts="-v -h -V --store --format --timeout --wait --dry-run --verbose --progress --help --version check run checkpoint profile resume update watch heatmap plan inspect verify status list prune demo completions manual dump restore agent sample-kv help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -521,7 +527,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__help)
-            opts="check run checkpoint profile resume update heatmap plan inspect verify status list prune demo completions manual dump restore agent sample-kv help"
+            opts="check run checkpoint profile resume update watch heatmap plan inspect verify status list prune demo completions manual dump restore agent sample-kv help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -815,6 +821,20 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__help__subcmd__verify)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rekindle__subcmd__help__subcmd__watch)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1335,6 +1355,88 @@ _rekindle() {
                 return 0
             fi
             case "${prev}" in
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json html csv" -- "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rekindle__subcmd__watch)
+            opts="-v -h --every --checkpoint-every --keep --on-term --metrics --for --max-slowdown --exact --max-pause --rehearse --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --checkpoint-every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --on-term)
+                    COMPREPLY=($(compgen -W "checkpoint leave" -- "${cur}"))
+                    return 0
+                    ;;
+                --metrics)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-slowdown)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-pause)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rehearse)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --files)
+                    COMPREPLY=($(compgen -W "strict ignore" -- "${cur}"))
+                    return 0
+                    ;;
+                --tcp)
+                    COMPREPLY=($(compgen -W "close refuse" -- "${cur}"))
+                    return 0
+                    ;;
+                --external)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

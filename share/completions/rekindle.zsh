@@ -201,6 +201,41 @@ never\:"Not at all"))' \
 ':target -- A pid or an instance id:_default' \
 && ret=0
 ;;
+(watch)
+_arguments "${_arguments_options[@]}" : \
+'--every=[Length of a period\: after each the memory is divided anew]:TIME:_default' \
+'--checkpoint-every=[Take a checkpoint so often]:TIME:_default' \
+'--keep=[How many of the program'\''s newest checkpoints to keep, when one was taken]:N:_default' \
+'--on-term=[What SIGTERM and SIGHUP mean\: a last checkpoint, or just the end. Ctrl-C is the end]:ON_TERM:((checkpoint\:"Take a last checkpoint"
+leave\:"End"))' \
+'--metrics=[Serve metrics there, for Prometheus, at /metrics]:ADDR:_default' \
+'--for=[End after this time, instead of with the program]:TIME:_default' \
+'--max-slowdown=[The most that the program may be slowed down, a share of its CPU time]:SHARE:_default' \
+'--max-pause=[Take no checkpoint for which the program would stand still longer than this]:TIME:_default' \
+'--rehearse=[As in \`checkpoint\`, for each checkpoint]:auto|off|TIME:_default' \
+'--files=[Files that changed since the checkpoint]:FILES:((strict\:"A writable file that changed refuses; append-only files may have grown"
+ignore\:"Changed files are taken as they are"))' \
+'--tcp=[Established TCP connections]:TCP:((close\:"The program finds them closed by the peer"
+refuse\:"They are blockers"))' \
+'*--external=[What stands behind a descriptor whose other end is outside\: \`fd=N\:inherit\`, \`fd=N\:null\`, \`fd=N\:close\`, \`fd=N\:reopen\:PATH\`. Descriptors 0 to 2 default to the caller'\''s]:fd=N:POLICY:_default' \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--exact[Track reads exactly, too\: NUMA balancing is turned on for the whole host meanwhile (and put back), and the slowdown may be more than asked for]' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':target -- A pid or an instance id:_default' \
+&& ret=0
+;;
 (heatmap)
 _arguments "${_arguments_options[@]}" : \
 '-o+[File that gets it, instead of stdout]:FILE:_files' \
@@ -305,7 +340,7 @@ never\:"Not at all"))' \
 '*--verbose[More talk on stderr; repeat for more]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-'::target -- A pid or an instance id; without one every resumed program:_default' \
+'::target -- A pid or an instance id; without one every resumed or watched program:_default' \
 && ret=0
 ;;
 (list)
@@ -527,6 +562,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(watch)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (heatmap)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -605,11 +644,12 @@ _rekindle_commands() {
 'profile:Watch which memory a running program touches, how often, as what and from which code' \
 'resume:Bring a program back from a checkpoint (restore). In the foreground it is the program\: its stdio and its exit status' \
 'update:Have another process take a running program over, with its memory, its descriptors and its connections' \
+'watch:Keep the division of a running program'\''s memory up to date, period after period, and take checkpoints now and then' \
 'heatmap:Show what is known of a program'\''s memory\: how often it is used, from which code, as what' \
 'plan:Show how memory would be divided into critical, warm and cold, without doing anything' \
 'inspect:Show what a checkpoint holds' \
 'verify:Read a checkpoint whole and check every byte of it' \
-'status:How far resumed programs are loaded, and what of ours stays with them' \
+'status:How far resumed programs are loaded, what of ours stays with them, and what is watched' \
 'list:List the checkpoints of the store' \
 'prune:Remove checkpoints; without \`--keep\` only what crashed writers left behind' \
 'demo:See all of it on a sample service, with a report' \
@@ -667,11 +707,12 @@ _rekindle__subcmd__help_commands() {
 'profile:Watch which memory a running program touches, how often, as what and from which code' \
 'resume:Bring a program back from a checkpoint (restore). In the foreground it is the program\: its stdio and its exit status' \
 'update:Have another process take a running program over, with its memory, its descriptors and its connections' \
+'watch:Keep the division of a running program'\''s memory up to date, period after period, and take checkpoints now and then' \
 'heatmap:Show what is known of a program'\''s memory\: how often it is used, from which code, as what' \
 'plan:Show how memory would be divided into critical, warm and cold, without doing anything' \
 'inspect:Show what a checkpoint holds' \
 'verify:Read a checkpoint whole and check every byte of it' \
-'status:How far resumed programs are loaded, and what of ours stays with them' \
+'status:How far resumed programs are loaded, what of ours stays with them, and what is watched' \
 'list:List the checkpoints of the store' \
 'prune:Remove checkpoints; without \`--keep\` only what crashed writers left behind' \
 'demo:See all of it on a sample service, with a report' \
@@ -790,6 +831,11 @@ _rekindle__subcmd__help__subcmd__verify_commands() {
     local commands; commands=()
     _describe -t commands 'rekindle help verify commands' commands "$@"
 }
+(( $+functions[_rekindle__subcmd__help__subcmd__watch_commands] )) ||
+_rekindle__subcmd__help__subcmd__watch_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help watch commands' commands "$@"
+}
 (( $+functions[_rekindle__subcmd__inspect_commands] )) ||
 _rekindle__subcmd__inspect_commands() {
     local commands; commands=()
@@ -854,6 +900,11 @@ _rekindle__subcmd__update_commands() {
 _rekindle__subcmd__verify_commands() {
     local commands; commands=()
     _describe -t commands 'rekindle verify commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__watch_commands] )) ||
+_rekindle__subcmd__watch_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle watch commands' commands "$@"
 }
 
 if [ "$funcstack[1]" = "_rekindle" ]; then

@@ -1,9 +1,15 @@
 //! The grammar of the command line.
 
+mod values;
+mod watch;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use values::{duration, permille, rehearse};
+pub(crate) use watch::{OnTerm, Watch};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -134,6 +140,9 @@ pub(crate) enum Verb {
     /// Have another process take a running program over, with its memory, its descriptors and its
     /// connections.
     Update(Update),
+    /// Keep the division of a running program's memory up to date, period after period, and take
+    /// checkpoints now and then.
+    Watch(Watch),
     /// Show what is known of a program's memory: how often it is used, from which code, as what.
     Heatmap {
         /// A `.heat` file, a pid or an instance id, or a checkpoint.
@@ -161,9 +170,9 @@ pub(crate) enum Verb {
         #[arg(long)]
         for_this_host: bool,
     },
-    /// How far resumed programs are loaded, and what of ours stays with them.
+    /// How far resumed programs are loaded, what of ours stays with them, and what is watched.
     Status {
-        /// A pid or an instance id; without one every resumed program.
+        /// A pid or an instance id; without one every resumed or watched program.
         target: Option<String>,
     },
     /// List the checkpoints of the store.
@@ -311,7 +320,7 @@ impl Planning {
             warm: self.threshold_warm.unwrap_or(THRESHOLD_WARM),
             critical: self.threshold_critical.unwrap_or(THRESHOLD_CRITICAL),
         };
-        Ok(engine::PlanChoice { file: self.plan.clone(), heat, policy, thresholds })
+        Ok(engine::PlanChoice { file: self.plan.clone(), watched: None, heat, policy, thresholds })
     }
 }
 
@@ -480,53 +489,6 @@ pub(crate) enum Part {
     Pages,
 }
 
-/// Reads `90s`, `5m`, `250ms`, `2h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: f64 =
-        number.parse().map_err(|_| "write a number and a unit: 90s, 5m".to_owned())?;
-    let seconds = match unit {
-        "us" => number / 1e6,
-        "ms" => number / 1e3,
-        "s" | "" => number,
-        "m" => number * 60.0,
-        "h" => number * 3600.0,
-        _ => return Err(format!("`{unit}` is no unit of time; use us, ms, s, m or h")),
-    };
-    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
-}
-
-/// Reads `auto`, `off`, `50ms`.
-fn rehearse(text: &str) -> Result<engine::Rehearse, String> {
-    const LONGEST: Duration = Duration::from_secs(10);
-    match text {
-        "auto" => Ok(engine::Rehearse::Auto),
-        "off" => Ok(engine::Rehearse::Off),
-        _ => match duration(text) {
-            Ok(time) if time.is_zero() => Ok(engine::Rehearse::Off),
-            Ok(time) if time <= LONGEST => Ok(engine::Rehearse::For(time)),
-            Ok(_) => Err("at most 10s".to_owned()),
-            Err(_) => Err("write auto, off, or a time such as 50ms".to_owned()),
-        },
-    }
-}
-
-/// Reads `1%`, `0.5%`, `20%` as thousandths.
-fn permille(text: &str) -> Result<u32, String> {
-    let number = text.strip_suffix('%').ok_or_else(|| "write a share such as 1%".to_owned())?;
-    let share: f64 = number.trim().parse().map_err(|_| "write a share such as 1%".to_owned())?;
-    if !(0.1..=50.0).contains(&share) {
-        return Err("between 0.1% and 50%".to_owned());
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the value lies between 1 and 500"
-    )]
-    Ok((share * 10.0).round() as u32)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -535,30 +497,5 @@ mod tests {
     fn the_grammar_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn durations_have_units() {
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("7"), Ok(Duration::from_secs(7)));
-        assert!(duration("soon").is_err());
-        assert!(duration("5 parsecs").is_err());
-    }
-
-    #[test]
-    fn rehearsals_are_asked_for_by_time() {
-        assert_eq!(rehearse("auto"), Ok(engine::Rehearse::Auto));
-        assert_eq!(rehearse("off"), Ok(engine::Rehearse::Off));
-        assert_eq!(rehearse("0ms"), Ok(engine::Rehearse::Off));
-        assert_eq!(rehearse("50ms"), Ok(engine::Rehearse::For(Duration::from_millis(50))));
-        assert!(rehearse("1h").is_err() && rehearse("on").is_err());
-    }
-
-    #[test]
-    fn shares_are_percentages() {
-        assert_eq!(permille("1%"), Ok(10));
-        assert_eq!(permille("0.5 %"), Ok(5));
-        assert!(permille("1").is_err() && permille("90%").is_err() && permille("0%").is_err());
     }
 }

@@ -245,7 +245,7 @@ pub(crate) fn list(report: &ListReport) -> String {
 }
 
 /// Nanoseconds since the epoch as `2026-11-22T15:04:05Z` (proleptic Gregorian calendar).
-fn utc(ns: u64) -> String {
+pub(crate) fn utc(ns: u64) -> String {
     let seconds = ns / 1_000_000_000;
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     // Civil-from-days with years that begin in March, so that leap days come last.
@@ -378,8 +378,28 @@ pub(crate) fn status(report: &engine::StatusReport) -> String {
             text += &format!("  {needs}\n");
         }
     }
+    for watch in &report.watches {
+        let mega = |pages: u64| pages / 256;
+        let (critical, warm) = (mega(watch.critical_pages), mega(watch.warm_pages));
+        let verb = watch.verb.as_ref().map(|verb| format!(" ({verb})")).unwrap_or_default();
+        text += &format!(
+            "{}  pid {}  watched by {}  {}{verb}  {critical} MB critical, {warm} MB warm, {} MB \
+             cold\n",
+            watch.instance,
+            watch.pid,
+            watch.watch_pid,
+            watch.state,
+            mega(watch.cold_pages)
+        );
+        if let Some(id) = &watch.checkpoint {
+            text += &format!("  checkpoint {id} of {}\n", utc(watch.checkpoint_ns));
+        }
+        if let Some(trouble) = &watch.trouble {
+            text += &format!("  {trouble}\n");
+        }
+    }
     if text.is_empty() {
-        text.push_str("no resumed program runs\n");
+        text.push_str("no resumed or watched program runs\n");
     }
     text
 }

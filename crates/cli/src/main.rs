@@ -12,6 +12,7 @@ mod manual;
 mod plan;
 mod progress;
 mod verbs;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Instant;

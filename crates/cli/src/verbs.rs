@@ -69,6 +69,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
         Verb::Profile(options) => profile(&context, &options),
         Verb::Resume(options) => resume(&context, &options),
         Verb::Update(options) => update(&context, &options),
+        Verb::Watch(options) => crate::watch::run(&context, &options),
         Verb::Heatmap { subject, output } => heatmap(&context, &subject, output.as_deref()),
         Verb::Plan(arguments) => plan(&context, arguments),
         Verb::Inspect { reference, part } => {
@@ -148,7 +149,9 @@ fn plan(context: &Context, arguments: crate::args::Plan) -> ExitCode {
     context.tell(engine::plan(&context.settings, &context.registry, &request), crate::plan::draw)
 }
 
-fn externals(descriptors: &Descriptors) -> Result<Vec<(i32, engine::ExternalPolicy)>, ExitCode> {
+pub(crate) fn externals(
+    descriptors: &Descriptors,
+) -> Result<Vec<(i32, engine::ExternalPolicy)>, ExitCode> {
     descriptors
         .external
         .iter()

@@ -17,6 +17,7 @@ mod heat_map;
 mod host;
 mod host_check;
 mod host_costs;
+mod loan;
 mod parent;
 pub mod phase;
 mod plan_verb;
@@ -33,6 +34,7 @@ mod shelf;
 mod staging;
 mod target_name;
 mod update;
+mod watch;
 
 pub use ::plan::Thresholds;
 pub use ::resume::{Exit, ExternalPolicy, FilesPolicy, Options as ResumeOptions, PidPolicy};
@@ -65,3 +67,7 @@ pub use sys::inherit::keep_descriptors_from;
 pub use sys::interrupt::catch_interrupts;
 pub use target_name::TargetError;
 pub use update::{UpdateError, UpdateRequest, update};
+pub use watch::{
+    CheckpointRow, Happened, MoveRow, OnTerm, PeriodRow, WatchError, WatchEvent, WatchLog,
+    WatchRequest, WatchStatus, watch,
+};

@@ -75,6 +75,8 @@ pub fn profile(
     let options = Options {
         slowdown_permille_max: request.slowdown_permille_max,
         exact: request.exact,
+        gauge: true,
+        writes_from: 0,
         window_id: window_id(&found),
     };
     let mut profiler = phases.run(ATTACH, |_| {

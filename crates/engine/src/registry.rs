@@ -2,7 +2,8 @@
 //!
 //! `/run/rekindle/ID/` (or `$XDG_RUNTIME_DIR/rekindle/ID/` for users) holds `lock`, which the
 //! verb at work on the instance has locked (flock(2), gone with its process), and `state`, which
-//! a resume writes so that the resumed process is known as the instance it carries on.
+//! a resume writes so that the resumed process is known as the instance it carries on. A watch has
+//! `watch.lock` locked, listens at `watch.sock` ([`crate::loan`]), and writes `watch.plan`.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -12,6 +13,8 @@ use std::path::{Path, PathBuf};
 use process::{InstanceId, LineIdentity};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
+
+use crate::loan::{self, Borrowed};
 
 /// The registry of one host and user.
 #[derive(Clone, Debug)]
@@ -67,6 +70,17 @@ impl RunState {
 #[derive(Debug)]
 pub struct InstanceLock {
     file: File,
+    /// How its watch divides the memory.
+    plan: Option<PathBuf>,
+    /// It is the watch's, which waits; told last of all that we are done.
+    _borrowed: Option<Borrowed>,
+}
+
+impl InstanceLock {
+    /// How the watch that lent the instance divides its memory.
+    pub(crate) fn watched_plan(&self) -> Option<&Path> {
+        self.plan.as_deref()
+    }
 }
 
 /// Why an instance could not be had.
@@ -110,13 +124,52 @@ impl Registry {
         Self { root: root.to_owned() }
     }
 
-    /// Takes the instance's lock for `verb`.
+    /// Takes the instance's lock for `verb`, from the watch that has it if one does.
     ///
     /// # Errors
     /// When another verb has it, or the file cannot be used.
     pub fn lock(&self, instance: &InstanceId, verb: &str) -> Result<InstanceLock, RegistryError> {
+        match self.lock_file(instance, "lock", verb) {
+            Err(busy @ RegistryError::Busy { .. }) => {
+                let folder = self.folder(instance.as_str());
+                let Some(borrowed) = loan::borrow(&folder, verb) else { return Err(busy) };
+                let mut lock = self.lock_file(instance, "lock", verb)?;
+                let plan = self.watched_plan(instance);
+                lock.plan = plan.exists().then_some(plan);
+                lock._borrowed = Some(borrowed);
+                Ok(lock)
+            }
+            other => other,
+        }
+    }
+
+    /// Takes the instance's lock for its watch.
+    ///
+    /// # Errors
+    /// As [`lock`](Self::lock).
+    pub(crate) fn lock_as_watch(
+        &self,
+        instance: &InstanceId,
+    ) -> Result<InstanceLock, RegistryError> {
+        self.lock_file(instance, "lock", "watch")
+    }
+
+    /// Takes the lock that the only watch of an instance has.
+    ///
+    /// # Errors
+    /// When another one has it, or the file cannot be used.
+    pub(crate) fn lock_watch(&self, instance: &InstanceId) -> Result<InstanceLock, RegistryError> {
+        self.lock_file(instance, "watch.lock", "watch")
+    }
+
+    fn lock_file(
+        &self,
+        instance: &InstanceId,
+        name: &str,
+        verb: &str,
+    ) -> Result<InstanceLock, RegistryError> {
         let dir = self.root.join(instance.as_str());
-        let path = dir.join("lock");
+        let path = dir.join(name);
         let io = |cause| RegistryError::Io { path: path.clone(), cause };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io)?;
         let mut file = File::options()
@@ -138,7 +191,18 @@ impl Registry {
         }
         file.set_len(0).map_err(io)?;
         write!(file, "rekindle {verb}, pid {}", std::process::id()).map_err(io)?;
-        Ok(InstanceLock { file })
+        Ok(InstanceLock { file, plan: None, _borrowed: None })
+    }
+
+    /// Where a watch writes down how the memory of `instance` is divided.
+    pub(crate) fn watched_plan(&self, instance: &InstanceId) -> PathBuf {
+        self.folder(instance.as_str()).join("watch.plan")
+    }
+
+    /// The folders of all instances.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(&self.root) else { return Vec::new() };
+        entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
     }
 
     /// Where it lies.

@@ -119,7 +119,7 @@ impl<'p> Profiler<'p> {
                 self.code.set_fs_base(thread.tid().raw(), regs.fs_base);
             }
         }
-        let writes = Writes::new(&mut frozen);
+        let writes = Writes::new(&mut frozen, self.options.writes_from);
         self.stop = frozen.thaw();
         let mut writes = writes.map_err(|e| e.to_string())?;
         writes.set_maps(&self.maps, false);

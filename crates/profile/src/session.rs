@@ -9,7 +9,7 @@ use sys::remote::ProcMem;
 use sys::task::Pid;
 use target::Process;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Spent};
 use crate::code::Code;
 use crate::gauge::{Gauge, Referenced};
 use crate::hints::Hints;
@@ -111,7 +111,8 @@ impl<'p> Profiler<'p> {
         Ok(true)
     }
 
-    /// Collects until `deadline`, or `sink` says no, or the program is not there any more.
+    /// Collects until `deadline`, or `sink` says no, or the program is not there any more. May be
+    /// called again, for the time after.
     ///
     /// # Errors
     /// When the program's mappings cannot be read for a reason other than its end.
@@ -120,7 +121,9 @@ impl<'p> Profiler<'p> {
         self.last_ns = start_ns;
         self.last_cpu_ns = self.cpu_ns();
         let mut out = Out { window: self.new_window(start_ns), sink };
-        self.set_gauge();
+        if self.options.gauge {
+            self.set_gauge();
+        }
         let (mut interval, mut looked) = (0, 0);
         let end = loop {
             if Instant::now() >= deadline || !out.sink.go_on() {
@@ -291,6 +294,32 @@ impl<'p> Profiler<'p> {
     pub fn name(&self, heat: &mut heat::Heat) {
         let pid = self.process.pid().raw().unsigned_abs();
         crate::symbols::name(heat, &self.layout, &self.maps, &self.mem, pid);
+    }
+
+    /// What the collectors have cost the program so far, in nanoseconds of its time, and the CPU time
+    /// that it has used meanwhile.
+    pub fn account(&self) -> (Spent, u64) {
+        (self.budget.spent(), self.budget.cpu_ns())
+    }
+
+    /// Collectors that could not be had.
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
+    }
+
+    /// Where tracking of writes is on its round over memory.
+    pub fn writes_at(&self) -> u64 {
+        self.writes.as_ref().map_or(0, Writes::cursor)
+    }
+
+    /// Pages that were seen to be written so far.
+    pub fn written_pages(&self) -> u64 {
+        self.counts.written
+    }
+
+    /// How long the program stood still for the profile so far.
+    pub fn stops(&self) -> Duration {
+        self.stop + self.later_stops
     }
 
     /// The process that is profiled.

@@ -84,13 +84,13 @@ pub(crate) struct Writes<'p> {
 }
 
 impl<'p> Writes<'p> {
-    /// A tracker of what is mapped in a program that stands still.
-    pub(crate) fn new(frozen: &mut Frozen<'p>) -> Result<Self, TrackError> {
+    /// A tracker of what is mapped in a program that stands still, whose first slice begins at `from`.
+    pub(crate) fn new(frozen: &mut Frozen<'p>, from: u64) -> Result<Self, TrackError> {
         Ok(Self {
             tracker: Tracker::start_in(frozen, trackable)?,
             tracked: BTreeMap::new(),
             pause: 0,
-            cursor: 0,
+            cursor: from / PAGE_SIZE * PAGE_SIZE,
             armed: PageSet::new(),
             chunks: Vec::new(),
             armed_ns: 0,
@@ -248,6 +248,11 @@ impl<'p> Writes<'p> {
         let (start, end) = inside.or_else(next)?;
         let bytes = pages * PAGE_SIZE;
         Some(AddrRange::new(start, end.min(start.saturating_add(bytes))))
+    }
+
+    /// Where the next slice begins.
+    pub(crate) const fn cursor(&self) -> u64 {
+        self.cursor
     }
 
     /// Whether `page` is in the slice that is armed.

@@ -12,7 +12,8 @@ use mem::VirtAddr;
 use rekindle_profile::{End, Options};
 
 /// A budget that does not bind: these tests are about what is found, on however slow a host.
-const OPTIONS: Options = Options { slowdown_permille_max: 200, exact: false, window_id: 7 };
+const OPTIONS: Options =
+    Options { slowdown_permille_max: 200, exact: false, gauge: true, writes_from: 0, window_id: 7 };
 const LONG: Duration = Duration::from_secs(120);
 
 fn pages<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> BTreeSet<u64> {

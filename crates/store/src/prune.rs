@@ -86,6 +86,18 @@ impl Store {
         Ok(pruned)
     }
 
+    /// As [`prune`](Self::prune), of the checkpoints of `instance` alone.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prune_instance(&self, instance: &InstanceId, keep: Keep) -> Result<Pruned, RemoveError> {
+        let mut pruned = Pruned::default();
+        let line: Vec<Listed> =
+            self.list()?.into_iter().filter(|listed| listed.instance == *instance).collect();
+        self.prune_line(&line, keep, &mut pruned)?;
+        Ok(pruned)
+    }
+
     /// `line`: the checkpoints of an instance, newest first.
     fn prune_line(
         &self,

@@ -28,6 +28,14 @@ pub fn catch_interrupts() -> io::Result<()> {
     Ok(())
 }
 
+/// The same, and forgets it: what is begun afterwards is given up for the next signal only.
+pub fn take_interrupt() -> Option<i32> {
+    match RECEIVED.swap(0, Ordering::Relaxed) {
+        0 => None,
+        signal => Some(signal),
+    }
+}
+
 /// The signal that arrived since [`catch_interrupts`], if one did.
 pub fn interrupted_by() -> Option<i32> {
     match RECEIVED.load(Ordering::Relaxed) {

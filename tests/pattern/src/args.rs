@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Which pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +10,8 @@ pub enum Pattern {
     Mixed,
     /// Nothing is written.
     Model,
+    /// One of three sets of hot pages is written at a time, in turn.
+    Moving,
 }
 
 /// What is asked for.
@@ -26,10 +29,12 @@ pub struct Args {
     pub counter: Option<PathBuf>,
     /// How many threads share the work.
     pub threads: usize,
+    /// How long a set is hot.
+    pub phase: Duration,
 }
 
-const USAGE: &str = "usage: rekindle-pattern mixed|model --truth FILE [--mb N] [--seed N] \
-                     [--counter FILE] [--threads N]";
+const USAGE: &str = "usage: rekindle-pattern mixed|model|moving --truth FILE [--mb N] [--seed N] \
+                     [--counter FILE] [--threads N] [--phase-ms N]";
 
 impl Args {
     /// Reads the words behind the program's name.
@@ -40,15 +45,24 @@ impl Args {
         let pattern = match words.next().as_deref() {
             Some("mixed") => Pattern::Mixed,
             Some("model") => Pattern::Model,
+            Some("moving") => Pattern::Moving,
             _ => return Err(USAGE.to_owned()),
         };
-        let mut args =
-            Self { pattern, mb: 256, seed: 1, truth: PathBuf::new(), counter: None, threads: 1 };
+        let mut args = Self {
+            pattern,
+            mb: 256,
+            seed: 1,
+            truth: PathBuf::new(),
+            counter: None,
+            threads: 1,
+            phase: Duration::from_secs(30),
+        };
         while let Some(flag) = words.next() {
             let value = words.next().ok_or_else(|| format!("{flag} needs a value; {USAGE}"))?;
             let number = || value.parse::<u64>().map_err(|e| format!("{flag} {value}: {e}"));
             match flag.as_str() {
                 "--mb" => args.mb = number()?.max(16),
+                "--phase-ms" => args.phase = Duration::from_millis(number()?.max(1)),
                 "--seed" => args.seed = number()?,
                 "--threads" => {
                     args.threads = usize::try_from(number()?.clamp(1, 64)).unwrap_or(1);

@@ -4,7 +4,9 @@
 //! `mixed`: 5% of the pages are read and written all the time (as i64, f64 and vectors of f32),
 //! 15% are read as u32 now and then, 80% are never touched after they were filled. `model`: 5%
 //! are only read, inside of a random tenth of the 2 MB regions; 15% inside of another 30% of the
-//! regions are scanned every second; the rest is never touched.
+//! regions are scanned every second; the rest is never touched. `moving`: three sets of 5% are read
+//! and written in turn, each for a phase; the number of the phase is the second number of the
+//! counter file.
 #![cfg(target_arch = "x86_64")]
 
 mod arena;

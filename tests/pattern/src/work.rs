@@ -36,11 +36,17 @@ pub fn run(args: &Args) -> io::Result<()> {
     let sets = match args.pattern {
         Pattern::Mixed => mixed(&arena, &mut random),
         Pattern::Model => model(&arena, &mut random),
+        Pattern::Moving => moving(&arena, &mut random),
     };
-    let counter = match &args.counter {
+    let counters = match &args.counter {
         Some(path) => counter(path)?,
-        None => Box::leak(Box::new(AtomicU64::new(0))),
+        None => Box::leak(Box::default()),
     };
+    if args.pattern == Pattern::Moving {
+        truth::write(&args.truth, &arena, &sets)?;
+        move_on(&arena, &sets, args.phase, random, counters);
+    }
+    let counter = &counters[0];
     let shares = shares(&arena, &sets, args.threads, &mut random);
     truth::write(&args.truth, &arena, &sets)?;
     drop(sets);
@@ -65,6 +71,46 @@ fn mixed(arena: &Arena, random: &mut Random) -> Vec<Set> {
         .collect();
     sets.push(Set { kind: touch::warm(), pages: rest[..share(15)].to_vec() });
     sets
+}
+
+fn moving(arena: &Arena, random: &mut Random) -> Vec<Set> {
+    let mut pages: Vec<u64> = (0..arena.pages).collect();
+    random.shuffle(&mut pages);
+    let share = usize::try_from(arena.pages / 20).unwrap_or_default();
+    let kind = touch::written()[0];
+    pages.chunks(share).take(3).map(|pages| Set { kind, pages: pages.to_vec() }).collect()
+}
+
+/// Works on one set after the other, for ever.
+fn move_on(
+    arena: &Arena,
+    sets: &[Set],
+    phase: Duration,
+    mut random: Random,
+    counters: &[AtomicU64; 2],
+) -> ! {
+    let hot = |set: &Set| set.pages.iter().map(|page| (*page, set.kind)).collect();
+    let share = |set: &Set| Share {
+        arena: *arena,
+        hot: hot(set),
+        warm: Vec::new(),
+        scanned: Vec::new(),
+        random: Random(random.next()),
+    };
+    let mut shares: Vec<Share> = sets.iter().map(share).collect();
+    for number in 0.. {
+        counters[1].store(number as u64, Ordering::Relaxed);
+        let until = Instant::now() + phase;
+        let at = number % shares.len();
+        let share = &mut shares[at];
+        while Instant::now() < until {
+            for n in 0..share.hot.len() {
+                share.touch(share.hot[n]);
+            }
+            counters[0].fetch_add(share.hot.len() as u64, Ordering::Relaxed);
+        }
+    }
+    unreachable!("phases go on for ever")
 }
 
 fn model(arena: &Arena, random: &mut Random) -> Vec<Set> {
@@ -119,8 +165,8 @@ fn shares(arena: &Arena, sets: &[Set], threads: usize, random: &mut Random) -> V
     shares
 }
 
-/// Eight bytes of a file, mapped.
-fn counter(path: &Path) -> io::Result<&'static AtomicU64> {
+/// Two numbers in a file, mapped.
+fn counter(path: &Path) -> io::Result<&'static [AtomicU64; 2]> {
     use std::os::fd::AsRawFd;
     let file =
         std::fs::File::options().read(true).write(true).create(true).truncate(true).open(path)?;
@@ -139,8 +185,8 @@ fn counter(path: &Path) -> io::Result<&'static AtomicU64> {
     if at == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the page is mapped for good and used as this one atomic number only.
-    Ok(unsafe { AtomicU64::from_ptr(at.cast()) })
+    // SAFETY: the page is mapped for good and used as these atomic numbers only.
+    Ok(unsafe { &*at.cast::<[AtomicU64; 2]>() })
 }
 
 impl Share {

@@ -12,6 +12,11 @@ pub fn witness() -> PathBuf {
     find("REKINDLE_WITNESS_BIN", "rekindle-witness")
 }
 
+/// The program whose use of memory is known: `REKINDLE_PATTERN_BIN`, or the one beside this test.
+pub fn pattern() -> PathBuf {
+    find("REKINDLE_PATTERN_BIN", "rekindle-pattern")
+}
+
 /// The program with odd properties: `REKINDLE_ODD_BIN`, or the one beside this test.
 pub fn odd() -> PathBuf {
     find("REKINDLE_ODD_BIN", "rekindle-odd")

@@ -1,6 +1,6 @@
 //! The verbs, as a script calls them: words in, exit code and one JSON object out.
 
-use crate::binaries;
+use crate::{binaries, wait};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -153,6 +153,38 @@ impl Running {
         let text = std::fs::read_to_string(&self.output).unwrap_or_default();
         let json = serde_json::from_str(text.trim()).unwrap_or(Value::Null);
         Report { code: status.code(), json, talk: self.talk(), words: self.words }
+    }
+
+    /// The lines of JSON that it printed so far.
+    pub fn events(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.output).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits for an event of this name behind the first `after` events.
+    ///
+    /// # Panics
+    /// When the verb ends before, or none comes.
+    pub fn wait_for_event(&mut self, name: &str, after: usize) -> Value {
+        wait::until(name, wait::PATIENCE, || {
+            let has_ended = self.child.try_wait().map_err(|error| error.to_string())?.is_some();
+            let events = self.events();
+            let found = events.iter().skip(after).find(|event| event["event"] == name);
+            match found {
+                Some(event) => Ok(event.clone()),
+                None if has_ended => panic!("{} has ended: {events:?} {}", self.words, self.talk()),
+                None => Err(format!("{events:?}")),
+            }
+        })
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
     }
 
     /// SIGKILL, then the end. Says whether the verb was still at work.

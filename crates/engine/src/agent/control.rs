@@ -167,11 +167,13 @@ pub struct StatusReport {
     pub schema: &'static str,
     /// Resumed instances that run.
     pub instances: Vec<StatusRow>,
+    /// Watches that run.
+    pub watches: Vec<crate::watch::WatchStatus>,
 }
 
 /// Why `status` failed.
 #[derive(Debug, thiserror::Error)]
-#[error("find a resumed instance {target}: none of that pid or id runs")]
+#[error("find a resumed or watched instance {target}: none of that pid or id runs")]
 pub struct StatusError {
     target: String,
 }
@@ -199,9 +201,13 @@ pub fn status(registry: &Registry, target: Option<&str>) -> Result<StatusReport,
         target.is_none_or(|t| t == run.instance || t == run.pid.to_string())
     };
     let instances: Vec<StatusRow> = alive.filter(wanted).map(|run| row(registry, run)).collect();
+    let mut watches = crate::watch::watches(registry);
+    watches.retain(|w| target.is_none_or(|t| t == w.instance || t == w.pid.to_string()));
     match target {
-        Some(target) if instances.is_empty() => Err(StatusError { target: target.to_owned() }),
-        _ => Ok(StatusReport { schema: "rekindle.status/1", instances }),
+        Some(target) if instances.is_empty() && watches.is_empty() => {
+            Err(StatusError { target: target.to_owned() })
+        }
+        _ => Ok(StatusReport { schema: "rekindle.status/1", instances, watches }),
     }
 }
 

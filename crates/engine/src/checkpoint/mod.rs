@@ -16,6 +16,7 @@ mod report;
 mod take;
 mod twins;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use capture::{Survey, TcpPolicy};
@@ -25,7 +26,8 @@ use target::Process;
 use crate::ExternalPolicy;
 use crate::events::Observer;
 use crate::phase::{Phases, Watch};
-use crate::registry::Registry;
+use crate::plan_verb::HeatChoice;
+use crate::registry::{InstanceLock, Registry};
 use crate::report::CheckpointReport;
 use crate::settings::Settings;
 use crate::target_name::find;
@@ -37,6 +39,7 @@ pub use twins::TwinChoice;
 
 pub(crate) use copying::forecast;
 pub(crate) use phases::{BORROW, LOOK};
+pub(crate) use planning::fault_logs;
 pub(crate) use take::{Run, Standing};
 
 /// What to checkpoint and how.
@@ -63,6 +66,16 @@ pub struct CheckpointRequest {
 }
 
 impl CheckpointRequest {
+    /// The same, by the plan of the watch that lent the instance, unless another was asked for.
+    pub(crate) fn with_plan_of(&self, lock: &InstanceLock) -> Self {
+        let mut request = self.clone();
+        let plan = &mut request.plan;
+        if plan.is_free() && plan.heat == HeatChoice::Line && plan.watched.is_none() {
+            plan.watched = lock.watched_plan().map(Path::to_owned);
+        }
+        request
+    }
+
     /// `served`: pages that are missing are served by an agent of ours.
     pub(crate) fn capture_options(&self, served: bool) -> capture::Options {
         capture::Options {
@@ -87,7 +100,8 @@ pub fn checkpoint(
 ) -> Result<CheckpointReport, CheckpointError> {
     let mut phases = Phases::new(observer, settings.timeout);
     let found = find(&request.target, registry)?;
-    let _lock = registry.lock(&found.line.instance, "checkpoint")?;
+    let lock = registry.lock(&found.line.instance, "checkpoint")?;
+    let request = &request.with_plan_of(&lock);
     let served = phases.run(BORROW, |watch| {
         let run = (found.line.pid, found.line.start_time_ticks);
         let check = || watch.check().map_err(CheckpointError::from);

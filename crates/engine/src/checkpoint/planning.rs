@@ -22,6 +22,8 @@ use crate::plan_verb::{HeatChoice, PlanVerbError, look};
 pub struct PlanChoice {
     /// A plan that `plan -o` wrote; nothing else counts then.
     pub file: Option<PathBuf>,
+    /// The plan of a watch, for what it names. Without one that can be read, as if there were none.
+    pub watched: Option<PathBuf>,
     /// What is known of accesses.
     pub heat: HeatChoice,
     /// Name of the policy; `None` is the default one where anything is known of accesses.
@@ -71,6 +73,14 @@ pub(super) fn choose(
         let planned = read(path)?;
         return Ok(Chosen { plan: planned.plan, by: planned.policy });
     }
+    match choice.watched.as_deref().map(read).transpose() {
+        Ok(Some(Planned { plan, policy, .. })) => {
+            let plan = known.previous.map_or(plan.clone(), |previous| plan.beside(previous));
+            return Ok(Chosen { plan, by: policy });
+        }
+        Ok(None) => {}
+        Err(error) => observer.note(&format!("the plan of the watch is left out: {error}")),
+    }
     let subject = look(known.process, known.instance, Some(known.store), &choice.heat)?;
     for note in &subject.notes {
         tracing::debug!("{note}");
@@ -110,7 +120,7 @@ pub(super) fn choose(
 
 /// What earlier resumes of `instance` had to wait for, the newest first. Logs are advice: one that
 /// cannot be read is left out.
-pub(super) fn fault_logs(
+pub(crate) fn fault_logs(
     store: &Store,
     instance: &InstanceId,
     observer: &dyn Observer,

@@ -12,7 +12,7 @@ use plan::Thresholds;
 pub use error::PlanVerbError;
 pub use report::{ExpensiveRow, PlanReport, TierRow};
 pub use subject::HeatChoice;
-pub(crate) use subject::{look, seen_then};
+pub(crate) use subject::{inventory, look, seen_then};
 
 use crate::heat_map::write_output;
 use crate::registry::Registry;

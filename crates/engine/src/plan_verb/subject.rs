@@ -115,13 +115,12 @@ fn of_process(
     }
 }
 
-/// The private memory of a running program. It is only looked at; it runs on meanwhile.
-pub(crate) fn look(
-    process: &Process,
-    instance: &InstanceId,
-    store: Option<&Store>,
-    heat: &HeatChoice,
-) -> Result<Subject, PlanVerbError> {
+/// Pages looked for in one step: 256 MB. The lock of the program's memory map is held meanwhile.
+const LOOKED_PAGES: u64 = 1 << 16;
+
+/// The private memory of a running program, and how it is mapped. It is only looked at; it runs on
+/// meanwhile.
+pub(crate) fn inventory(process: &Process) -> Result<(Layout, Inventory), PlanVerbError> {
     let dir = process.dir();
     let pagemap = Pagemap::open(dir)?;
     let mut text = Vec::new();
@@ -132,12 +131,23 @@ pub(crate) fn look(
         Ok((Layout::new(entries.iter().map(|entry| profile::seen(entry, b""))), regions))
     })?;
     let mut set = PageSet::new();
-    for region in &regions {
-        let range: AddrRange = region.pages.addrs();
+    for pages in regions.iter().flat_map(|region| region.pages.aligned_chunks(LOOKED_PAGES)) {
+        let range: AddrRange = pages.addrs();
         pagemap.scan(range, &ScanFilter::PRIVATE_CONTENT, |run| set.insert(run.range.pages()))?;
     }
     let seeds = loaded_anyway(&set, &regions);
     let inventory = Inventory::new(vec![(MemoryId::Private(0), set)], regions)?.with_seeds(seeds);
+    Ok((layout, inventory))
+}
+
+/// The same with what is known of accesses to it.
+pub(crate) fn look(
+    process: &Process,
+    instance: &InstanceId,
+    store: Option<&Store>,
+    heat: &HeatChoice,
+) -> Result<Subject, PlanVerbError> {
+    let (layout, inventory) = inventory(process)?;
     let mut notes =
         vec!["private memory only: shared objects are seen when a checkpoint is taken".to_owned()];
     let heat: Box<dyn HeatView> = match (heat, store) {
