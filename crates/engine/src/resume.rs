@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ::resume::{
     Exit, Lazy, Mismatch, MismatchKind, Options, PidPolicy, Request, ResumeError, Resumed,
 };
-use process::LineIdentity;
+use process::{InstanceId, LineIdentity};
 use store::{Checkpoint, ReadError, ResolveError, Store, StoreError};
 
 use crate::agent::AgentLink;
@@ -248,7 +248,7 @@ pub fn resume(
     let (checkpoint, lock) = phases.run(OPEN, |_| open(settings, request, registry))?;
     let later = match request.load {
         Load::Lazy | Load::OnDemand if !settings.dry_run => {
-            Some(Later::begin(settings, &checkpoint, request.load, registry)?)
+            Some(Later::begin(settings, &checkpoint, (request.load, None), registry)?)
         }
         _ => None,
     };
@@ -305,21 +305,35 @@ pub(crate) struct Later {
 }
 
 impl Later {
-    /// Has an agent open the checkpoint, and the disk begin with what is needed first.
+    /// Starts an agent before the checkpoint is there, which opens meanwhile what that will build
+    /// on. `None` when none will be needed, or when it did not work: [`Self::begin`] tries again.
+    pub(crate) fn agent_ahead(
+        settings: &Settings,
+        (instance, parent): (&InstanceId, Option<String>),
+        load: Load,
+        registry: &Registry,
+    ) -> Option<AgentLink> {
+        let brief = brief(settings, instance, load, registry);
+        let spawn = || AgentLink::spawn(Brief { parent, ..brief }).ok();
+        if load == Load::Eager { None } else { spawn() }
+    }
+
+    /// Has an agent open the checkpoint, `agent` if there is one already, and the disk begin with
+    /// what is needed first.
     pub(crate) fn begin(
         settings: &Settings,
         checkpoint: &Checkpoint,
-        load: Load,
+        (load, agent): (Load, Option<AgentLink>),
         registry: &Registry,
     ) -> Result<Self, ResumeVerbError> {
-        let brief = Brief {
-            store: settings.store.clone(),
-            checkpoint: checkpoint.id().to_string(),
-            instance: checkpoint.instance().line.instance.to_string(),
-            registry: registry.root().to_owned(),
-            fill: load == Load::Lazy,
-            session: None,
+        let brief = brief(settings, &checkpoint.instance().line.instance, load, registry);
+        let brief = Brief { checkpoint: Some(checkpoint.id().to_string()), ..brief };
+        let agent = match agent {
+            // One that has ended meanwhile is as good as none.
+            Some(agent) => agent.published(brief.clone()).or_else(|_| AgentLink::spawn(brief)),
+            None => AgentLink::spawn(brief),
         };
+        let agent = agent.map_err(ResumeVerbError::Agent)?;
         let first = match load {
             Load::Lazy => critical(checkpoint),
             Load::Eager | Load::OnDemand => mem::PageSet::new(),
@@ -329,9 +343,21 @@ impl Later {
         }
         let needed = ::resume::needed_first(checkpoint.instance(), checkpoint, &first);
         let needed = needed.map_err(ResumeError::Pages)?;
-        let agent = AgentLink::spawn(brief).map_err(ResumeVerbError::Agent)?;
         ::resume::read_ahead(checkpoint.instance(), checkpoint, &needed);
         Ok(Self { agent, first })
+    }
+}
+
+/// What an agent of `instance` has to know, but for the checkpoint.
+fn brief(settings: &Settings, instance: &InstanceId, load: Load, registry: &Registry) -> Brief {
+    Brief {
+        store: settings.store.clone(),
+        checkpoint: None,
+        parent: None,
+        instance: instance.to_string(),
+        registry: registry.root().to_owned(),
+        fill: load == Load::Lazy,
+        session: None,
     }
 }
 

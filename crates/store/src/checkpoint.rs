@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::sync::{Arc, OnceLock};
 
 use image::{CheckpointId, ContentHash, Frame, Header, Index, LineKey, Manifest, Summary};
 use mem::MemoryId;
@@ -13,6 +14,7 @@ use rustix::fs::FlockOperation;
 use crate::dir::Dir;
 use crate::error::{IoFailure, ReadError};
 use crate::hashes::HashFile;
+use crate::known::KnownHashes;
 use crate::read::Readers;
 use crate::twin_read::TwinFiles;
 use crate::{Store, WriteError, layout, line};
@@ -32,7 +34,9 @@ pub struct Checkpoint {
     pub(crate) index: Index,
     pub(crate) data: Vec<File>,
     pub(crate) hashes: HashFile,
-    pub(crate) parent: Option<Box<Self>>,
+    /// The hashes of all its pages, once somebody had them looked up.
+    pub(crate) known: OnceLock<KnownHashes>,
+    pub(crate) parent: Option<Arc<Self>>,
     pub(crate) key: LineKey,
     stored_bytes: u64,
     pub(crate) readers: Readers,
@@ -42,24 +46,41 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    pub(crate) fn open(store: &Store, id: CheckpointId) -> Result<Self, ReadError> {
-        let mut checkpoint = Self::open_alone(store, id)?;
+    /// Opens `id`. What stands behind it is taken from `known`, as far as that was opened already.
+    pub(crate) fn open(
+        store: &Store,
+        id: CheckpointId,
+        known: Option<&Arc<Self>>,
+    ) -> Result<Self, ReadError> {
+        let newest = Self::open_alone(store, id)?;
         // From the newest to the oldest, then put together from the oldest on.
-        let mut chain = Vec::new();
-        while let Some(entry) = checkpoint.manifest.files.parent {
+        let mut chain: Vec<Self> = Vec::new();
+        let mut below = None;
+        while let Some(entry) = chain.last().unwrap_or(&newest).manifest.files.parent {
             let of_parent = |cause| ReadError::Parent { id, parent: entry.id, cause };
-            let parent = Self::open_alone(store, entry.id).map_err(|e| of_parent(Box::new(e)))?;
-            let fits = parent.manifest.files.content == entry.content;
-            if !fits || parent.key != checkpoint.key || chain.len() > CHAIN_DEPTH_MAX.into() {
+            let known = known.filter(|known| known.id() == entry.id);
+            let opened = match known {
+                Some(_) => None,
+                None => {
+                    Some(Self::open_alone(store, entry.id).map_err(|e| of_parent(Box::new(e)))?)
+                }
+            };
+            let parent = opened.as_ref().or(known.map(|known| &**known));
+            let fits =
+                |parent: &Self| parent.content() == entry.content && parent.key == newest.key;
+            if !parent.is_some_and(fits) || chain.len() > CHAIN_DEPTH_MAX.into() {
                 return Err(ReadError::ParentDiffers { id, parent: entry.id });
             }
-            chain.push(std::mem::replace(&mut checkpoint, parent));
+            let Some(opened) = opened else {
+                below = known.cloned();
+                break;
+            };
+            chain.push(opened);
         }
-        while let Some(mut child) = chain.pop() {
-            child.parent = Some(Box::new(checkpoint));
-            checkpoint = child;
+        for one in chain.into_iter().rev() {
+            below = Some(Arc::new(Self { parent: below, ..one }));
         }
-        Ok(checkpoint)
+        Ok(Self { parent: below, ..newest })
     }
 
     /// Opens a checkpoint without its parents.
@@ -88,6 +109,7 @@ impl Checkpoint {
             index,
             data,
             hashes,
+            known: OnceLock::new(),
             parent: None,
             stored_bytes: header.stored_bytes,
             readers: Readers::new(&key),

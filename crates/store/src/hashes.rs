@@ -15,6 +15,7 @@ use plan::{Tier, Treatment};
 
 use crate::Checkpoint;
 use crate::error::{IoFailure, ReadError};
+use crate::known::KnownHashes;
 use crate::read::damaged;
 
 /// A file of hashes up to this length (those of 2 GB of pages or more) is read whole when it is
@@ -120,13 +121,17 @@ impl HashFile {
 
 impl Checkpoint {
     /// The hashes of the pages in `wanted` of the chunk beginning at `chunk`, from whichever
-    /// checkpoint of the chain stores them. Pages that there are not stay absent.
+    /// checkpoint of the chain stores them. Pages that there are not stay absent. Does not walk the
+    /// chain after [`Self::know_hashes`].
     pub(crate) fn chunk_hashes(
         &self,
         memory: MemoryId,
         chunk: PageIndex,
         wanted: PageMask,
     ) -> Result<ChunkHashes, PageSourceError> {
+        if let Some(known) = self.known.get() {
+            return Ok(known.chunk(memory, chunk, wanted));
+        }
         let mut found = ChunkHashes::default();
         let mut at = Some((self, wanted));
         while let Some((checkpoint, wanted)) = at {
@@ -134,6 +139,15 @@ impl Checkpoint {
             at = checkpoint.parent().filter(|_| !below.is_empty()).map(|parent| (parent, below));
         }
         Ok(found)
+    }
+
+    /// Looks the hashes of all its pages up. When some cannot be read, whoever asks for these will
+    /// meet that.
+    pub(crate) fn know_hashes(&self) {
+        if let Ok(Some(known)) = KnownHashes::of(self) {
+            // Another thread may have been faster; it found the same.
+            let _ = self.known.set(known);
+        }
     }
 
     /// Adds what this checkpoint stores itself; returns which pages are its parent's.

@@ -16,6 +16,7 @@ mod dir;
 mod divide;
 mod error;
 mod hashes;
+mod known;
 mod lane;
 mod layout;
 mod line;

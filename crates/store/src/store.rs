@@ -145,7 +145,20 @@ impl Store {
     /// # Errors
     /// When it is not there, damaged, or of a newer format.
     pub fn checkpoint(&self, id: CheckpointId) -> Result<Checkpoint, ReadError> {
-        Checkpoint::open(self, id)
+        Checkpoint::open(self, id, None)
+    }
+
+    /// The same when `parent`, or one that stands behind it, is open already: it is not opened
+    /// again, but shared. What `id` does not build on is of no use.
+    ///
+    /// # Errors
+    /// As [`Store::checkpoint`].
+    pub fn checkpoint_on(
+        &self,
+        id: CheckpointId,
+        parent: Option<&Arc<Checkpoint>>,
+    ) -> Result<Checkpoint, ReadError> {
+        Checkpoint::open(self, id, parent)
     }
 
     /// Checks that `bytes` more fit into the store's file system.

@@ -44,7 +44,7 @@ pub(crate) fn served<E: From<io::Error>>(
             match revive::at_work(registry, instance) {
                 Ok((brief, ledger)) => {
                     let Some(session) = &brief.session else { break };
-                    let source = keeper::open(&brief)?;
+                    let source = keeper::open(&brief, keeper::named(&brief)?, None)?;
                     let memory = session.memory();
                     let (registry, instance) = (registry.clone(), instance.to_owned());
                     let is_filled = brief.fill;

@@ -11,8 +11,12 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Brief {
     /// Directory of the store.
     pub(crate) store: PathBuf,
-    /// The checkpoint the pages come from.
-    pub(crate) checkpoint: String,
+    /// The checkpoint the pages come from. `None`: it is not there yet, and another brief follows
+    /// when it is.
+    pub(crate) checkpoint: Option<String>,
+    /// What that will build on.
+    #[serde(default)]
+    pub(crate) parent: Option<String>,
     /// The instance.
     pub(crate) instance: String,
     /// Directory of the registry.

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::resume::serve::{Ledger, begin};
@@ -52,6 +53,7 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
     rustix::thread::set_name(c"rekindle-agent")?;
     // Nothing it or its successors execute gives them more than they have.
     rustix::thread::set_no_new_privs(true)?;
+    let mut parent = None;
     let (ledger, brief, socket) = match start {
         AgentStart::Fresh => {
             let socket = sys::inherit::take_descriptor(0)?;
@@ -59,8 +61,18 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
             // The first free number, which is that of standard input again.
             let _ = std::fs::File::open("/dev/null")?.into_raw_fd();
             let (text, _) = link::receive(socket.as_fd())?;
-            let brief = Brief::from_text(&text)?;
+            let mut brief = Brief::from_text(&text)?;
             instance.clone_from(&brief.instance);
+            if brief.checkpoint.is_none() {
+                // When it cannot be opened, nor can what builds on it; that will be said then.
+                parent = brief.parent.as_deref().and_then(|id| open(&brief, id, None).ok());
+                let (text, _) = link::receive(socket.as_fd())?;
+                if text.is_empty() {
+                    // `update` gave up before there was a checkpoint.
+                    return Ok(());
+                }
+                brief = Brief::from_text(&text)?;
+            }
             (None, brief, Some(socket))
         }
         AgentStart::Ledger(number) => {
@@ -76,7 +88,7 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
     };
     instance.clone_from(&brief.instance);
     tracing::debug!("the agent begins");
-    let checkpoint = open(&brief)?;
+    let checkpoint = open(&brief, named(&brief)?, parent.map(Arc::new).as_ref())?;
     tracing::debug!("the agent has the checkpoint");
     let old_holder = ledger.as_ref().map(|ledger| ledger.status().pids[2]);
     let (ledger, brief) = match (ledger, &socket) {
@@ -99,11 +111,21 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
     keeper.keep()
 }
 
-/// Opens, and pins, the checkpoint that pages come from.
-pub(super) fn open(brief: &Brief) -> io::Result<Checkpoint> {
+/// The checkpoint that pages come from.
+pub(super) fn named(brief: &Brief) -> io::Result<&str> {
+    let named = brief.checkpoint.as_deref();
+    named.ok_or_else(|| io::Error::other("the brief names no checkpoint"))
+}
+
+/// Opens, and pins, a checkpoint, when what it builds on is open already.
+pub(super) fn open(
+    brief: &Brief,
+    id: &str,
+    parent: Option<&Arc<Checkpoint>>,
+) -> io::Result<Checkpoint> {
     let store = Store::open(&brief.store).map_err(io::Error::other)?;
-    let found = store.resolve(&brief.checkpoint).map_err(io::Error::other)?;
-    found.open().map_err(io::Error::other)
+    let id = id.parse().map_err(io::Error::other)?;
+    store.checkpoint_on(id, parent).map_err(io::Error::other)
 }
 
 /// Waits for the session and writes it down.

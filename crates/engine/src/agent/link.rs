@@ -32,7 +32,8 @@ pub(crate) struct AgentLink {
 }
 
 impl AgentLink {
-    /// Starts an agent with `brief`. It opens the checkpoint while the process is being built.
+    /// Starts an agent with `brief`. It opens the checkpoint while the process is being built, or
+    /// before that what it builds on.
     pub(crate) fn spawn(brief: Brief) -> io::Result<Self> {
         let (ours, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
@@ -52,6 +53,12 @@ impl AgentLink {
             }
         };
         Ok(link)
+    }
+
+    /// Tells an agent that was started before there was a checkpoint that it is there.
+    pub(crate) fn published(self, brief: Brief) -> io::Result<Self> {
+        send(self.socket.as_fd(), &brief.to_text()?, None)?;
+        Ok(Self { brief, ..self })
     }
 }
 
@@ -94,7 +101,8 @@ impl LazyLoader for AgentLink {
 pub(super) fn command(brief: &Brief) -> io::Result<Command> {
     let path = brief.folder().join("agent.log");
     let mut log = std::fs::File::options().create(true).append(true).open(path)?;
-    writeln!(log, "agent of instance {}, checkpoint {}", brief.instance, brief.checkpoint)?;
+    let checkpoint = brief.checkpoint.as_deref().unwrap_or("to come");
+    writeln!(log, "agent of instance {}, checkpoint {checkpoint}", brief.instance)?;
     let mut command = Command::new("/proc/self/exe");
     command.arg("agent").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(log));
     Ok(command)

@@ -1,12 +1,13 @@
 //! One checkpoint being taken.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ::resume::serve::Missing;
 use capture::{Captured, StateError, Survey};
 use process::Change;
-use store::{CheckpointWriter, Published};
+use store::{Checkpoint, CheckpointWriter, Published};
 use target::{FreezeOptions, Frozen};
 
 use super::copying::{Copied, Copying, given_up};
@@ -43,6 +44,8 @@ pub(crate) struct Standing<'a> {
     pub(crate) captured: Captured,
     /// Its writes are still tracked: to be released when it goes on.
     pub(crate) copying: Copying<'a>,
+    /// What the checkpoint builds on, open.
+    pub(crate) parent: Option<Arc<Checkpoint>>,
 }
 
 /// What becomes of the program once its checkpoint is taken.
@@ -103,17 +106,18 @@ impl<'a> Run<'a> {
         phases: &mut Phases<'_>,
     ) -> Result<Done, CheckpointError> {
         let after = if self.request.stop { After::Ends } else { After::GoesOn };
-        self.take_and(after, settings, phases).map(|(done, _)| done)
+        self.take_and(after, settings, phases, &mut |_| {}).map(|(done, _)| done)
     }
 
     /// Takes the checkpoint, and keeps the program standing still. It is left to the caller to have
-    /// the store sync it.
+    /// the store sync it. `begun` is called with the writer long before that.
     pub(crate) fn take_and_stand(
         &self,
         settings: &Settings,
         phases: &mut Phases<'_>,
+        begun: &mut dyn FnMut(&CheckpointWriter),
     ) -> Result<(Done, Option<Standing<'a>>), CheckpointError> {
-        self.take_and(After::Stands, settings, phases)
+        self.take_and(After::Stands, settings, phases, begun)
     }
 
     fn take_and(
@@ -121,11 +125,13 @@ impl<'a> Run<'a> {
         after: After,
         settings: &Settings,
         phases: &mut Phases<'_>,
+        begun: &mut dyn FnMut(&CheckpointWriter),
     ) -> Result<(Done, Option<Standing<'a>>), CheckpointError> {
         let mut writer = phases.run(PREPARE, |_| self.writer(settings))?;
         if after == After::Stands {
             writer.sync_later();
         }
+        begun(&writer);
         phases.run(TWINS, |watch| self.find_twins(&mut writer, watch))?;
         let chosen = phases.run(PLAN, |_| self.plan(settings, &mut writer))?;
         let mut copying = phases.run(TRACK, |watch| {
@@ -178,8 +184,9 @@ impl<'a> Run<'a> {
                 return Ok((done, None));
             }
             self.refer(&complete, phases)?;
+            let parent = complete.writer.parent_opened().cloned();
             let (done, captured) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
-            return Ok((done, Some(Standing { frozen, captured, copying })));
+            return Ok((done, Some(Standing { frozen, captured, copying, parent })));
         }
         stops.push(("freeze", phases.run(THAW, |_| Ok::<_, CheckpointError>(frozen.thaw()))?));
         let rehearsed = self.rehearse(forked, &captured, phases)?;

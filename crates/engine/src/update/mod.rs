@@ -11,14 +11,17 @@ mod headroom;
 mod phases;
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::resume::{Built, HandOver, Lazy, Request, Resumed, Takeover};
 use capture::Captured;
+use image::CheckpointId;
 use process::{Change, LineIdentity};
-use store::{Checkpoint, Store};
+use store::{Checkpoint, CheckpointWriter, Store};
 use target::Frozen;
 
+use crate::agent::AgentLink;
 use crate::checkpoint::{BORROW, CheckpointRequest, LOOK, Run, Standing, look};
 use crate::events::Observer;
 use crate::phase::Phases;
@@ -85,13 +88,21 @@ pub fn update(
         served: None,
         observer,
     };
-    let (mut done, standing) = run.take_and_stand(settings, &mut phases)?;
+    let mut agent = None;
+    let mut begun = |writer: &CheckpointWriter| {
+        let parent = writer.parent_opened().map(|parent| parent.id().to_string());
+        agent =
+            Later::agent_ahead(settings, (&found.line.instance, parent), request.load, registry);
+    };
+    let (mut done, standing) = run.take_and_stand(settings, &mut phases, &mut begun)?;
     // It always stands when it was asked for.
     let Some(standing) = standing else { return Err(gone_by_itself()) };
     let id = done.published.id.to_string();
-    let update = Update { settings, request, registry, observer, found: &found, id: &id };
+    let checkpoint = done.published.id;
+    let update =
+        Update { settings, request, registry, observer, found: &found, checkpoint, id: &id };
     let copied_in_pause_bytes = done.copied_in_pause_bytes;
-    let ended = update.replace(standing, &mut phases);
+    let ended = update.replace(standing, agent, &mut phases);
     if settings.dry_run {
         remove(settings, &id, observer);
     }
@@ -241,7 +252,8 @@ struct Update<'a> {
     registry: &'a Registry,
     observer: &'a dyn Observer,
     found: &'a Found,
-    /// The checkpoint.
+    /// The checkpoint, and as text.
+    checkpoint: CheckpointId,
     id: &'a str,
 }
 
@@ -263,13 +275,15 @@ impl Update<'_> {
     fn replace(
         &self,
         standing: Standing<'_>,
+        agent: Option<AgentLink>,
         phases: &mut Phases<'_>,
     ) -> Result<Ended, UpdateError> {
-        let Standing { mut frozen, captured, copying } = standing;
+        let Standing { mut frozen, captured, copying, parent } = standing;
         frozen.make_calm();
         let since = frozen.since();
         let mut frozen = Some(frozen);
-        let result = self.hand_over(&mut frozen, &captured, phases);
+        let ahead = (parent.as_ref(), agent);
+        let result = self.hand_over(&mut frozen, &captured, ahead, phases);
         match frozen {
             // It was not decided: it goes on where it is.
             Some(frozen) => {
@@ -294,6 +308,7 @@ impl Update<'_> {
         &self,
         frozen: &mut Option<Frozen<'_>>,
         captured: &Captured,
+        ahead: (Option<&Arc<Checkpoint>>, Option<AgentLink>),
         phases: &mut Phases<'_>,
     ) -> Result<Ended, UpdateError> {
         let old = frozen.as_ref().ok_or_else(gone_by_itself)?;
@@ -304,7 +319,7 @@ impl Update<'_> {
             workers: workers(),
             ..ResumeOptions::default()
         };
-        let (checkpoint, objects, later) = phases.run(OPEN, |_| self.open(captured))?;
+        let (checkpoint, objects, later) = phases.run(OPEN, |_| self.open(captured, ahead))?;
         let lazy = later.as_ref().map(|later| Lazy { loader: &later.agent, first: &later.first });
         let request = Request {
             instance: checkpoint.instance(),
@@ -361,19 +376,20 @@ impl Update<'_> {
         Ok(ended(resumed, compared_pages, rows))
     }
 
-    /// The checkpoint as the source of pages, and what else the new process needs.
+    /// The checkpoint as the source of pages, and what else the new process needs. What it builds
+    /// on is open, and an agent may have been started.
     fn open(
         &self,
         captured: &Captured,
+        (parent, agent): (Option<&Arc<Checkpoint>>, Option<AgentLink>),
     ) -> Result<(Checkpoint, Vec<OwnedFd>, Option<Later>), UpdateError> {
         let read = |error| UpdateError::from(ResumeVerbError::Read(error));
         let store = Store::open(&self.settings.store).map_err(ResumeVerbError::Store)?;
-        let found = store.resolve(self.id).map_err(ResumeVerbError::Resolve)?;
-        let checkpoint = found.open().map_err(read)?;
+        let checkpoint = store.checkpoint_on(self.checkpoint, parent).map_err(read)?;
         let objects = compare::objects(captured)?;
         let later = match self.request.load {
             Load::Eager => None,
-            load => Some(Later::begin(self.settings, &checkpoint, load, self.registry)?),
+            load => Some(Later::begin(self.settings, &checkpoint, (load, agent), self.registry)?),
         };
         Ok((checkpoint, objects, later))
     }

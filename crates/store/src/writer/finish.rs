@@ -46,7 +46,7 @@ impl CheckpointWriter {
         let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let file =
             |name: &str, length_bytes| image::DataFile { name: name.to_owned(), length_bytes };
-        let parent = self.parent.as_ref();
+        let parent = self.parent.as_deref();
         let manifest = Manifest {
             id: self.id,
             page_bytes: frames.iter().map(|frame| frame.pages.bytes()).sum(),
@@ -135,7 +135,7 @@ impl CheckpointWriter {
         hashed: &[Hashed],
     ) -> Result<(Vec<PageHash>, ContentHash), WriteError> {
         let mut all = Vec::with_capacity(hashed.iter().map(|h| h.hashes.len()).sum());
-        let mut content = Content::new(self.lock.key(), self.parent.as_ref());
+        let mut content = Content::new(self.lock.key(), self.parent.as_deref());
         for frame in frames {
             let own = match frame.hash_count() {
                 0 => &[][..],

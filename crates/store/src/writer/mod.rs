@@ -5,7 +5,7 @@ mod finish;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use codec::Want;
 use image::{CheckpointId, Frame, PageHash, Summary};
@@ -57,7 +57,7 @@ pub struct CheckpointWriter {
     /// Chooses how hard to compress, when that is left to the writer.
     pace: Option<Pace>,
     /// What unchanged pages are in, pinned until the checkpoint that refers to it is published.
-    parent: Option<Checkpoint>,
+    parent: Option<Arc<Checkpoint>>,
     /// The state of threads that are not putting right now.
     lanes: Mutex<Vec<Lane>>,
     page_bytes: AtomicU64,
@@ -108,7 +108,12 @@ impl CheckpointWriter {
             let instance = lock.instance().to_string();
             return Err(WriteError::ForeignParent { instance, parent: parent.id() });
         }
-        let parent = parent.filter(|parent| parent.depth() < CHAIN_DEPTH_MAX);
+        let parent = parent.filter(|parent| parent.depth() < CHAIN_DEPTH_MAX).map(Arc::new);
+        // Every page will be compared with it, or is unchanged: what either needs is looked up now,
+        // and not when somebody may be waiting.
+        if let Some(parent) = &parent {
+            parent.know_hashes();
+        }
         let mut id = [0; 8];
         getrandom::fill(&mut id).map_err(WriteError::Random)?;
         let id = CheckpointId(u64::from_le_bytes(id));
@@ -129,7 +134,7 @@ impl CheckpointWriter {
         store: &Store,
         lock: LineLock,
         options: WriteOptions,
-        parent: Option<Checkpoint>,
+        parent: Option<Arc<Checkpoint>>,
         id: CheckpointId,
         name: String,
     ) -> Result<Self, WriteError> {
@@ -203,7 +208,12 @@ impl CheckpointWriter {
 
     /// The checkpoint it builds on.
     pub fn parent(&self) -> Option<CheckpointId> {
-        self.parent.as_ref().map(Checkpoint::id)
+        self.parent.as_ref().map(|parent| parent.id())
+    }
+
+    /// The same, open: for [`Store::checkpoint_on`].
+    pub fn parent_opened(&self) -> Option<&Arc<Checkpoint>> {
+        self.parent.as_ref()
     }
 
     /// Has pages stored by their tier in `plan`, in files of their own: critical ones together,
@@ -234,7 +244,7 @@ impl CheckpointWriter {
 
     /// The plan of the checkpoint it builds on.
     pub fn parent_plan(&self) -> Option<&Plan> {
-        self.parent.as_ref().map(Checkpoint::plan)
+        self.parent.as_ref().map(|parent| parent.plan())
     }
 
     /// Bytes of pages taken so far, for a progress bar.
@@ -261,7 +271,7 @@ impl CheckpointWriter {
     ) -> Result<(), PageSinkError> {
         self.with_lane(memory, pages, |lane| {
             let (data, division) = (&self.data, self.division.as_ref());
-            let (parent, pace) = (self.parent.as_ref(), self.pace.as_ref());
+            let (parent, pace) = (self.parent.as_deref(), self.pace.as_ref());
             lane.put(&Target { data, division, parent, pace, memory, want }, pages, bytes)
         })
     }
@@ -282,7 +292,7 @@ impl CheckpointWriter {
         let want = self.pace.as_ref().map_or(self.options.want, Pace::want);
         self.with_lane(memory, pages, |lane| {
             let (data, division) = (&self.data, self.division.as_ref());
-            let (parent, pace) = (self.parent.as_ref(), self.pace.as_ref());
+            let (parent, pace) = (self.parent.as_deref(), self.pace.as_ref());
             let target = Target { data, division, parent, pace, memory, want };
             lane.put_same(&target, pages, (source, from.0, from.1))
         })
