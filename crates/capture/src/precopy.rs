@@ -10,12 +10,14 @@
 //!
 //! What tracking cannot see, and how it is met: docs/decisions/0006-copying-while-it-runs.md.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mem::{AddrRange, MemoryId, PageSet, PageSink, PageSource, Sharing};
 use sys::proc::{ProcError, maps_entries, parse_fdinfo};
+use sys::userfault::Userfault;
 use target::{
-    Changed, FreezeOptions, Memory, PrivateRange, Process, Released, TrackError, Tracker,
+    Changed, FreezeOptions, Memory, PrivateRange, Process, Released, TrackError, Tracked, Tracker,
 };
 
 use crate::copy::{CopyError, PageList, copy, copy_what_is_there};
@@ -36,10 +38,13 @@ const WORTH_A_STOP_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Precopy<'p> {
     process: &'p Process,
-    tracker: Tracker<'p>,
+    tracker: Arc<Tracker<'p>>,
     freeze: FreezeOptions,
-    /// Pages whose bytes the sink has, unless the next look says that they changed.
+    /// Pages whose bytes the sink has, or is told to have, unless the next look says that they
+    /// changed.
     copied: PageSet,
+    /// Those of them that were copied before this began.
+    inherited: PageSet,
     /// Pages that held nothing when they were armed, unless the next look says the like. Of what
     /// is in neither set nothing is known, however unchanged it may be.
     empty: PageSet,
@@ -107,15 +112,59 @@ impl<'p> Precopy<'p> {
     /// When writes cannot be tracked: the memory has to be copied while the program is frozen.
     pub fn start(process: &'p Process, freeze: FreezeOptions) -> Result<Self, PrecopyError> {
         let (tracker, stop) = Tracker::start(process, freeze.deadline, to_track)?;
+        let mut precopy = Self::carry_on(process, freeze, Arc::new(tracker), PageSet::new())?;
+        precopy.stops.push(stop);
+        Ok(precopy)
+    }
+
+    /// Goes on with a `tracker` that has been at work since all of `copied` was copied: of those
+    /// pages only what has changed since is copied, and the sink has to be told of the others,
+    /// which are [`inherited`](Self::inherited).
+    ///
+    /// # Errors
+    /// When it cannot be told how the program reads its files.
+    pub fn carry_on(
+        process: &'p Process,
+        freeze: FreezeOptions,
+        tracker: Arc<Tracker<'p>>,
+        copied: PageSet,
+    ) -> Result<Self, PrecopyError> {
         Ok(Self {
             process,
             tracker,
             freeze,
-            copied: PageSet::new(),
+            inherited: copied.clone(),
+            copied,
             empty: PageSet::new(),
             arm_stopped: reads_directly(process)?,
-            stops: vec![stop],
+            stops: Vec::new(),
         })
+    }
+
+    /// Pages that were copied before this began and have not changed since, as far as the rounds
+    /// tell. The sink has to be told of them, in an earlier round than the last: what is found
+    /// changed then is copied, and takes their place.
+    pub const fn inherited(&self) -> &PageSet {
+        &self.inherited
+    }
+
+    /// The tracker, for whoever carries on, or wants to know what is written meanwhile.
+    pub fn tracker(&self) -> &Arc<Tracker<'p>> {
+        &self.tracker
+    }
+
+    /// Tracks a program as [`start`](Self::start) does, for somebody who tells it to
+    /// [`carry_on`](Self::carry_on) with: the descriptor of a tracker that another process of ours
+    /// has given up, and what that knew.
+    ///
+    /// # Errors
+    /// When the program's page tables cannot be read.
+    pub fn adopt(
+        process: &'p Process,
+        userfault: Userfault,
+        known: Tracked,
+    ) -> Result<Arc<Tracker<'p>>, PrecopyError> {
+        Ok(Arc::new(Tracker::adopt(process, to_track, userfault, known)?))
     }
 
     /// Every stop of the program so far.
@@ -149,7 +198,7 @@ impl<'p> Precopy<'p> {
         }
         let Look { mut changed, tracked } = look;
         let unchanged = tracked.difference(&changed.pages);
-        for set in [&mut self.copied, &mut self.empty] {
+        for set in [&mut self.copied, &mut self.empty, &mut self.inherited] {
             *set = set.difference(&set.difference(&unchanged));
         }
         // What a round left out, because its mapping was not tracked then or it could not be read,
@@ -167,6 +216,7 @@ impl<'p> Precopy<'p> {
     fn forget(&mut self) {
         self.copied = PageSet::new();
         self.empty = PageSet::new();
+        self.inherited = PageSet::new();
     }
 
     /// Adds to `changed` what of `pages` is neither in it nor known, with what it holds now.

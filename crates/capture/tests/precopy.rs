@@ -8,14 +8,15 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mem::{MemoryId, PageRange, PageSet, PageSink, PageSinkError, Sharing};
 use rekindle_capture::Precopy;
 use support::{Guarded, python};
+use sys::pagemap::ScanFilter;
 use sys::proc::maps_entries;
-use target::{FreezeOptions, Memory, PrivateRange, Process};
+use target::{FreezeOptions, Memory, PrivateRange, Process, Tracker};
 
 /// Keeps the latest bytes of every page.
 #[derive(Default)]
@@ -61,26 +62,73 @@ fn userfaults(process: &Process) -> usize {
     smaps.iter().filter(|entry| entry.has_flag(b"uw") || entry.has_flag(b"um")).count()
 }
 
-/// Copies `child` in `rounds` rounds, `between` after each, freezes it and compares every page.
+/// Copies `child` in `rounds` rounds, `between` after each, freezes it and compares every page; and
+/// once more, with the tracking carried on, while somebody else looks through the tracker, too.
 fn copy_and_compare(child: &Guarded, rounds: usize, mut between: impl FnMut(usize)) -> Outcome {
     let process = child.process();
     let own = userfaults(&process);
-    let sink = Latest::default();
     let mut precopy = Precopy::start(&process, options()).unwrap();
+    let mut known = BTreeMap::new();
+    let (outcome, mut pages) =
+        session(child, &process, &mut precopy, rounds, &mut between, &mut known);
+    for _ in 0..2 {
+        disturb(&process, precopy.tracker());
+        let tracker = Arc::clone(precopy.tracker());
+        precopy = Precopy::carry_on(&process, options(), tracker, pages).unwrap();
+        pages = session(child, &process, &mut precopy, 2, &mut |_| sleep(10), &mut known).1;
+    }
+    let released = precopy.release();
+    assert!(released.stop.is_some(), "it could not be stopped to let it go");
+    sleep(5);
+    process.freeze(options()).unwrap();
+    assert_eq!(userfaults(&process), own, "mappings are tracked still");
+    outcome
+}
+
+/// Arms what was written, here and there, as one does who wants to know how often.
+fn disturb(process: &Process, tracker: &Tracker<'_>) {
+    let written = ScanFilter::ARMABLE;
+    for number in 0..6_u64 {
+        for mapping in private(process) {
+            let pieces = mapping.range.pages().aligned_chunks(64);
+            for piece in pieces.skip(usize::try_from(number % 3).unwrap()).step_by(3) {
+                // What is not tracked, or not there any more, is not armed.
+                let _ = tracker.scan(piece.addrs(), &written, true, |_| ());
+            }
+        }
+        sleep(3);
+    }
+}
+
+type Bytes = BTreeMap<u64, Vec<u8>>;
+
+/// One checkpoint's copy, and the pages that there are. `known`: the bytes of the one before, and then
+/// of this one.
+fn session(
+    child: &Guarded,
+    process: &Process,
+    precopy: &mut Precopy<'_>,
+    rounds: usize,
+    between: &mut dyn FnMut(usize),
+    known: &mut Bytes,
+) -> (Outcome, PageSet) {
+    let sink = Latest::default();
     let mut copied_bytes = Vec::new();
+    // Whoever keeps the copies is told now, and not again.
+    let inherited = precopy.inherited().clone();
     for number in 0..rounds {
         let round = precopy.round(&sink, 2, 0, &|_| None).unwrap();
         copied_bytes.push(round.copied_bytes);
         between(number);
     }
     let frozen = process.freeze(options()).unwrap();
-    let memory = Memory::frozen(&process, private(&process), Vec::new()).unwrap();
+    let memory = Memory::frozen(process, private(process), Vec::new()).unwrap();
     let last = precopy.last(&memory, &sink, 2, &|_| None).unwrap();
     copied_bytes.push(last.copied_bytes);
     // The truth, listed and read without any tracking.
     let mem = File::open(format!("/proc/{}/mem", child.pid())).unwrap();
     let mut expected = PageSet::new();
-    for mapping in private(&process) {
+    for mapping in private(process) {
         for run in memory.content(mapping.range).unwrap().runs() {
             expected.insert(*run);
         }
@@ -95,24 +143,23 @@ fn copy_and_compare(child: &Guarded, rounds: usize, mut between: impl FnMut(usiz
     for number in expected.runs().iter().flat_map(|run| run.start.0..run.end.0) {
         let mut real = vec![0; 4096];
         mem.read_exact_at(&mut real, number * 4096).unwrap();
-        if copies.get(&number) != Some(&real) {
+        let is_inherited = inherited.contains(mem::PageIndex(number));
+        let old = known.get(&number).filter(|_| is_inherited);
+        if copies.get(&number).or(old) != Some(&real) {
             wrong.push(number);
         }
     }
     assert!(wrong.is_empty(), "{} pages differ, first {:#x}", wrong.len(), wrong[0]);
     let guards: Vec<_> =
-        private(&process).iter().flat_map(|m| memory.guards(m.range).unwrap()).collect();
+        private(process).iter().flat_map(|m| memory.guards(m.range).unwrap()).collect();
     let pages = |runs: &[mem::AddrRange]| runs.iter().map(|run| run.pages()).collect::<PageSet>();
     assert_eq!(pages(&last.guards), pages(&guards));
     drop(frozen);
-    let stops = precopy.stops().len();
-    let released = precopy.release();
-    assert!(released.stop.is_some(), "it could not be stopped to let it go");
-    sleep(5);
-    process.freeze(options()).unwrap();
-    assert_eq!(userfaults(&process), own, "mappings are tracked still");
     let guarded_bytes = pages(&guards).count().bytes();
-    Outcome { copied_bytes, resident_bytes: expected.count().bytes(), stops, guarded_bytes }
+    let stops = precopy.stops().len();
+    let resident_bytes = expected.count().bytes();
+    known.extend(copies);
+    (Outcome { copied_bytes, resident_bytes, stops, guarded_bytes }, expected)
 }
 
 fn sleep(ms: u64) {

@@ -1,10 +1,11 @@
 //! Getting the collectors ready that may be had.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sys::perf::{EventGroup, EventKind, PerfError, Scope};
 use sys::task::Tid;
-use target::FreezeOptions;
+use target::{FreezeOptions, Tracker};
 
 use crate::Profiler;
 use crate::gauge::Gauge;
@@ -98,8 +99,8 @@ impl<'p> Profiler<'p> {
         Ok(group)
     }
 
-    pub(crate) fn open_writes(&mut self) {
-        match self.try_open_writes() {
+    pub(crate) fn open_writes(&mut self, tracker: Option<&Arc<Tracker<'p>>>) {
+        match self.try_open_writes(tracker) {
             Ok(writes) => self.writes = Some(writes),
             Err(reason) => {
                 self.missing.push(Missing { collector: Collector::Writes, reason });
@@ -109,7 +110,10 @@ impl<'p> Profiler<'p> {
 
     /// One short stop: the program opens a userfaultfd, which we take over; its mappings are taken
     /// in; and while it stands, where its threads keep their local memory is read.
-    fn try_open_writes(&mut self) -> Result<Writes<'p>, String> {
+    fn try_open_writes(
+        &mut self,
+        tracker: Option<&Arc<Tracker<'p>>>,
+    ) -> Result<Writes<'p>, String> {
         let seccomp = self.process.status().is_ok_and(|s| s.seccomp_mode != 0);
         let deadline = Instant::now() + STOP_WAIT;
         let options = FreezeOptions { deadline, suspend_seccomp: seccomp };
@@ -119,7 +123,11 @@ impl<'p> Profiler<'p> {
                 self.code.set_fs_base(thread.tid().raw(), regs.fs_base);
             }
         }
-        let writes = Writes::new(&mut frozen, self.options.writes_from);
+        let from = self.options.writes_from;
+        let writes = match tracker {
+            Some(tracker) => Ok(Writes::shared(Arc::clone(tracker), from)),
+            None => Writes::new(&mut frozen, from),
+        };
         self.stop = frozen.thaw();
         let mut writes = writes.map_err(|e| e.to_string())?;
         writes.set_maps(&self.maps, false);

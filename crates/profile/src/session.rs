@@ -1,5 +1,6 @@
 //! One profile of one program: collectors, their timetable, and what became of each.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use heat::{Accumulator, INTERVAL_NS, Layout, Start};
@@ -7,7 +8,7 @@ use sys::perf::EventGroup;
 use sys::proc::{ProcError, StatMemory};
 use sys::remote::ProcMem;
 use sys::task::Pid;
-use target::Process;
+use target::{Process, Tracker};
 
 use crate::budget::{Budget, Spent};
 use crate::code::Code;
@@ -64,6 +65,20 @@ impl<'p> Profiler<'p> {
     /// # Errors
     /// When not even the program's mappings may be read, or no collector at all can be had.
     pub fn new(process: &'p Process, options: Options, costs: Costs) -> Result<Self, ProfileError> {
+        Self::beside(process, options, costs, None)
+    }
+
+    /// The same, beside somebody who tracks the program's writes already: his tracker shows which
+    /// pages are written, and is his to let go of.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn beside(
+        process: &'p Process,
+        options: Options,
+        costs: Costs,
+        tracker: Option<&Arc<Tracker<'p>>>,
+    ) -> Result<Self, ProfileError> {
         let pid = process.pid().raw();
         let mem =
             ProcMem::open(process.pid()).map_err(|cause| ProfileError::Memory { pid, cause })?;
@@ -96,7 +111,7 @@ impl<'p> Profiler<'p> {
         };
         profiler.read_maps()?;
         profiler.open_events();
-        profiler.open_writes();
+        profiler.open_writes(tracker);
         profiler.open_hints();
         if profiler.faults.is_none() && profiler.clock.is_none() && profiler.writes.is_none() {
             return Err(ProfileError::Nothing { pid, missing: profiler.missing });

@@ -11,6 +11,7 @@
 //! they are large enough to be worth one and the budget allows it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mem::{AddrRange, PAGE_SIZE, PageIndex, PageRange, PageSet};
@@ -47,6 +48,11 @@ fn armable() -> ScanFilter {
     }
 }
 
+/// Pages that are in RAM, ordinary, and armed.
+fn armed() -> ScanFilter {
+    ScanFilter { inverted: Categories::HUGE | Categories::WRITTEN, ..armable() }
+}
+
 /// What a step brought.
 #[derive(Debug, Default)]
 pub(crate) struct Step {
@@ -61,7 +67,9 @@ pub(crate) struct Step {
 /// The write tracker.
 #[derive(Debug)]
 pub(crate) struct Writes<'p> {
-    tracker: Tracker<'p>,
+    tracker: Arc<Tracker<'p>>,
+    /// It is somebody else's, too, who lets go of it.
+    is_shared: bool,
     /// The mappings that are tracked, by start.
     tracked: BTreeMap<u64, u64>,
     /// Rounds in which no stop is tried.
@@ -86,8 +94,18 @@ pub(crate) struct Writes<'p> {
 impl<'p> Writes<'p> {
     /// A tracker of what is mapped in a program that stands still, whose first slice begins at `from`.
     pub(crate) fn new(frozen: &mut Frozen<'p>, from: u64) -> Result<Self, TrackError> {
-        Ok(Self {
-            tracker: Tracker::start_in(frozen, trackable)?,
+        Ok(Self::with(Arc::new(Tracker::start_in(frozen, trackable)?), false, from))
+    }
+
+    /// The same with a tracker that is there.
+    pub(crate) fn shared(tracker: Arc<Tracker<'p>>, from: u64) -> Self {
+        Self::with(tracker, true, from)
+    }
+
+    fn with(tracker: Arc<Tracker<'p>>, is_shared: bool, from: u64) -> Self {
+        Self {
+            tracker,
+            is_shared,
             tracked: BTreeMap::new(),
             pause: 0,
             cursor: from / PAGE_SIZE * PAGE_SIZE,
@@ -99,7 +117,7 @@ impl<'p> Writes<'p> {
             armed_pages: 0,
             untracked_bytes: 0,
             call_max: Duration::ZERO,
-        })
+        }
     }
 
     /// Looks which mappings are tracked. New ones are taken in when they are worth it and
@@ -213,6 +231,16 @@ impl<'p> Writes<'p> {
             count += region.range.pages().count().0;
             armed.insert(region.range.pages());
         });
+        if matches!(scanned, Ok(true)) {
+            // What was armed before and is so still is watched as well.
+            let scanned = self.tracker.scan(chunk, &self::armed(), false, |region| {
+                armed.insert(region.range.pages());
+            });
+            count = armed.within(chunk.pages()).map(|run| run.count().0).sum();
+            if !matches!(scanned, Ok(true)) {
+                tracing::trace!(?chunk, "what was armed before is not known");
+            }
+        }
         self.call_max = self.call_max.max(begun.elapsed());
         self.cursor = chunk.end.0;
         match scanned {
@@ -273,6 +301,9 @@ impl<'p> Writes<'p> {
     /// Gives everything back. How long the longest call of all took, a bound of how long it held
     /// the memory's lock; and how long the program stood still for it.
     pub(crate) fn finish(self) -> (Duration, Duration) {
+        if self.is_shared {
+            return (self.call_max, Duration::ZERO);
+        }
         let released = self.tracker.release();
         (self.call_max.max(released.longest), released.stop.unwrap_or_default())
     }

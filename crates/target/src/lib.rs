@@ -17,4 +17,4 @@ pub use freeze::{FreezeError, FreezeOptions, Frozen};
 pub use memory::{Memory, MemoryError, ObjectFile, PrivateRange, content_of_file};
 pub use process::{OpenError, Process};
 pub use session::SessionError;
-pub use tracker::{Changed, List, Released, Started, TrackError, Tracker};
+pub use tracker::{Changed, List, Released, Started, TrackError, Tracked, Tracker};

@@ -16,8 +16,12 @@
 //! missing pages instead, which drops the write tracking without a walk, and then it is
 //! unregistered, without one either. Unregistering at once walks 20 ms a gigabyte under the map's
 //! lock. In between a missing page would be waited for, so nothing may run.
+//!
+//! Two may look through one tracker: who copies ([`Tracker::changed`]) and who wants to know how
+//! often pages are written ([`Tracker::scan`]). What the second arms the first still finds changed.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use mem::{AddrRange, PageSet};
@@ -63,6 +67,19 @@ pub struct Changed {
     pub content: PageSet,
 }
 
+/// What is known of a program that is tracked, beside what its page tables say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tracked {
+    /// What was registered.
+    pub taken: PageSet,
+    /// Of that, what was not armed since.
+    pub unarmed: PageSet,
+    /// What was in huge pages when it was armed.
+    pub huge: PageSet,
+    /// Written, and armed since for a purpose other than copying.
+    pub disturbed: PageSet,
+}
+
 /// What is left when tracking has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Released {
@@ -86,7 +103,7 @@ pub struct Tracker<'p> {
     process: &'p Process,
     list: List,
     userfault: Userfault,
-    pagemap: Pagemap,
+    pagemap: RwLock<Pagemap>,
     /// What was registered.
     taken: Mutex<PageSet>,
     /// Registered and not armed since: what the page tables say there is of no worth. Memory that
@@ -94,6 +111,8 @@ pub struct Tracker<'p> {
     unarmed: Mutex<PageSet>,
     /// What was in huge pages when it was armed.
     huge: Mutex<PageSet>,
+    /// Written, and armed since for a purpose other than copying.
+    disturbed: Mutex<PageSet>,
     arming: Pace,
     looking: Pace,
 }
@@ -128,15 +147,58 @@ impl<'p> Tracker<'p> {
             process,
             list,
             userfault,
-            pagemap: Pagemap::open(process.dir())?,
-            taken: Mutex::new(PageSet::new()),
-            unarmed: Mutex::new(PageSet::new()),
-            huge: Mutex::new(PageSet::new()),
+            pagemap: RwLock::new(Pagemap::open(process.dir())?),
+            taken: Mutex::default(),
+            unarmed: Mutex::default(),
+            huge: Mutex::default(),
+            disturbed: Mutex::default(),
             arming: Pace::new(16 << 20),
             looking: Pace::new(256 << 20),
         };
         tracker.register(frozen)?;
         Ok(tracker)
+    }
+
+    /// Goes on with what another process of ours tracked, which has given up `userfault` and said
+    /// what it knew of it.
+    ///
+    /// # Errors
+    /// When the program's page tables cannot be read.
+    pub fn adopt(
+        process: &'p Process,
+        list: List,
+        userfault: Userfault,
+        known: Tracked,
+    ) -> Result<Self, TrackError> {
+        Ok(Self {
+            process,
+            list,
+            userfault,
+            pagemap: RwLock::new(Pagemap::open(process.dir())?),
+            taken: Mutex::new(known.taken),
+            unarmed: Mutex::new(known.unarmed),
+            huge: Mutex::new(known.huge),
+            disturbed: Mutex::new(known.disturbed),
+            arming: Pace::new(16 << 20),
+            looking: Pace::new(256 << 20),
+        })
+    }
+
+    /// Gives the tracking up to whoever gets the descriptor, with what is known. If nobody does it
+    /// ends when the descriptor closes.
+    ///
+    /// # Errors
+    /// When no descriptor can be had.
+    pub fn give_up(self) -> std::io::Result<(OwnedFd, Tracked)> {
+        let known = Tracked {
+            // Nothing of it is ours to let go of any more.
+            taken: std::mem::take(&mut *self.taken()),
+            unarmed: std::mem::take(&mut *locked(&self.unarmed)),
+            huge: std::mem::take(&mut *locked(&self.huge)),
+            disturbed: std::mem::take(&mut *locked(&self.disturbed)),
+        };
+        let descriptor = self.userfault.as_fd().try_clone_to_owned()?;
+        Ok((descriptor, known))
     }
 
     /// Takes in the mappings that have come since, in one stop, the length of which it says.
@@ -176,9 +238,14 @@ impl<'p> Tracker<'p> {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn reopen(&mut self) -> Result<(), TrackError> {
-        self.pagemap = Pagemap::open(self.process.dir())?;
+    pub fn reopen(&self) -> Result<(), TrackError> {
+        let pagemap = Pagemap::open(self.process.dir())?;
+        *self.pagemap.write().unwrap_or_else(PoisonError::into_inner) = pagemap;
         Ok(())
+    }
+
+    fn pagemap(&self) -> RwLockReadGuard<'_, Pagemap> {
+        self.pagemap.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the mapping at `range` is registered, by its first page.
@@ -187,7 +254,7 @@ impl<'p> Tracker<'p> {
     /// When the page tables cannot be read.
     pub fn is_tracked(&self, range: AddrRange) -> Result<bool, TrackError> {
         let first = AddrRange::new(range.start.0, range.start.0 + mem::PAGE_SIZE);
-        known(self.pagemap.scan_tracked(first, &ScanFilter::WRITTEN, false, |_| {}))
+        known(self.pagemap().scan_tracked(first, &ScanFilter::WRITTEN, false, |_| {}))
     }
 
     /// Arms all of `range`, whatever is known of it: every page counts as changed. `false`: not
@@ -200,8 +267,10 @@ impl<'p> Tracker<'p> {
         let tracked = self.arm(range, &mut content)?;
         if tracked {
             let armed: PageSet = std::iter::once(range.pages()).collect();
-            let mut unarmed = locked(&self.unarmed);
-            *unarmed = unarmed.difference(&armed);
+            for set in [&self.unarmed, &self.disturbed] {
+                let mut set = locked(set);
+                *set = set.difference(&armed);
+            }
             changed.pages.insert(range.pages());
             changed.content = changed.content.union(&content);
         }
@@ -227,9 +296,18 @@ impl<'p> Tracker<'p> {
         self.looking.each(range, |piece| {
             let written = |region: sys::pagemap::Region| found.pages.insert(region.range.pages());
             tracked =
-                known(self.pagemap.scan_tracked(piece, &ScanFilter::WRITTEN, false, written))?;
+                known(self.pagemap().scan_tracked(piece, &ScanFilter::WRITTEN, false, written))?;
             Ok::<_, TrackError>(tracked)
         })?;
+        let disturbed: PageSet = locked(&self.disturbed).within(range.pages()).collect();
+        if !disturbed.is_empty() {
+            found.pages = found.pages.union(&disturbed);
+            if rearm {
+                // Before they are armed: what is written from then on is seen as such.
+                let mut all = locked(&self.disturbed);
+                *all = all.difference(&disturbed);
+            }
+        }
         for run in found.pages.runs() {
             tracked = tracked
                 && match rearm {
@@ -255,9 +333,35 @@ impl<'p> Tracker<'p> {
         range: AddrRange,
         filter: &ScanFilter,
         arm: bool,
-        found: impl FnMut(sys::pagemap::Region),
+        mut found: impl FnMut(sys::pagemap::Region),
     ) -> Result<bool, TrackError> {
-        known(self.pagemap.scan_tracked(range, filter, arm, found))
+        let scanned = self.pagemap().scan_tracked(range, filter, arm, |region| {
+            if arm {
+                locked(&self.disturbed).insert(region.range.pages());
+            }
+            found(region);
+        });
+        if arm && scanned.is_err() {
+            // Part of it may have been armed, and not told.
+            locked(&self.disturbed).insert(range.pages());
+        }
+        known(scanned)
+    }
+
+    /// Lets go of what is in huge pages, which a write would split as long as they are armed; they
+    /// are changed at the next look. Says which were split before.
+    pub fn spare_huge(&self) -> PageSet {
+        let huge = std::mem::take(&mut *locked(&self.huge));
+        let split = self.split(&huge);
+        for run in huge.difference(&split).runs() {
+            let _ = self.arming.each(run.addrs(), |piece| {
+                // What is not mapped any more is not armed either.
+                let _ = self.userfault.write_protect(piece, false);
+                std::thread::yield_now();
+                Ok::<_, TrackError>(true)
+            });
+        }
+        split
     }
 
     /// Arms the pages of `range` and adds those with content to `content`.
@@ -281,7 +385,7 @@ impl<'p> Tracker<'p> {
         content: &mut PageSet,
     ) -> Result<bool, TrackError> {
         let mut huge = Vec::new();
-        let scanned = self.pagemap.scan_tracked(range, &ScanFilter::ARMABLE, arm, |region| {
+        let scanned = self.pagemap().scan_tracked(range, &ScanFilter::ARMABLE, arm, |region| {
             if region.categories.is_private_content() {
                 content.insert(region.range.pages());
             }
@@ -302,7 +406,7 @@ impl<'p> Tracker<'p> {
 
     /// Ends the tracking, as dropping does. Where the program cannot be stopped for the last
     /// step, which takes microseconds, mappings are let go in pieces.
-    pub fn release(self) -> Released {
+    pub fn release(&self) -> Released {
         let (longest, stop) = self.let_go();
         let huge = std::mem::take(&mut *locked(&self.huge));
         Released { longest, stop, split: self.split(&huge) }
@@ -376,7 +480,7 @@ impl<'p> Tracker<'p> {
         for run in huge.runs() {
             let there = |region: sys::pagemap::Region| small.insert(region.range.pages());
             // Of a program that has ended nothing is to be given back.
-            if self.pagemap.scan(run.addrs(), &ScanFilter::SMALL_PAGES, there).is_err() {
+            if self.pagemap().scan(run.addrs(), &ScanFilter::SMALL_PAGES, there).is_err() {
                 return PageSet::new();
             }
         }

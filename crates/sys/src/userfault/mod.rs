@@ -308,6 +308,18 @@ impl Userfault {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(number) }))
     }
 
+    /// A userfaultfd that another process gave us.
+    ///
+    /// # Errors
+    /// `EBADF` when it is something else.
+    pub fn of_descriptor(descriptor: OwnedFd) -> io::Result<Self> {
+        let shown = std::fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))?;
+        if shown.as_os_str() != "anon_inode:[userfaultfd]" {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        Ok(Self(descriptor))
+    }
+
     /// Its number in our table.
     pub fn number(&self) -> i32 {
         self.0.as_raw_fd()
