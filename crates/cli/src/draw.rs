@@ -55,6 +55,9 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> String {
     if let Some(us) = report.pause_us {
         text.push_str(&format!("stood still {}\n", time(us)));
     }
+    if let Some(us) = report.safe_us {
+        text.push_str(&format!("safe        after {}\n", time(us)));
+    }
     text.push_str(&format!("resident    {}\n", bytes(report.resident_bytes)));
     let share = (report.stored_bytes * 100).checked_div(report.resident_bytes).unwrap_or(0);
     text.push_str(&format!("stored      {} ({share}%)\n", bytes(report.stored_bytes)));

@@ -6,8 +6,9 @@
 //! lock. The loan lasts as long as the connection, so also for no longer than the borrower lives.
 //! The other question is `status`.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
 
 /// How long a watch may take to let go of a program: it is in the middle of a checkpoint at worst.
 const LENT_WITHIN: Duration = Duration::from_secs(60);
@@ -30,7 +35,7 @@ const WAITING_MAX: usize = 8;
 /// How often the listening thread looks whether it is to end.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
-const LENT: &str = "lent";
+const LENT: &[u8] = b"lent\n";
 
 fn socket(folder: &Path) -> PathBuf {
     folder.join("watch.sock")
@@ -40,6 +45,15 @@ fn socket(folder: &Path) -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct Borrowed {
     _connection: UnixStream,
+    /// The program's userfaultfd, when the watch tracked its writes and gave that up.
+    userfault: Option<OwnedFd>,
+}
+
+impl Borrowed {
+    /// Takes the program's userfaultfd.
+    pub(crate) fn take_userfault(&mut self) -> Option<OwnedFd> {
+        self.userfault.take()
+    }
 }
 
 /// Asks the watch of the instance in `folder` to let go of it for `verb`; `None` when no watch
@@ -50,14 +64,30 @@ pub(crate) fn borrow(folder: &Path, verb: &str) -> Option<Borrowed> {
         stream.set_write_timeout(Some(LINE_WITHIN))?;
         stream.set_read_timeout(Some(LENT_WITHIN))?;
         writeln!(&stream, "lend {verb}")?;
-        let mut answer = String::new();
-        BufReader::new((&stream).take(QUESTION_BYTES)).read_line(&mut answer)?;
-        Ok((answer.trim() == LENT).then_some(Borrowed { _connection: stream }))
+        let (answer, userfault) = receive(&stream)?;
+        Ok((answer == LENT).then_some(Borrowed { _connection: stream, userfault }))
     };
     asked().unwrap_or_else(|error| {
         tracing::debug!(%error, "no watch lends the program");
         None
     })
+}
+
+/// One message, with a descriptor.
+fn receive(stream: &UnixStream) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let mut bytes = vec![0; LENT.len()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut data = [IoSliceMut::new(&mut bytes)];
+    let got = rustix::net::recvmsg(stream, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut descriptor = None;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut rights) = message {
+            descriptor = rights.next();
+        }
+    }
+    bytes.truncate(got.bytes);
+    Ok((bytes, descriptor))
 }
 
 /// What the watch of the instance in `folder` says of itself; `None` when none runs.
@@ -82,9 +112,22 @@ pub(crate) struct Borrower {
 }
 
 impl Borrower {
-    /// Tells it that the program is its own now; `false` when it has gone away meanwhile.
-    pub(crate) fn lend(&self) -> bool {
-        writeln!(&self.connection, "{LENT}").is_ok()
+    /// Whether it can make use of a tracker that was at work since the last checkpoint.
+    pub(crate) fn takes_tracking(&self) -> bool {
+        matches!(self.verb.as_str(), "checkpoint" | "update")
+    }
+
+    /// Tells it that the program is its own now, and gives it the program's userfaultfd; `false` when
+    /// it has gone away meanwhile.
+    pub(crate) fn lend(&self, userfault: Option<OwnedFd>) -> bool {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let rights = userfault.as_ref().map(|fd| [fd.as_fd()]);
+        if let Some(rights) = &rights {
+            control.push(SendAncillaryMessage::ScmRights(rights));
+        }
+        let data = [IoSlice::new(LENT)];
+        rustix::net::sendmsg(&self.connection, &data, &mut control, SendFlags::NOSIGNAL).is_ok()
     }
 
     /// Waits for at most `time`; whether it is done.
@@ -198,6 +241,8 @@ fn answer(listener: &UnixListener, sender: &Sender<Borrower>, told: &Told) -> io
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileTypeExt;
+
     use super::*;
 
     #[test]
@@ -216,8 +261,10 @@ mod tests {
         }
         let borrower = lender.next().unwrap();
         assert_eq!(borrower.verb, "checkpoint");
-        assert!(borrower.lend());
-        let borrowed = asking.join().unwrap();
+        assert!(borrower.lend(Some(std::fs::File::open("/dev/null").unwrap().into())));
+        let mut borrowed = asking.join().unwrap();
+        let given = std::fs::File::from(borrowed.take_userfault().unwrap());
+        assert!(given.metadata().unwrap().file_type().is_char_device());
         assert!(!borrower.is_done(Duration::from_millis(1)));
         // It answers others meanwhile.
         assert_eq!(status(dir.path()).unwrap().trim(), "{}");

@@ -3,7 +3,8 @@
 //! `/run/rekindle/ID/` (or `$XDG_RUNTIME_DIR/rekindle/ID/` for users) holds `lock`, which the
 //! verb at work on the instance has locked (flock(2), gone with its process), and `state`, which
 //! a resume writes so that the resumed process is known as the instance it carries on. A watch has
-//! `watch.lock` locked, listens at `watch.sock` ([`crate::loan`]), and writes `watch.plan`.
+//! `watch.lock` locked, listens at `watch.sock` ([`crate::loan`]), and writes `watch.plan` and `watch.tracked` for
+//! borrowers.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -13,7 +14,9 @@ use std::path::{Path, PathBuf};
 use process::{InstanceId, LineIdentity};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
+use target::Process;
 
+use crate::checkpoint::Carried;
 use crate::loan::{self, Borrowed};
 
 /// The registry of one host and user.
@@ -73,10 +76,20 @@ pub struct InstanceLock {
     /// How its watch divides the memory.
     plan: Option<PathBuf>,
     /// It is the watch's, which waits; told last of all that we are done.
-    _borrowed: Option<Borrowed>,
+    borrowed: Option<Borrowed>,
+    /// Where its watch wrote down what it knew of the program's writes.
+    tracked: PathBuf,
 }
 
 impl InstanceLock {
+    /// The tracking of `process` that the watch gave up with the loan. What cannot be taken over ends,
+    /// and the program's memory is copied anew.
+    pub(crate) fn carried<'p>(&mut self, process: &'p Process) -> Option<Carried<'p>> {
+        let userfault = self.borrowed.as_mut()?.take_userfault()?;
+        let carried = Carried::take_over(process, &self.tracked, userfault);
+        carried.inspect_err(|error| tracing::info!(%error, "its writes are tracked anew")).ok()
+    }
+
     /// How the watch that lent the instance divides its memory.
     pub(crate) fn watched_plan(&self) -> Option<&Path> {
         self.plan.as_deref()
@@ -136,7 +149,7 @@ impl Registry {
                 let mut lock = self.lock_file(instance, "lock", verb)?;
                 let plan = self.watched_plan(instance);
                 lock.plan = plan.exists().then_some(plan);
-                lock._borrowed = Some(borrowed);
+                lock.borrowed = Some(borrowed);
                 Ok(lock)
             }
             other => other,
@@ -191,12 +204,17 @@ impl Registry {
         }
         file.set_len(0).map_err(io)?;
         write!(file, "rekindle {verb}, pid {}", std::process::id()).map_err(io)?;
-        Ok(InstanceLock { file, plan: None, _borrowed: None })
+        Ok(InstanceLock { file, plan: None, borrowed: None, tracked: dir.join("watch.tracked") })
     }
 
     /// Where a watch writes down how the memory of `instance` is divided.
     pub(crate) fn watched_plan(&self, instance: &InstanceId) -> PathBuf {
         self.folder(instance.as_str()).join("watch.plan")
+    }
+
+    /// Where a watch writes down what it knows of the writes of `instance`.
+    pub(crate) fn watched_writes(&self, instance: &InstanceId) -> PathBuf {
+        self.folder(instance.as_str()).join("watch.tracked")
     }
 
     /// The folders of all instances.

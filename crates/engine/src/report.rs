@@ -144,6 +144,8 @@ pub struct CheckpointReport {
     pub pause_us: Option<u64>,
     /// The longest stop.
     pub pause_max_us: Option<u64>,
+    /// From the beginning of the verb until the checkpoint was published and synced.
+    pub safe_us: Option<u64>,
     /// Every stop.
     pub stops: Vec<TimeReport>,
     /// Private anonymous and copied pages, in RAM or swap, and each shared object once.

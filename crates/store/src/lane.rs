@@ -61,6 +61,8 @@ pub(crate) struct Target<'a> {
     pub(crate) pace: Option<&'a Pace>,
     pub(crate) memory: MemoryId,
     pub(crate) want: Want,
+    /// Changed pages may be stored as the difference to the parent's, which are read for it.
+    pub(crate) has_deltas: bool,
 }
 
 impl Lane {
@@ -139,6 +141,9 @@ impl Lane {
         let (memory, chunk) = (target.memory, chunk_of(pages.start).start);
         let all = PageMask::of(pages, chunk);
         let theirs = parent.chunk_hashes(memory, chunk, all).map_err(io::Error::other)?;
+        if std::ptr::eq(parent, source) {
+            return Ok(all.places().all(|place| theirs.present.has(place)));
+        }
         let wanted = source.chunk_hashes(memory, chunk, all).map_err(io::Error::other)?;
         Ok(all.places().all(|place| {
             let both = theirs.present.has(place) && wanted.present.has(place);
@@ -232,8 +237,8 @@ impl Lane {
             buffers.changed.extend_from_slice(page);
             buffers.changed_hashes.push(*hash);
         }
-        // As differences they would have to be read where they were after all.
-        let bases = match promoted.is_empty() {
+        // As differences promoted ones would have to be read where they were after all.
+        let bases = match promoted.is_empty() && target.has_deltas {
             true => changed.and(known.present),
             false => PageMask::default(),
         };

@@ -29,7 +29,7 @@ pub struct Args {
     pub counter: Option<PathBuf>,
     /// How many threads share the work.
     pub threads: usize,
-    /// How long a set is hot.
+    /// How long a set is hot; zero: as the third number of the counter file says.
     pub phase: Duration,
 }
 
@@ -62,7 +62,7 @@ impl Args {
             let number = || value.parse::<u64>().map_err(|e| format!("{flag} {value}: {e}"));
             match flag.as_str() {
                 "--mb" => args.mb = number()?.max(16),
-                "--phase-ms" => args.phase = Duration::from_millis(number()?.max(1)),
+                "--phase-ms" => args.phase = Duration::from_millis(number()?),
                 "--seed" => args.seed = number()?,
                 "--threads" => {
                     args.threads = usize::try_from(number()?.clamp(1, 64)).unwrap_or(1);

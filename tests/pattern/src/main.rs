@@ -6,7 +6,7 @@
 //! are only read, inside of a random tenth of the 2 MB regions; 15% inside of another 30% of the
 //! regions are scanned every second; the rest is never touched. `moving`: three sets of 5% are read
 //! and written in turn, each for a phase; the number of the phase is the second number of the
-//! counter file.
+//! counter file, and with `--phase-ms 0` it is the one that is the third.
 #![cfg(target_arch = "x86_64")]
 
 mod arena;

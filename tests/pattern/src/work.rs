@@ -87,7 +87,7 @@ fn move_on(
     sets: &[Set],
     phase: Duration,
     mut random: Random,
-    counters: &[AtomicU64; 2],
+    counters: &[AtomicU64; 3],
 ) -> ! {
     let hot = |set: &Set| set.pages.iter().map(|page| (*page, set.kind)).collect();
     let share = |set: &Set| Share {
@@ -98,19 +98,21 @@ fn move_on(
         random: Random(random.next()),
     };
     let mut shares: Vec<Share> = sets.iter().map(share).collect();
-    for number in 0.. {
-        counters[1].store(number as u64, Ordering::Relaxed);
-        let until = Instant::now() + phase;
-        let at = number % shares.len();
+    let begun = Instant::now();
+    loop {
+        let number = match u64::try_from(phase.as_micros()) {
+            // It is told which.
+            Ok(0) | Err(_) => counters[2].load(Ordering::Relaxed),
+            Ok(phase) => u64::try_from(begun.elapsed().as_micros()).unwrap_or_default() / phase,
+        };
+        counters[1].store(number, Ordering::Relaxed);
+        let at = usize::try_from(number).unwrap_or_default() % shares.len();
         let share = &mut shares[at];
-        while Instant::now() < until {
-            for n in 0..share.hot.len() {
-                share.touch(share.hot[n]);
-            }
-            counters[0].fetch_add(share.hot.len() as u64, Ordering::Relaxed);
+        for n in 0..share.hot.len() {
+            share.touch(share.hot[n]);
         }
+        counters[0].fetch_add(share.hot.len() as u64, Ordering::Relaxed);
     }
-    unreachable!("phases go on for ever")
 }
 
 fn model(arena: &Arena, random: &mut Random) -> Vec<Set> {
@@ -165,8 +167,8 @@ fn shares(arena: &Arena, sets: &[Set], threads: usize, random: &mut Random) -> V
     shares
 }
 
-/// Two numbers in a file, mapped.
-fn counter(path: &Path) -> io::Result<&'static [AtomicU64; 2]> {
+/// Three numbers in a file, mapped.
+fn counter(path: &Path) -> io::Result<&'static [AtomicU64; 3]> {
     use std::os::fd::AsRawFd;
     let file =
         std::fs::File::options().read(true).write(true).create(true).truncate(true).open(path)?;
@@ -186,7 +188,7 @@ fn counter(path: &Path) -> io::Result<&'static [AtomicU64; 2]> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the page is mapped for good and used as these atomic numbers only.
-    Ok(unsafe { &*at.cast::<[AtomicU64; 2]>() })
+    Ok(unsafe { &*at.cast::<[AtomicU64; 3]>() })
 }
 
 impl Share {

@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use rekindle_system_tests::program::{Start, free_port};
@@ -126,9 +127,46 @@ fn checkpoints_are_taken_and_the_oldest_go() {
         running.wait_for_event("ended", 0);
         assert_eq!(taken(&running).len(), 0);
         running.finish().expect_ok();
-        rekindle.stop(pid, &[]);
-        rekindle.resume("latest", &[]);
-        witness.goes_on(1);
+        witness.program.kill();
+    });
+}
+
+/// Writes are tracked from one checkpoint to the next, and whoever borrows the program goes on with
+/// that: what was not written since is not read again.
+#[test]
+fn a_borrower_goes_on_where_the_watch_left_off() {
+    sandbox::run(LIMIT, |place| {
+        let (witness, rekindle) = prepare(place);
+        let mut pid = witness.program.pid();
+        for _ in 0..rounds(2, 20) {
+            let mut running = watch(&rekindle, pid, &["--checkpoint-every", "1s"]);
+            let first = running.wait_for_event("checkpointed", 0)["id"].clone();
+            wait::until_true("a second checkpoint", PATIENCE, || {
+                let events = running.events();
+                let taken = events.iter().filter(|event| event["event"] == "checkpointed");
+                taken.count() >= 2
+            });
+            let events = running.events();
+            let second = events.iter().filter(|event| event["event"] == "checkpointed").nth(1);
+            assert_eq!(second.unwrap()["parent"], first);
+            let phases = |report: &rekindle_system_tests::rekindle::Report| {
+                let phases = report.json["phases"].as_array().unwrap().clone();
+                phases.iter().any(|phase| phase["name"] == "inherit")
+            };
+            let live = rekindle.checkpoint(pid, &[]);
+            assert!(phases(&live), "{live}");
+            rekindle.run(&["verify", live.text("id")]).expect_ok();
+            running.wait_for_event("returned", 0);
+            running.wait_for_event("checkpointed", running.events().len());
+            let stopped = rekindle.stop(pid, &[]);
+            assert!(phases(&stopped), "{stopped}");
+            running.wait_for_event("ended", 0);
+            running.finish().expect_ok();
+            rekindle.run(&["verify", stopped.text("id")]).expect_ok();
+            pid = rekindle.resume("latest", &[]).pid("pid");
+            witness.goes_on(1);
+        }
+        witness.program.kill();
     });
 }
 
@@ -214,14 +252,14 @@ fn a_hot_set_that_moves_is_followed() {
             "--counter".to_owned(),
             counter.display().to_string(),
             "--mb".to_owned(),
-            "32".to_owned(),
+            "16".to_owned(),
             "--phase-ms".to_owned(),
-            "6000".to_owned(),
+            "0".to_owned(),
         ];
         let program = Start::new(place.dir(), "pattern", &words).start();
         wait::until_true("the pattern", PATIENCE, || truth.exists());
         let sets = sets(&std::fs::read_to_string(&truth).unwrap());
-        let mut running = watch(&rekindle, program.pid(), &["--max-slowdown", "20%"]);
+        let mut running = watch(&rekindle, program.pid(), &["--max-slowdown", "50%"]);
         let instance = running.wait_for_event("period", 0)["instance"].clone();
         let folder = std::path::Path::new("/run/rekindle").join(instance.as_str().unwrap());
         // The share of a set that is not cold in the plan that is lent.
@@ -247,7 +285,10 @@ fn a_hot_set_that_moves_is_followed() {
             sets.iter().map(share).collect::<Vec<f64>>()
         };
         let mut periods = 0;
-        for hot in [0, 1, 2] {
+        for hot in 0..3 {
+            let told = u64::try_from(hot).unwrap().to_ne_bytes();
+            let file = std::fs::File::options().write(true).open(&counter).unwrap();
+            file.write_all_at(&told, 16).unwrap();
             wait::until(&format!("set {hot} alone to be kept"), PATIENCE * 2, || {
                 // The watch watches when it is not asked.
                 let events = running.events();

@@ -1,13 +1,16 @@
 //! How an instance's memory is copied: while it runs, or while it stands still.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use capture::{Captured, PageList, Precopy, PrecopyError, Round, StateError};
-use mem::PageSink;
+use mem::{MemoryId, PageSet, PageSink};
 use store::CheckpointWriter;
-use target::{FreezeOptions, Process, Released, TrackError};
+use target::{FreezeOptions, Process, Released, TrackError, Tracker};
 
+use super::carried::Carried;
 use super::error::CheckpointError;
+use super::missing::put_inherited;
 use crate::events::Observer;
 use crate::phase::Watch;
 use crate::settings::workers;
@@ -18,8 +21,6 @@ const SMALL_BYTES: u64 = 512 << 10;
 const SHRINKS_TO: (u64, u64) = (4, 5);
 /// Rounds after which what is left will not get less.
 const ROUNDS_MAX: usize = 12;
-/// How much our threads give way to the program while it runs.
-const NICE: i32 = 19;
 
 /// How the memory is copied.
 pub(crate) enum Copying<'p> {
@@ -35,6 +36,15 @@ pub(super) struct Copied {
     pub(super) pages: PageList,
     /// Bytes copied during the freeze.
     pub(super) in_pause_bytes: u64,
+}
+
+impl Copied {
+    /// The private ones of the pages.
+    pub(super) fn private(&self) -> PageSet {
+        let mut memories = self.pages.memories().iter();
+        let private = |(id, _): &&(MemoryId, PageSet)| *id == MemoryId::Private(0);
+        memories.find(private).map(|(_, pages)| pages.clone()).unwrap_or_default()
+    }
 }
 
 impl<'p> Copying<'p> {
@@ -54,11 +64,53 @@ impl<'p> Copying<'p> {
         }
     }
 
-    /// Copies rounds to `writer` until little is left or it stops shrinking.
+    /// Goes on with tracking that has been at work since a checkpoint, of which only what was written
+    /// since is copied when `writer` builds on it.
+    pub(super) fn carry_on(
+        process: &'p Process,
+        freeze: FreezeOptions,
+        carried: Carried<'p>,
+        writer: &CheckpointWriter,
+    ) -> Result<Self, CheckpointError> {
+        let is_parent = writer.parent() == Some(carried.parent);
+        let copied = if is_parent { carried.copied } else { PageSet::new() };
+        let precopy = Precopy::carry_on(process, freeze, carried.tracker, copied)?;
+        Ok(Self::Running { precopy: Box::new(precopy), rounds: Vec::new() })
+    }
+
+    /// Tells `writer` of the pages that its parent has, as far as they are known to be as they were.
+    pub(super) fn inherit(
+        &self,
+        writer: &CheckpointWriter,
+        watch: &Watch,
+    ) -> Result<(), CheckpointError> {
+        let Self::Running { precopy, .. } = self else { return Ok(()) };
+        match writer.parent_opened() {
+            Some(parent) => put_inherited(precopy.inherited(), parent, writer, watch),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether there is anything that [`inherit`](Self::inherit) has to tell.
+    pub(super) fn inherits(&self) -> bool {
+        matches!(self, Self::Running { precopy, .. } if !precopy.inherited().is_empty())
+    }
+
+    /// The tracker, for whoever carries on.
+    pub(super) fn tracker(&self) -> Option<Arc<Tracker<'p>>> {
+        match self {
+            Self::Running { precopy, .. } => Some(Arc::clone(precopy.tracker())),
+            Self::Frozen => None,
+        }
+    }
+
+    /// Copies rounds to `writer` until little is left or it stops shrinking, with threads of nice
+    /// value `nice`.
     pub(super) fn rounds(
         &mut self,
         writer: &CheckpointWriter,
         total_bytes: u64,
+        nice: i32,
         watch: &Watch,
         observer: &dyn Observer,
     ) -> Result<(), CheckpointError> {
@@ -72,7 +124,7 @@ impl<'p> Copying<'p> {
                 watch.check().err().map(|stopped| stopped.to_string())
             };
             writer.next_round();
-            let round = precopy.round(writer, workers(), NICE, &stop);
+            let round = precopy.round(writer, workers(), nice, &stop);
             let round = round.map_err(|cause| given_up(watch, cause.into()))?;
             tracing::debug!(bytes = round.copied_bytes, took = ?round.took, "copied while running");
             rounds.push(round);
@@ -152,12 +204,13 @@ fn written_meanwhile(rounds: &[Round], stop: Duration) -> u64 {
 
 /// Whether another round would not make the freeze shorter.
 fn is_enough(rounds: &[Round]) -> bool {
-    let [.., before, last] = rounds else {
-        return rounds.first().is_some_and(|first| first.copied_bytes == 0);
-    };
+    let Some(last) = rounds.last() else { return false };
+    if last.copied_bytes <= SMALL_BYTES {
+        return true;
+    }
+    let Some(before) = rounds.iter().rev().nth(1) else { return false };
     let (share, of) = SHRINKS_TO;
-    last.copied_bytes <= SMALL_BYTES
-        || rounds.len() >= ROUNDS_MAX
+    rounds.len() >= ROUNDS_MAX
         || last.copied_bytes.saturating_mul(of) > before.copied_bytes.saturating_mul(share)
 }
 

@@ -18,7 +18,7 @@ use crate::settings::Settings;
 /// Why pages are warm that the plan does not name.
 const UNNAMED: &str = "nothing is known of it";
 
-impl Run<'_> {
+impl Run<'_, '_> {
     /// With `--stop` the instance stands still until its checkpoint is published, and then ends.
     pub(super) fn publish_and_end(
         &self,
@@ -30,6 +30,7 @@ impl Run<'_> {
         self.refer(&complete, phases)?;
         phases.run(SYNC, |_| self.sync_files(&frozen))?;
         let (mut done, _) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
+        done.safe = phases.elapsed();
         let since = frozen.since();
         // From here on the checkpoint stays, whatever happens.
         let ended = phases.run(END, |watch| self.end(frozen, watch, &done.published));
@@ -107,6 +108,7 @@ impl Run<'_> {
             resident_bytes: plan.extents.iter().map(|e| e.pages.bytes()).sum(),
             copied_in_pause_bytes: copied.in_pause_bytes,
             stops,
+            safe: Duration::ZERO,
             policy: chosen.by,
             collapse: None,
             ended: false,

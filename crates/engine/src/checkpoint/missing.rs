@@ -8,7 +8,7 @@ use ::resume::serve::Missing;
 use capture::{Captured, PageList};
 use mem::{MemoryId, PageIndex, PageRange, PageSet, PageSource};
 use process::{Blocker, StateKind};
-use store::CheckpointWriter;
+use store::{Checkpoint, CheckpointWriter};
 
 use super::error::CheckpointError;
 use crate::agent::Served;
@@ -136,34 +136,57 @@ impl Elsewhere {
                 each.map(|part| (part, source.offset(part.start.0 - run.start.0)))
             })
             .collect();
-        let next = AtomicUsize::new(0);
-        let failure = Mutex::new(None);
-        let work = || {
-            while let Some((pages, from)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let put = watch.check().map_err(CheckpointError::from).and_then(|()| {
-                    let put =
-                        writer.put_same(MEMORY, *pages, &served.source, (served.memory, *from));
-                    put.map_err(|e| CheckpointError::Copy(e.into()))
-                });
-                if let Err(error) = put {
-                    next.store(pieces.len(), Ordering::Relaxed);
-                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..workers() {
-                let thread = std::thread::Builder::new().name("refer".to_owned());
-                // With fewer threads it is slower, not wrong.
-                if thread.spawn_scoped(scope, work).is_err() {
-                    break;
-                }
-            }
-            work();
-        });
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        put_all(&pieces, (MEMORY, served.memory), &served.source, writer, watch)
     }
+}
+
+/// Gives pages to the writer that are as those of `source`: each run with the page it
+/// begins with there. The memories: the writer's and the source's.
+pub(super) fn put_all(
+    pieces: &[(PageRange, PageIndex)],
+    (memory, source_memory): (MemoryId, MemoryId),
+    source: &Checkpoint,
+    writer: &CheckpointWriter,
+    watch: &Watch,
+) -> Result<(), CheckpointError> {
+    let next = AtomicUsize::new(0);
+    let failure = Mutex::new(None);
+    let work = || {
+        while let Some((pages, from)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let put = watch.check().map_err(CheckpointError::from).and_then(|()| {
+                let put = writer.put_same(memory, *pages, source, (source_memory, *from));
+                put.map_err(|e| CheckpointError::Copy(e.into()))
+            });
+            if let Err(error) = put {
+                next.store(pieces.len(), Ordering::Relaxed);
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..workers() {
+            let thread = std::thread::Builder::new().name("refer".to_owned());
+            // With fewer threads it is slower, not wrong.
+            if thread.spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
+    });
+    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Tells the writer of private pages that are as in `source`, at the same place.
+pub(super) fn put_inherited(
+    pages: &PageSet,
+    source: &Checkpoint,
+    writer: &CheckpointWriter,
+    watch: &Watch,
+) -> Result<(), CheckpointError> {
+    let runs = pages.runs().iter().flat_map(|run| run.aligned_chunks(PUT_PAGES));
+    let pieces: Vec<(PageRange, PageIndex)> = runs.map(|run| (run, run.start)).collect();
+    put_all(&pieces, (MEMORY, MEMORY), source, writer, watch)
 }

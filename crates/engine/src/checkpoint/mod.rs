@@ -3,6 +3,7 @@
 //! The order of the phases is the promise: nothing of the checkpoint is visible before
 //! `publish`, and with `--stop` nothing ends the instance before it.
 
+mod carried;
 mod copying;
 mod ends;
 mod error;
@@ -30,17 +31,18 @@ use crate::plan_verb::HeatChoice;
 use crate::registry::{InstanceLock, Registry};
 use crate::report::CheckpointReport;
 use crate::settings::Settings;
-use crate::target_name::find;
+use crate::target_name::{Found, find};
 pub use error::CheckpointError;
 pub use planning::PlanChoice;
 pub use rehearsal::Rehearse;
 use report::report;
 pub use twins::TwinChoice;
 
+pub(crate) use carried::Carried;
 pub(crate) use copying::forecast;
 pub(crate) use phases::{BORROW, LOOK};
 pub(crate) use planning::fault_logs;
-pub(crate) use take::{Run, Standing};
+pub(crate) use take::{Run, Standing, Taken};
 
 /// What to checkpoint and how.
 #[derive(Clone, Debug)]
@@ -100,8 +102,35 @@ pub fn checkpoint(
 ) -> Result<CheckpointReport, CheckpointError> {
     let mut phases = Phases::new(observer, settings.timeout);
     let found = find(&request.target, registry)?;
-    let lock = registry.lock(&found.line.instance, "checkpoint")?;
+    let mut lock = registry.lock(&found.line.instance, "checkpoint")?;
     let request = &request.with_plan_of(&lock);
+    let carried = lock.carried(&found.process);
+    let with = With { registry, observer, keeps_tracking: false };
+    checkpoint_of(settings, request, &found, &with, &mut phases, carried).map(|(report, _)| report)
+}
+
+/// What a checkpoint is taken with.
+pub(crate) struct With<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) observer: &'a dyn Observer,
+    /// The program's writes are tracked on when the checkpoint is published.
+    pub(crate) keeps_tracking: bool,
+}
+
+/// Takes a checkpoint of a program that is locked, with `carried` if its writes have been tracked
+/// since another one.
+///
+/// # Errors
+/// As [`checkpoint`].
+pub(crate) fn checkpoint_of<'a>(
+    settings: &Settings,
+    request: &CheckpointRequest,
+    found: &'a Found,
+    with: &With<'_>,
+    phases: &mut Phases<'_>,
+    carried: Option<Carried<'a>>,
+) -> Result<(CheckpointReport, Option<Carried<'a>>), CheckpointError> {
+    let With { registry, observer, keeps_tracking } = *with;
     let served = phases.run(BORROW, |watch| {
         let run = (found.line.pid, found.line.start_time_ticks);
         let check = || watch.check().map_err(CheckpointError::from);
@@ -111,12 +140,20 @@ pub fn checkpoint(
     let survey =
         phases.run(LOOK, |watch| look(&found.process, &options, settings.wait, watch, observer))?;
     if settings.dry_run {
-        return Ok(report(&found.line, &survey, None, &phases));
+        return Ok((report(&found.line, &survey, None, phases), None));
     }
     let served = served.as_ref();
-    let run = Run { request, found: &found, survey: &survey, options: &options, served, observer };
-    let done = run.take(settings, &mut phases)?;
-    Ok(report(&found.line, &survey, Some(&done), &phases))
+    let run = Run {
+        request,
+        found,
+        survey: &survey,
+        options: &options,
+        served,
+        observer,
+        keeps_tracking,
+    };
+    let taken = run.take(settings, phases, carried)?;
+    Ok((report(&found.line, &survey, Some(&taken.done), phases), taken.carried))
 }
 
 /// Looks until no blocker is left, or one that does not pass, or the time to wait is over.

@@ -29,6 +29,11 @@ pub(super) const TRACK: Phase = Phase {
     limit: Duration::from_secs(30),
     undo: "the tracking ends with its descriptor, which the instance does not hold",
 };
+pub(super) const INHERIT: Phase = Phase {
+    name: "inherit",
+    limit: Duration::from_secs(600),
+    undo: "the tracking ends, the unpublished checkpoint is removed",
+};
 pub(super) const PRECOPY: Phase = Phase {
     name: "precopy",
     limit: Duration::from_secs(3600),

@@ -14,7 +14,7 @@ use crate::settings::{Settings, workers};
 /// see `docs/decisions/0003-fast-zstd-first.md`. Later the writer knows the disk.
 const WANT: Want = Want::Zstd(-3);
 
-impl Run<'_> {
+impl Run<'_, '_> {
     /// Reads the files whose bytes the program's memory may have.
     pub(super) fn find_twins(
         &self,

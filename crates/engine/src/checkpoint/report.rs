@@ -44,6 +44,7 @@ pub(super) fn report(
         pid: line.pid,
         pause_us,
         pause_max_us: stops.iter().map(|(_, stop)| micros(*stop)).max(),
+        safe_us: done.map(|d| micros(d.safe)),
         stops: stops.iter().map(|(name, stop)| TimeReport { name, us: micros(*stop) }).collect(),
         resident_bytes: done.map_or_else(|| survey.resident_bytes(), |d| d.resident_bytes),
         file_clean_bytes: Some(survey.file_clean_bytes()),

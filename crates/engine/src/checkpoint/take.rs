@@ -8,14 +8,15 @@ use ::resume::serve::Missing;
 use capture::{Captured, StateError, Survey};
 use process::Change;
 use store::{Checkpoint, CheckpointWriter, Published};
-use target::{FreezeOptions, Frozen};
+use target::{FreezeOptions, Frozen, Released};
 
+use super::carried::Carried;
 use super::copying::{Copied, Copying, given_up};
 use super::error::CheckpointError;
 use super::missing::{Elsewhere, refuse_foreign};
 use super::phases::{
-    COPY, ENCODE, FORK, FREEZE, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REFER, REHEARSE, RELEASE,
-    STAGE, STATE, THAW, TRACK, TWINS,
+    COPY, ENCODE, FORK, FREEZE, INHERIT, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REFER, REHEARSE,
+    RELEASE, STAGE, STATE, THAW, TRACK, TWINS,
 };
 use super::planning::Chosen;
 use super::rehearsal::{Forked, Rehearsed};
@@ -28,14 +29,25 @@ use crate::staging::Staging;
 use crate::target_name::Found;
 
 /// One checkpoint being taken.
-pub(crate) struct Run<'a> {
-    pub(crate) request: &'a CheckpointRequest,
+pub(crate) struct Run<'a, 's> {
+    pub(crate) request: &'s CheckpointRequest,
     pub(crate) found: &'a Found,
-    pub(crate) survey: &'a Survey,
-    pub(crate) options: &'a capture::Options,
+    pub(crate) survey: &'s Survey,
+    pub(crate) options: &'s capture::Options,
     /// Who has the pages that the program misses.
-    pub(crate) served: Option<&'a Served>,
-    pub(crate) observer: &'a dyn Observer,
+    pub(crate) served: Option<&'s Served>,
+    pub(crate) observer: &'s dyn Observer,
+    /// Its writes are tracked on when the checkpoint is published.
+    pub(crate) keeps_tracking: bool,
+}
+
+/// A checkpoint that was taken.
+pub(crate) struct Taken<'a> {
+    pub(crate) done: Done,
+    /// The program, when it was to stand still.
+    pub(crate) standing: Option<Standing<'a>>,
+    /// The tracking, when it was to go on.
+    pub(crate) carried: Option<Carried<'a>>,
 }
 
 /// A program that stands still, with its state, after its checkpoint was published.
@@ -68,6 +80,8 @@ pub(crate) struct Done {
     pub(super) resident_bytes: u64,
     pub(crate) copied_in_pause_bytes: u64,
     pub(crate) stops: Vec<Stop>,
+    /// From the beginning of the verb until it was safe on disk.
+    pub(super) safe: Duration,
     /// What divided its memory.
     pub(super) policy: String,
     /// What it took to give huge pages back, when any had been split.
@@ -98,15 +112,16 @@ pub(super) struct Complete {
     pub(super) rehearsed: Option<Rehearsed>,
 }
 
-impl<'a> Run<'a> {
+impl<'a> Run<'a, '_> {
     /// Takes the checkpoint.
     pub(super) fn take(
         &self,
         settings: &Settings,
         phases: &mut Phases<'_>,
-    ) -> Result<Done, CheckpointError> {
+        carried: Option<Carried<'a>>,
+    ) -> Result<Taken<'a>, CheckpointError> {
         let after = if self.request.stop { After::Ends } else { After::GoesOn };
-        self.take_and(after, settings, phases, &mut |_| {}).map(|(done, _)| done)
+        self.take_and(after, settings, phases, carried, &mut |_| {})
     }
 
     /// Takes the checkpoint, and keeps the program standing still. It is left to the caller to have
@@ -115,9 +130,10 @@ impl<'a> Run<'a> {
         &self,
         settings: &Settings,
         phases: &mut Phases<'_>,
+        carried: Option<Carried<'a>>,
         begun: &mut dyn FnMut(&CheckpointWriter),
-    ) -> Result<(Done, Option<Standing<'a>>), CheckpointError> {
-        self.take_and(After::Stands, settings, phases, begun)
+    ) -> Result<Taken<'a>, CheckpointError> {
+        self.take_and(After::Stands, settings, phases, carried, begun)
     }
 
     fn take_and(
@@ -125,30 +141,46 @@ impl<'a> Run<'a> {
         after: After,
         settings: &Settings,
         phases: &mut Phases<'_>,
+        carried: Option<Carried<'a>>,
         begun: &mut dyn FnMut(&CheckpointWriter),
-    ) -> Result<(Done, Option<Standing<'a>>), CheckpointError> {
+    ) -> Result<Taken<'a>, CheckpointError> {
         let mut writer = phases.run(PREPARE, |_| self.writer(settings))?;
         if after == After::Stands {
             writer.sync_later();
         }
         begun(&writer);
-        phases.run(TWINS, |watch| self.find_twins(&mut writer, watch))?;
+        // Where only what was written since the parent is stored, there is little to be found.
+        let parent = writer.parent();
+        if carried.as_ref().is_none_or(|carried| parent != Some(carried.parent)) {
+            phases.run(TWINS, |watch| self.find_twins(&mut writer, watch))?;
+        } else if after == After::Ends {
+            // Somebody waits for it to be safe.
+            writer.without_deltas();
+        }
         let chosen = phases.run(PLAN, |_| self.plan(settings, &mut writer))?;
         let mut copying = phases.run(TRACK, |watch| {
             // Memory that is served is registered, and cannot be for anything else.
             if self.served.is_some() {
                 return Ok(Copying::Frozen);
             }
-            Copying::start(&self.found.process, self.freeze_options(watch), self.observer)
+            let (process, freeze) = (&self.found.process, self.freeze_options(watch));
+            match carried {
+                Some(carried) => Copying::carry_on(process, freeze, carried, &writer),
+                None => Copying::start(process, freeze, self.observer),
+            }
         })?;
+        if copying.inherits() {
+            phases.run(INHERIT, |watch| copying.inherit(&writer, watch))?;
+        }
         let resident_bytes = self.survey.resident_bytes();
         let stage = |copying: &Copying<'_>, phases: &mut Phases<'_>| {
             let room = self.staging_room(copying, after);
             phases.run(STAGE, |_| Ok::<_, CheckpointError>(Staging::new(room, &writer)))
         };
         let rounds = |copying: &mut Copying<'_>, phases: &mut Phases<'_>| {
-            phases
-                .run(PRECOPY, |watch| copying.rounds(&writer, resident_bytes, watch, self.observer))
+            phases.run(PRECOPY, |watch| {
+                copying.rounds(&writer, resident_bytes, self.nice(), watch, self.observer)
+            })
         };
         let mut staging = stage(&copying, phases)?;
         rounds(&mut copying, phases)?;
@@ -181,26 +213,43 @@ impl<'a> Run<'a> {
             if after == After::Ends {
                 let done = self.publish_and_end(complete, frozen, stops, phases)?;
                 self.learn(settings, &done);
-                return Ok((done, None));
+                return Ok(Taken { done, standing: None, carried: None });
             }
             self.refer(&complete, phases)?;
             let parent = complete.writer.parent_opened().cloned();
-            let (done, captured) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
-            return Ok((done, Some(Standing { frozen, captured, copying, parent })));
+            let (mut done, captured) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
+            done.safe = phases.elapsed();
+            let standing = Some(Standing { frozen, captured, copying, parent });
+            return Ok(Taken { done, standing, carried: None });
         }
         stops.push(("freeze", phases.run(THAW, |_| Ok::<_, CheckpointError>(frozen.thaw()))?));
         let rehearsed = self.rehearse(forked, &captured, phases)?;
-        let released = phases.run(RELEASE, |_| Ok::<_, CheckpointError>(copying.release()))?;
-        stops.extend(released.iter().map(|r| ("release", r.stop.unwrap_or(r.longest))));
+        let tracker = copying.tracker().filter(|_| self.keeps_tracking);
+        let released = phases.run(RELEASE, |_| {
+            Ok::<_, CheckpointError>(match &tracker {
+                Some(tracker) => {
+                    Some(Released { split: tracker.spare_huge(), ..Released::default() })
+                }
+                None => copying.release(),
+            })
+        })?;
+        if tracker.is_none() {
+            stops.extend(released.iter().map(|r| ("release", r.stop.unwrap_or(r.longest))));
+        }
         // The instance runs again: encoding gives way to it.
         phases.run(ENCODE, |watch| self.encode(&staging, 10, watch))?;
         drop(staging);
         let complete = Complete { writer, captured, copied, elsewhere, chosen, rehearsed };
         self.refer(&complete, phases)?;
+        let copied = tracker.as_ref().map(|_| complete.copied.private());
         let (mut done, _) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
+        done.safe = phases.elapsed();
         self.learn(settings, &done);
         done.collapse = released.and_then(|released| self.give_back_huge_pages(&released));
-        Ok((done, None))
+        let parent = done.published.id;
+        let carried =
+            tracker.zip(copied).map(|(tracker, copied)| Carried { tracker, copied, parent });
+        Ok(Taken { done, standing: None, carried })
     }
 
     /// Makes a clone of the frozen instance when one is asked for and can pay.
@@ -291,9 +340,16 @@ impl<'a> Run<'a> {
             // It ran on, and wrote.
             let resident_bytes = self.survey.resident_bytes();
             phases.run(PRECOPY, |watch| {
-                copying.rounds(writer, resident_bytes, watch, self.observer)
+                copying.rounds(writer, resident_bytes, self.nice(), watch, self.observer)
             })?;
         }
+    }
+
+    /// How much our threads give way to the program while it runs. One that is going to end is not
+    /// kept waiting for that.
+    fn nice(&self) -> i32 {
+        const NICE: i32 = 19;
+        if self.request.stop { 0 } else { NICE }
     }
 
     fn freeze(&self, watch: &Watch) -> Result<Frozen<'a>, CheckpointError> {
@@ -338,10 +394,12 @@ impl<'a> Run<'a> {
     /// it leaves the host a tenth of what it has.
     fn staging_room(&self, copying: &Copying<'_>, after: After) -> Option<u64> {
         const LEAST_BYTES: u64 = 32 << 20;
+        // To have it takes longer than to read what is known to be little.
+        let least = if copying.inherits() { 4 << 20 } else { LEAST_BYTES };
         let expected = copying.expected_bytes(self.survey.resident_bytes());
         let wanted = match copying {
             // Memory of ours stays within bounds: what does not fit is written at once.
-            Copying::Running { .. } => (expected * 4).clamp(LEAST_BYTES, 6 * LEAST_BYTES),
+            Copying::Running { .. } => (expected * 4).clamp(least, 6 * LEAST_BYTES),
             Copying::Frozen if after != After::GoesOn => return None,
             Copying::Frozen => expected + expected / 16 + LEAST_BYTES,
         };

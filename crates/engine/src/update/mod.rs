@@ -22,7 +22,7 @@ use store::{Checkpoint, CheckpointWriter, Store};
 use target::Frozen;
 
 use crate::agent::AgentLink;
-use crate::checkpoint::{BORROW, CheckpointRequest, LOOK, Run, Standing, look};
+use crate::checkpoint::{BORROW, CheckpointRequest, LOOK, Run, Standing, Taken, look};
 use crate::events::Observer;
 use crate::phase::Phases;
 use crate::registry::Registry;
@@ -62,7 +62,8 @@ pub fn update(
 ) -> Result<UpdateReport, UpdateError> {
     let mut phases = Phases::new(observer, settings.timeout);
     let found = find(&request.target, registry)?;
-    let _lock = registry.lock(&found.line.instance, "update")?;
+    let mut lock = registry.lock(&found.line.instance, "update")?;
+    let carried = lock.carried(&found.process);
     all_there(&found, settings, registry, observer, &mut phases)?;
     let checkpoint = CheckpointRequest {
         target: request.target.clone(),
@@ -75,7 +76,8 @@ pub fn update(
         // Its memory is to come from nowhere but the checkpoint.
         twins: crate::TwinChoice { auto: false, named: Vec::new() },
         external: Vec::new(),
-    };
+    }
+    .with_plan_of(&lock);
     let options = capture_options(false);
     let survey =
         phases.run(LOOK, |watch| look(&found.process, &options, settings.wait, watch, observer))?;
@@ -87,6 +89,7 @@ pub fn update(
         options: &options,
         served: None,
         observer,
+        keeps_tracking: false,
     };
     let mut agent = None;
     let mut begun = |writer: &CheckpointWriter| {
@@ -94,7 +97,8 @@ pub fn update(
         agent =
             Later::agent_ahead(settings, (&found.line.instance, parent), request.load, registry);
     };
-    let (mut done, standing) = run.take_and_stand(settings, &mut phases, &mut begun)?;
+    let Taken { mut done, standing, .. } =
+        run.take_and_stand(settings, &mut phases, carried, &mut begun)?;
     // It always stands when it was asked for.
     let Some(standing) = standing else { return Err(gone_by_itself()) };
     let id = done.published.id.to_string();

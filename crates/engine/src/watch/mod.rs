@@ -13,7 +13,9 @@ mod metrics;
 mod moves;
 mod notify;
 mod period;
+mod periods;
 mod run;
+mod saving;
 mod status;
 
 use std::net::SocketAddr;

@@ -72,6 +72,8 @@ pub struct CheckpointWriter {
     published: bool,
     /// It survives a crash of the machine as soon as it is published.
     is_synced: bool,
+    /// Changed pages may be stored as differences.
+    has_deltas: bool,
 }
 
 /// A checkpoint that was published.
@@ -180,6 +182,7 @@ impl CheckpointWriter {
                 failed: Mutex::new(None),
                 published: false,
                 is_synced: true,
+                has_deltas: true,
             }),
             Err(e) => {
                 // The first failure is what the caller wants to know; `prune` removes the rest.
@@ -204,6 +207,13 @@ impl CheckpointWriter {
     /// machine: somebody stands still until it is published, who goes on in any case.
     pub fn sync_later(&mut self) {
         self.is_synced = false;
+    }
+
+    /// Stores no page as the difference to what it was: to tell it a whole chunk of the parent is read
+    /// and decoded for each page that changed in it, which takes many times as long as the page itself
+    /// does. For those who are in a hurry.
+    pub fn without_deltas(&mut self) {
+        self.has_deltas = false;
     }
 
     /// The checkpoint it builds on.
@@ -272,7 +282,9 @@ impl CheckpointWriter {
         self.with_lane(memory, pages, |lane| {
             let (data, division) = (&self.data, self.division.as_ref());
             let (parent, pace) = (self.parent.as_deref(), self.pace.as_ref());
-            lane.put(&Target { data, division, parent, pace, memory, want }, pages, bytes)
+            let has_deltas = self.has_deltas;
+            let target = Target { data, division, parent, pace, memory, want, has_deltas };
+            lane.put(&target, pages, bytes)
         })
     }
 
@@ -293,7 +305,8 @@ impl CheckpointWriter {
         self.with_lane(memory, pages, |lane| {
             let (data, division) = (&self.data, self.division.as_ref());
             let (parent, pace) = (self.parent.as_deref(), self.pace.as_ref());
-            let target = Target { data, division, parent, pace, memory, want };
+            let has_deltas = self.has_deltas;
+            let target = Target { data, division, parent, pace, memory, want, has_deltas };
             lane.put_same(&target, pages, (source, from.0, from.1))
         })
     }
