@@ -81,6 +81,20 @@ fn descriptors_of_every_refused_kind() {
             "a, b = socket.socketpair(); socket.send_fds(a, [b'x'], [0])",
         ),
         (
+            StateKind::OtherSocket,
+            "socket:[",
+            "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 0))\n\
+             m = struct.pack('4s4si', socket.inet_aton('224.1.2.3'), b'\\0' * 4, 1)\n\
+             s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, m)",
+        ),
+        (
+            StateKind::OtherSocket,
+            "socket:[",
+            "s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.bind(('::', 0))\n\
+             m = socket.inet_pton(socket.AF_INET6, 'ff15::7') + struct.pack('i', 1)\n\
+             s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, m)",
+        ),
+        (
             StateKind::UnixSocket,
             "whose other end is outside",
             "s = socket.socket(socket.AF_UNIX); s.bind('\\0rk%d' % os.getpid()); s.listen()\n\

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// The bytes of a socket option, see getsockopt(2). `bytes_max` is the longest value asked for.
@@ -43,6 +44,75 @@ pub fn option_int(socket: impl AsFd, level: i32, name: i32) -> io::Result<i32> {
     let bytes = option_bytes(socket, level, name, size_of::<i32>())?;
     let bytes = bytes.try_into().map_err(|_| io::Error::other("the option is not an int"))?;
     Ok(i32::from_ne_bytes(bytes))
+}
+
+/// Whether the socket is a member of the multicast `group` on `interface` (`MCAST_MSFILTER`, RFC 3678).
+///
+/// # Errors
+/// What getsockopt(2) says, apart from that it is not.
+pub fn is_member(socket: impl AsFd, interface: u32, group: IpAddr) -> io::Result<bool> {
+    /// `struct group_filter` of `linux/in.h` without its list of sources.
+    #[repr(C)]
+    struct GroupFilter {
+        interface: u32,
+        group: libc::sockaddr_storage,
+        mode: u32,
+        sources: u32,
+    }
+    const MCAST_MSFILTER: i32 = 48;
+    let family = |number: i32| libc::sa_family_t::try_from(number).unwrap_or_default();
+    // SAFETY: a sockaddr_storage is bytes for any address; all zero is none.
+    let mut filter: GroupFilter = unsafe { std::mem::zeroed() };
+    filter.interface = interface;
+    let level = match group {
+        IpAddr::V4(group) => {
+            let address = libc::sockaddr_in {
+                sin_family: family(libc::AF_INET),
+                sin_port: 0,
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(group.octets()) },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: the storage is larger than a sockaddr_in and at least as aligned.
+            unsafe { (&raw mut filter.group).cast::<libc::sockaddr_in>().write(address) };
+            libc::IPPROTO_IP
+        }
+        IpAddr::V6(group) => {
+            let address = libc::sockaddr_in6 {
+                sin6_family: family(libc::AF_INET6),
+                sin6_port: 0,
+                sin6_flowinfo: 0,
+                sin6_addr: libc::in6_addr { s6_addr: group.octets() },
+                sin6_scope_id: 0,
+            };
+            // SAFETY: the storage is larger than a sockaddr_in6 and at least as aligned.
+            unsafe { (&raw mut filter.group).cast::<libc::sockaddr_in6>().write(address) };
+            libc::IPPROTO_IPV6
+        }
+    };
+    let mut length =
+        libc::socklen_t::try_from(size_of::<GroupFilter>()).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads and writes at most `length` bytes of the live filter, and room for
+    // no source is asked for.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            MCAST_MSFILTER,
+            (&raw mut filter).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        // Not a member; no such interface any more; a socket of the other family.
+        Some(libc::EADDRNOTAVAIL | libc::ENODEV | libc::ENOPROTOOPT | libc::EOPNOTSUPP) => {
+            Ok(false)
+        }
+        _ => Err(error),
+    }
 }
 
 /// Whether a filter program is attached to the socket (`SO_ATTACH_FILTER`, `SO_ATTACH_BPF`).

@@ -17,12 +17,13 @@ mod unix;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use process::{
     Description, DescriptionId, DescriptionKind, Descriptor, DescriptorTable, Pipe, Socket,
     StateKind, Terminal,
 };
-use sys::proc::ProcError;
+use sys::proc::{MulticastGroup, ProcError};
 use sys::sock_diag::{UnixSocketInfo, unix_sockets};
 use target::Process;
 
@@ -98,7 +99,8 @@ pub(crate) fn read(context: Context<'_>) -> Result<Descriptors, DescriptorError>
         false => BTreeMap::new(),
     };
     let root = context.process.dir().link("root")?;
-    let mut reader = Reader { context, root, slots: &slots, unix, found: Descriptors::default() };
+    let found = Descriptors::default();
+    let mut reader = Reader { context, root, slots: &slots, unix, groups: None, found };
     reader.leave_out_connections(&mut links);
     reader.intern_objects()?;
     links.extend(reader.context.objects.links());
@@ -135,6 +137,8 @@ struct Reader<'a> {
     root: Vec<u8>,
     slots: &'a [Slot],
     unix: BTreeMap<u64, UnixSocketInfo>,
+    /// Multicast groups of which anybody is a member, once they are asked for.
+    groups: Option<Arc<[MulticastGroup]>>,
     found: Descriptors,
 }
 

@@ -2,13 +2,16 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use process::{
     ChangeKind, DescriptionKind, Socket, SocketAddress, SocketFamily, SocketState, SocketType,
     StateKind,
 };
+use sys::proc::{MulticastGroup, parse_igmp, parse_igmp6};
 use sys::socket::{
-    bytes_to_read, has_filter, local_address, option_bytes, option_int, peek, peer_address,
+    bytes_to_read, has_filter, is_member, local_address, option_bytes, option_int, peek,
+    peer_address,
 };
 
 use super::slots::Slot;
@@ -107,6 +110,10 @@ impl Reader<'_> {
                 if socket.remote.is_some() {
                     socket.state = SocketState::Connected;
                 }
+                if self.is_in_a_group(slot, copy)? {
+                    let lift = "the program has to leave the multicast group (IP_DROP_MEMBERSHIP)";
+                    return Ok(Found::Blocked(StateKind::OtherSocket, lift));
+                }
                 self.drops_datagrams(slot, copy)?;
                 Ok(Found::Node(socket))
             }
@@ -122,6 +129,36 @@ impl Reader<'_> {
             }
             other => Ok(other),
         }
+    }
+
+    /// Whether it is a member of one of the multicast groups of which anybody here is one.
+    fn is_in_a_group(&mut self, slot: &Slot, copy: &OwnedFd) -> Result<bool, DescriptorError> {
+        let groups = self.multicast_groups()?;
+        for MulticastGroup { interface, group } in &*groups {
+            if is_member(copy, *interface, *group).map_err(|cause| slot.failed(cause))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The groups that somebody in the program's network is a member of, listed once in a look.
+    fn multicast_groups(&mut self) -> Result<Arc<[MulticastGroup]>, DescriptorError> {
+        if let Some(known) = &self.groups {
+            return Ok(Arc::clone(known));
+        }
+        let dir = self.context.process.dir();
+        let mut groups = dir.parse("net/igmp", &mut Vec::new(), parse_igmp)?;
+        // Not there without IPv6.
+        match dir.parse("net/igmp6", &mut Vec::new(), parse_igmp6) {
+            Ok(more) => groups.extend(more),
+            Err(cause) if cause.is_gone() => {}
+            Err(cause) => return Err(cause.into()),
+        }
+        groups.retain(|group| !group.is_the_kernels());
+        let groups: Arc<[MulticastGroup]> = groups.into();
+        self.groups = Some(Arc::clone(&groups));
+        Ok(groups)
     }
 
     /// Datagrams in the queue are lost, as a network may lose them.
