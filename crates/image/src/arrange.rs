@@ -14,7 +14,8 @@ use crate::{Frame, LayoutError};
 /// When a page was put twice, was put although no extent stores it, or was not put although one
 /// does; when extents overlap.
 pub fn arrange(mut frames: Vec<Frame>, plan: &Plan) -> Result<Vec<Frame>, LayoutError> {
-    frames.sort_unstable_by_key(|frame| (frame.memory, frame.pages.start));
+    // Stable, since that finds runs: each round of copying is one.
+    frames.sort_by_key(|frame| (frame.memory, frame.pages.start));
     let twice = frames.windows(2).find(|pair| overlaps(&pair[0], pair[1].memory, pair[1].pages));
     if let Some(pair) = twice {
         return Err(LayoutError::Twice { memory: pair[1].memory, pages: pair[1].pages });
@@ -31,7 +32,7 @@ pub fn arrange(mut frames: Vec<Frame>, plan: &Plan) -> Result<Vec<Frame>, Layout
     let zeros = complete(&frames, &extents)?;
     if !zeros.is_empty() {
         frames.extend(zeros);
-        frames.sort_unstable_by_key(|frame| (frame.memory, frame.pages.start));
+        frames.sort_by_key(|frame| (frame.memory, frame.pages.start));
     }
     join(&mut frames);
     Ok(frames)

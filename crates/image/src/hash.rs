@@ -6,8 +6,8 @@ use blake3::platform::Platform;
 use codec::{FRAME_BYTES_MAX, is_zero};
 use mem::{MemoryId, PageIndex};
 
-use crate::LineKey;
 use crate::index::memory_rank;
+use crate::{LineKey, PageMask};
 
 /// Bytes in a page.
 const PAGE_BYTES: usize = 4096;
@@ -80,11 +80,32 @@ impl ContentHasher {
 
     /// Adds a page.
     pub fn add(&mut self, memory: MemoryId, page: PageIndex, hash: PageHash) {
+        self.add_chunk(memory, page, PageMask(1), &[hash; LANES]);
+    }
+
+    /// Adds the pages `which` of the chunk of 16 pages that begins at `chunk`; page n of it has hash
+    /// n.
+    pub fn add_chunk(
+        &mut self,
+        memory: MemoryId,
+        chunk: PageIndex,
+        which: PageMask,
+        hashes: &[PageHash; LANES],
+    ) {
         let (kind, number) = memory_rank(memory);
-        self.buffer.extend_from_slice(&u32::from(kind).to_le_bytes());
-        self.buffer.extend_from_slice(&number.to_le_bytes());
-        self.buffer.extend_from_slice(&page.0.to_le_bytes());
-        self.buffer.extend_from_slice(&hash.0);
+        let mut entries = [[0; 32]; LANES];
+        let mut count = 0;
+        let pages = (chunk.0..).zip(hashes).enumerate();
+        for (entry, (_, (page, hash))) in
+            entries.iter_mut().zip(pages.filter(|(place, _)| which.has(*place)))
+        {
+            entry[..4].copy_from_slice(&u32::from(kind).to_le_bytes());
+            entry[4..8].copy_from_slice(&number.to_le_bytes());
+            entry[8..16].copy_from_slice(&page.to_le_bytes());
+            entry[16..].copy_from_slice(&hash.0);
+            count += 1;
+        }
+        self.buffer.extend_from_slice(entries[..count].as_flattened());
         if self.buffer.len() >= Self::BUFFER_BYTES {
             self.hasher.update(&self.buffer);
             self.buffer.clear();

@@ -4,7 +4,7 @@
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::{CheckpointId, FormatError, PageHash};
+use crate::{CheckpointId, FormatError};
 
 /// Bytes before the first hash.
 pub const HASHES_HEADER_BYTES: u64 = 64;
@@ -30,24 +30,22 @@ struct RawHeader {
 
 const _: () = assert!(size_of::<RawHeader>() == HEADER_BYTES);
 
-/// The file with `hashes`, which are those of the index's frames, frame by frame and page by page.
-pub fn encode_hashes(id: CheckpointId, hashes: &[PageHash]) -> Vec<u8> {
+/// What stands before `hash_count` hashes in the file of them. The hashes follow, those of the
+/// index's frames, frame by frame and page by page.
+pub fn hashes_header(id: CheckpointId, hash_count: u64) -> Vec<u8> {
     let mut header = RawHeader {
         magic: MAGIC,
         version: VERSION.into(),
         header_bytes: 64.into(),
         hash_bytes: 16.into(),
         reserved_1: 0.into(),
-        hash_count: u64::try_from(hashes.len()).unwrap_or(u64::MAX).into(),
+        hash_count: hash_count.into(),
         id: id.0.into(),
         reserved_2: [0; 20],
         crc32c: 0.into(),
     };
     header.crc32c = crc32c::crc32c(&header.as_bytes()[..HEADER_BYTES - 4]).into();
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + hashes.len() * PageHash::BYTES);
-    bytes.extend_from_slice(header.as_bytes());
-    hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.0));
-    bytes
+    header.as_bytes().to_vec()
 }
 
 /// Checks the header at the start of a file of page hashes of `length_bytes`, which belongs to

@@ -193,7 +193,7 @@ impl<B: AsRef<[u8]>> Index<B> {
     /// The frames, ascending by memory and page.
     pub fn frames(&self) -> impl Iterator<Item = Frame> {
         // Every record was checked when the index was decoded.
-        self.records().iter().filter_map(|record| record.frame().ok())
+        self.records().iter().filter_map(|record| record.checked_before().ok())
     }
 
     /// The frame that holds `page` of `memory`, by binary search.
@@ -219,7 +219,7 @@ impl<B: AsRef<[u8]>> Index<B> {
     pub fn overlapping(&self, memory: MemoryId, pages: PageRange) -> impl Iterator<Item = Frame> {
         self.records()[self.first_at(memory, pages)..]
             .iter()
-            .filter_map(|record| record.frame().ok())
+            .filter_map(|record| record.checked_before().ok())
             .take_while(move |frame| frame.memory == memory && frame.pages.start < pages.end)
     }
 
@@ -228,7 +228,7 @@ impl<B: AsRef<[u8]>> Index<B> {
         let first = self.first_at(memory, pages);
         let known = self.hashes_before.get(first / STRIDE).copied().unwrap_or(0);
         let between = &self.records()[first - first % STRIDE..first];
-        let count = |record: &Record| record.frame().map_or(0, |frame| frame.hash_count());
+        let count = |record: &Record| record.checked_before().map_or(0, |frame| frame.hash_count());
         let mut next = known + between.iter().map(count).sum::<u64>();
         self.overlapping(memory, pages).map(move |frame| {
             let hashes_before = next;

@@ -1,6 +1,7 @@
 //! Pages that were put more than once: which frame has them in the end.
 
-use std::collections::{BTreeMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use mem::{MemoryId, PageSet};
 use plan::Plan;
@@ -17,6 +18,14 @@ pub struct Put {
     pub frame: Frame,
 }
 
+impl Put {
+    /// Sorts `puts` as [`latest`] goes through them. What is sorted already costs next to nothing.
+    pub fn sort(puts: &mut [Self]) {
+        // Stable, since that finds runs.
+        puts.sort_by_key(|put| (Reverse(put.round), put.frame.memory, put.frame.pages.start));
+    }
+}
+
 /// The frames that are left of `puts`: each page is in the frame of the latest round that has it,
 /// and pages that no extent of `plan` has, because they went away after they were put, are in
 /// none. A frame that lost a part of its pages still holds them, see [`Frame::held`].
@@ -30,10 +39,9 @@ pub fn latest(mut puts: Vec<Put>, plan: &Plan) -> (Vec<Frame>, Vec<Frame>) {
     for (memory, pages) in extents {
         wanted.entry(memory).or_default().insert(pages);
     }
-    puts.sort_unstable_by_key(|put| {
-        (std::cmp::Reverse(put.round), put.frame.memory, put.frame.pages.start)
-    });
+    Put::sort(&mut puts);
     let (mut left, mut lost) = (Vec::with_capacity(puts.len()), Vec::new());
+    let oldest = puts.last().map(|put| put.round);
     for round in puts.chunk_by(|a, b| a.round == b.round) {
         for memory in round.chunk_by(|a, b| a.frame.memory == b.frame.memory) {
             let Some(wanted) = memory.first().and_then(|put| wanted.get_mut(&put.frame.memory))
@@ -49,19 +57,29 @@ pub fn latest(mut puts: Vec<Put>, plan: &Plan) -> (Vec<Frame>, Vec<Frame>) {
                     lost.push(*frame);
                 }
             }
+            if memory.first().map(|put| put.round) == oldest {
+                // Nothing comes after it.
+                continue;
+            }
             // Ascending, so that building the set costs no more than its length.
             let taken: PageSet = memory.iter().map(|put| put.frame.pages).collect();
             *wanted = wanted.difference(&taken);
         }
     }
     if !lost.is_empty() {
-        // Several frames may share stored bytes: they are of use as long as one of them is.
         let place = |frame: &Frame| (frame.file, frame.offset_bytes);
-        let used: HashSet<(u16, u64)> =
-            left.iter().filter(|frame| frame.stored_bytes > 0).map(place).collect();
-        lost.retain(|frame| frame.stored_bytes > 0 && !used.contains(&place(frame)));
+        lost.retain(|frame| frame.stored_bytes > 0);
         lost.sort_unstable_by_key(place);
         lost.dedup_by_key(|frame| place(frame));
+        // Several frames may share stored bytes: they are of use as long as one of them is.
+        let mut is_used = vec![false; lost.len()];
+        for frame in left.iter().filter(|frame| frame.stored_bytes > 0) {
+            if let Ok(at) = lost.binary_search_by_key(&place(frame), place) {
+                is_used[at] = true;
+            }
+        }
+        let mut is_used = is_used.into_iter();
+        lost.retain(|_| !is_used.next().unwrap_or(true));
     }
     (left, lost)
 }

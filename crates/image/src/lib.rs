@@ -32,7 +32,7 @@ pub use error::{FormatError, LayoutError, OpenError};
 pub use files::{DataFile, Files, IndexFile, ParentEntry, TwinFile};
 pub use frame::{Frame, PageMask};
 pub use hash::{ContentHash, ContentHasher, FrameHash, PageHash, PageHasher};
-pub use hashes::{HASHES_HEADER_BYTES, check_hashes_header, encode_hashes};
+pub use hashes::{HASHES_HEADER_BYTES, check_hashes_header, hashes_header};
 pub use header::{FORMAT_VERSION, HEADER_BYTES, Header};
 pub use id::{CheckpointId, LineKey, NotACheckpointId};
 pub use index::{Index, IndexEntry, encode_index};

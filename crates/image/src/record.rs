@@ -76,17 +76,25 @@ impl Record {
         self.first_page.get().saturating_add(self.page_count.get().into())
     }
 
+    /// The frame, checked in every respect.
     pub(crate) fn frame(&self) -> Result<Frame, Invalid> {
         if self.crc32c.get() != self.checksum() {
             return Err(Invalid::new("does not match its checksum"));
         }
+        let frame = self.checked_before()?;
+        check(&frame)?;
+        Ok(frame)
+    }
+
+    /// The frame of a record that was checked already: indexes are gone through again and again.
+    pub(crate) fn checked_before(&self) -> Result<Frame, Invalid> {
         let number = self.memory_number.get();
         let memory = match self.memory_kind {
             1 => MemoryId::Private(number),
             2 => MemoryId::Shared(number),
             code => return Err(Invalid::new(format!("memory kind {code} is not known"))),
         };
-        let frame = Frame {
+        Ok(Frame {
             memory,
             pages: PageRange::new(self.first_page.get(), self.end()),
             tier: Tier::try_from(self.tier).map_err(|e| Invalid::new(format!("tier: {e}")))?,
@@ -100,9 +108,7 @@ impl Record {
             load_order: self.load_order.get(),
             hash: FrameHash(self.hash),
             stored_crc32c: self.stored_crc32c.get(),
-        };
-        check(&frame)?;
-        Ok(frame)
+        })
     }
 }
 

@@ -29,6 +29,10 @@ pub(crate) struct Move {
 /// Files up to this length are brought into load order at the end: a second of writing at most.
 const ORDERED_BYTES_MAX: u64 = 256 << 20;
 
+/// Files up to this length are read whole to be written anew: frames are short, and each would be
+/// read by itself.
+const WHOLE_BYTES_MAX: u64 = 16 << 20;
+
 /// Where the stored bytes of those of `frames` that are in file `number`, of `length_bytes`, go if
 /// it is worth writing the file anew: because there is much in it that nobody needs, or because
 /// it is `to_order` and not in load order.
@@ -62,6 +66,11 @@ pub(crate) fn compact(
 ) -> Result<(), IoFailure> {
     let mut buffer: Vec<u8> = Vec::with_capacity(PIECE_BYTES);
     let mut begins = 0;
+    let mut whole = Vec::new();
+    if old.length_bytes() <= WHOLE_BYTES_MAX {
+        whole.resize(usize::try_from(old.length_bytes()).unwrap_or(0), 0);
+        old.read_at(&mut whole, 0)?;
+    }
     for one in &moves {
         let end = begins + length(&buffer);
         if end + one.length > begins + length_of(PIECE_BYTES) && !buffer.is_empty() {
@@ -72,8 +81,14 @@ pub(crate) fn compact(
         // Between two that do not touch: the filling before a raw one.
         let at = usize::try_from(one.to - begins).unwrap_or(usize::MAX);
         buffer.resize(at, 0);
-        buffer.resize(at + usize::try_from(one.length).unwrap_or(usize::MAX), 0);
-        old.read_at(&mut buffer[at..], one.from)?;
+        let count = usize::try_from(one.length).unwrap_or(usize::MAX);
+        let from = usize::try_from(one.from).unwrap_or(usize::MAX);
+        if let Some(bytes) = whole.get(from..from.saturating_add(count)) {
+            buffer.extend_from_slice(bytes);
+        } else {
+            buffer.resize(at + count, 0);
+            old.read_at(&mut buffer[at..], one.from)?;
+        }
     }
     new.write_at(&buffer, begins)?;
     new.ends_at((begins + length(&buffer)).next_multiple_of(ALIGNMENT_BYTES));

@@ -231,17 +231,13 @@ impl<'a> Content<'a> {
                 Some(parent) => parent.chunk_hashes(frame.memory, chunk, below)?,
                 None => ChunkHashes::default(),
             };
-            for place in wanted.places() {
-                let hash = match (own.has(place), known.present.has(place)) {
-                    (true, _) => held[place],
-                    (false, true) => known.hashes[place],
-                    (false, false) => {
-                        let detail = "the parent does not hold all of its pages".to_owned();
-                        return Err(damaged(frame, detail));
-                    }
-                };
-                self.hasher.add(frame.memory, page_at(chunk, place), hash);
+            if !below.without(known.present).is_empty() {
+                let detail = "the parent does not hold all of its pages".to_owned();
+                return Err(damaged(frame, detail));
             }
+            let mut hashes = known.hashes;
+            own.places().for_each(|place| hashes[place] = held[place]);
+            self.hasher.add_chunk(frame.memory, chunk, wanted, &hashes);
         }
         Ok(())
     }

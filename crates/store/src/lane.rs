@@ -63,6 +63,9 @@ pub(crate) struct Target<'a> {
     pub(crate) want: Want,
     /// Changed pages may be stored as the difference to the parent's, which are read for it.
     pub(crate) has_deltas: bool,
+    /// Critical pages will be read while somebody stands still: not as the difference to what lies
+    /// further and further back.
+    pub(crate) critical_whole: bool,
 }
 
 impl Lane {
@@ -238,7 +241,8 @@ impl Lane {
             buffers.changed_hashes.push(*hash);
         }
         // As differences promoted ones would have to be read where they were after all.
-        let bases = match promoted.is_empty() && target.has_deltas {
+        let is_whole = target.critical_whole && tier == Tier::Critical;
+        let bases = match promoted.is_empty() && target.has_deltas && !is_whole {
             true => changed.and(known.present),
             false => PageMask::default(),
         };

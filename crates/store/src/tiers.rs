@@ -1,7 +1,5 @@
 //! What a checkpoint has in each tier.
 
-use std::collections::HashSet;
-
 use image::Frame;
 use mem::PAGE_SIZE;
 use plan::{Tier, Treatment};
@@ -25,16 +23,21 @@ pub struct TierSum {
     pub twin_bytes: u64,
 }
 
+/// The place of a tier in [`Tier::ALL`].
+const fn of(tier: Tier) -> usize {
+    match tier {
+        Tier::Critical => 0,
+        Tier::Warm => 1,
+        Tier::Cold => 2,
+    }
+}
+
 /// The sums of `frames`, in the order of [`Tier::ALL`].
 pub(crate) fn sums(frames: impl Iterator<Item = Frame>) -> [TierSum; 3] {
     let mut sums = [TierSum::default(); 3];
-    let mut counted = HashSet::new();
+    let mut places = Vec::new();
     for frame in frames {
-        let sum = match frame.tier {
-            Tier::Critical => &mut sums[0],
-            Tier::Warm => &mut sums[1],
-            Tier::Cold => &mut sums[2],
-        };
+        let sum = &mut sums[of(frame.tier)];
         sum.page_bytes += frame.pages.bytes();
         sum.referenced_bytes += frame.referenced_bytes();
         if frame.treatment == Treatment::Zero {
@@ -43,10 +46,15 @@ pub(crate) fn sums(frames: impl Iterator<Item = Frame>) -> [TierSum; 3] {
         if frame.treatment == Treatment::Twin {
             sum.twin_bytes += u64::from(frame.own().count()) * PAGE_SIZE;
         }
-        // Stored bytes that several frames name count once.
-        if frame.stored_bytes > 0 && counted.insert((frame.file, frame.offset_bytes)) {
-            sum.stored_bytes += u64::from(frame.stored_bytes);
+        if frame.stored_bytes > 0 {
+            places.push((frame.file, frame.offset_bytes, frame.tier, frame.stored_bytes));
         }
+    }
+    // Stored bytes that several frames name count once.
+    places.sort_by_key(|(file, offset, ..)| (*file, *offset));
+    places.dedup_by_key(|(file, offset, ..)| (*file, *offset));
+    for (_, _, tier, stored_bytes) in places {
+        sums[of(tier)].stored_bytes += u64::from(stored_bytes);
     }
     sums
 }

@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
 
 use codec::Want;
 use common::{History, begin_on, files, instance, new_store, summary};
@@ -65,6 +66,7 @@ impl Model {
         match step {
             Step::Checkpoint { steps, want, back } => {
                 self.now.churn(*steps);
+                self.now.is_awaited = steps % 3 == 0;
                 let want =
                     [Want::Raw, Want::Lz4, Want::Zstd(1), Want::Zstd(-3)][usize::from(*want)];
                 let parent = self.back(*back).map(|id| self.store.checkpoint(id).unwrap());
@@ -114,8 +116,11 @@ impl Model {
     }
 
     fn compare(&self) {
+        let mut before = None;
         for (id, then) in &self.made {
-            let checkpoint = self.store.checkpoint(*id).unwrap();
+            // What it builds on may be open already, or something else.
+            let checkpoint = Arc::new(self.store.checkpoint_on(*id, before.as_ref()).unwrap());
+            before = Some(checkpoint.clone());
             then.compare(&checkpoint);
             let verified = checkpoint.verify().unwrap();
             assert_eq!(verified.checkpoints, u64::from(checkpoint.depth()) + 1);

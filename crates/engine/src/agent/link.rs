@@ -58,6 +58,7 @@ impl AgentLink {
     /// Tells an agent that was started before there was a checkpoint that it is there.
     pub(crate) fn published(self, brief: Brief) -> io::Result<Self> {
         send(self.socket.as_fd(), &brief.to_text()?, None)?;
+        note(&brief)?;
         Ok(Self { brief, ..self })
     }
 }
@@ -99,13 +100,19 @@ impl LazyLoader for AgentLink {
 
 /// The command that executes an agent.
 pub(super) fn command(brief: &Brief) -> io::Result<Command> {
+    let log = note(brief)?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("agent").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(log));
+    Ok(command)
+}
+
+/// Writes down in the agent's log which checkpoint it is for.
+fn note(brief: &Brief) -> io::Result<std::fs::File> {
     let path = brief.folder().join("agent.log");
     let mut log = std::fs::File::options().create(true).append(true).open(path)?;
     let checkpoint = brief.checkpoint.as_deref().unwrap_or("to come");
     writeln!(log, "agent of instance {}, checkpoint {checkpoint}", brief.instance)?;
-    let mut command = Command::new("/proc/self/exe");
-    command.arg("agent").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(log));
-    Ok(command)
+    Ok(log)
 }
 
 /// Sends one message, with a descriptor.

@@ -191,6 +191,10 @@ impl<'a> Run<'a, '_> {
             staging = stage(&copying, phases)?;
             rounds(&mut copying, phases)?;
         }
+        if after != After::GoesOn {
+            // It will stand still while the rest is brought into order.
+            writer.settle()?;
+        }
         let Held { mut frozen, mut captured, missing, mut stops } =
             self.hold(settings, phases, &mut copying, &writer)?;
         writer.next_round();

@@ -11,7 +11,7 @@ use plan::{Extent, Plan, Tier, Treatment};
 use process::{Change, ChangeKind, Instance};
 use rekindle_image::{
     CheckpointId, ContentHash, ContentHasher, DataFile, Files, Frame, IndexFile, LineKey, Manifest,
-    PageHash, PageMask, ParentEntry, Sealer, Summary, arrange, encode_hashes, encode_index,
+    PageHash, PageMask, ParentEntry, Sealer, Summary, arrange, encode_index, hashes_header,
 };
 
 pub(crate) use draw::{Draw, draw};
@@ -114,7 +114,10 @@ pub(crate) fn write_parts(
     let hashes: Vec<PageHash> = hashed.into_iter().flat_map(|(_, hashes)| hashes).collect();
     let frames = arrange(frames, &manifest.plan).unwrap();
     let index = encode_index(manifest.id, &frames).unwrap();
-    let hashes = encode_hashes(manifest.id, &hashes);
+    let count = u64::try_from(hashes.len()).unwrap();
+    let mut hashes_file = hashes_header(manifest.id, count);
+    hashes.iter().for_each(|hash| hashes_file.extend_from_slice(&hash.0));
+    let hashes = hashes_file;
     let file = |name: &str, bytes: &[u8]| DataFile {
         name: name.to_owned(),
         length_bytes: u64::try_from(bytes.len()).unwrap(),

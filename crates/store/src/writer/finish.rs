@@ -1,13 +1,17 @@
 //! The last part of writing a checkpoint: what the lanes hold, the data files in load order, hashes,
 //! index and manifest. Nothing of it is visible yet.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 
-use image::{ContentHash, Frame, IndexFile, Manifest, PageHash, ParentEntry, Put, Summary};
+use image::{
+    ContentHash, Frame, HASHES_HEADER_BYTES, IndexFile, Manifest, PageHash, ParentEntry, Summary,
+};
 use plan::{Plan, Tier};
 use process::Instance;
 
-use super::{CheckpointWriter, Published, lock};
+use super::settle::Settled;
+use super::{CheckpointWriter, Published};
 use crate::data::{DataFile, Hashed};
 use crate::error::{IoFailure, ReadError, WriteError};
 use crate::hashes::Content;
@@ -20,6 +24,13 @@ pub(crate) struct Written {
     pub(crate) content: ContentHash,
 }
 
+/// The data files, the bytes of the index, and the length of the file of page hashes.
+struct Rest {
+    data: Vec<image::DataFile>,
+    index: Vec<u8>,
+    hashes_bytes: u64,
+}
+
 impl CheckpointWriter {
     /// Writes everything, synced, but does not publish it.
     pub(crate) fn write(
@@ -28,21 +39,16 @@ impl CheckpointWriter {
         plan: &Plan,
         summary: &Summary,
     ) -> Result<Written, WriteError> {
-        let (puts, hashed) = self.flush()?;
+        let Settled { puts, hashed } = self.flush()?;
         let twins = match &self.twins {
             Some(finder) => finder.used()?,
             None => self.kept_twins.clone(),
         };
         let (left, lost) = image::latest(puts, plan);
         let mut frames = image::arrange(left, plan)?;
-        let (hashes, content) = self.hashes(&frames, &hashed)?;
-        drop(hashed);
-        let data = self.finish_data(&mut frames, &lost)?;
+        let (content, rest) = self.side_by_side(&mut frames, &lost, &hashed);
+        let (content, Rest { data, index, hashes_bytes }) = (content?, rest?);
         let data_bytes: u64 = data.iter().map(|file| file.length_bytes).sum();
-        let hashes = image::encode_hashes(self.id, &hashes);
-        self.write_file(layout::HASHES, &hashes)?;
-        let index = image::encode_index(self.id, &frames)?;
-        self.write_file(layout::INDEX, &index)?;
         let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let file =
             |name: &str, length_bytes| image::DataFile { name: name.to_owned(), length_bytes };
@@ -58,7 +64,7 @@ impl CheckpointWriter {
             files: image::Files {
                 index: IndexFile::new(layout::INDEX, &index, self.lock.key()),
                 data,
-                hashes: file(layout::HASHES, length(&hashes)),
+                hashes: file(layout::HASHES, hashes_bytes),
                 parent: parent.map(|p| ParentEntry { id: p.id(), content: p.content() }),
                 content,
                 twins,
@@ -74,11 +80,48 @@ impl CheckpointWriter {
             page_bytes: manifest.page_bytes,
             parent: self.parent(),
             referenced_bytes: manifest.referenced_bytes,
-            stored_bytes: data_bytes + length(&hashes) + length(&index) + length(&bytes),
+            stored_bytes: data_bytes + hashes_bytes + length(&index) + length(&bytes),
             tiers: tiers::sums(frames.iter().copied()),
             twins: self.twins.as_ref().map(TwinFinder::found).unwrap_or_default(),
         };
         Ok(Written { published, content })
+    }
+
+    /// Computes what all pages make in a thread of its own, and does the rest in this one.
+    fn side_by_side(
+        &self,
+        frames: &mut [Frame],
+        lost: &[Frame],
+        hashed: &[Hashed],
+    ) -> (Result<ContentHash, WriteError>, Result<Rest, WriteError>) {
+        // As they are before anything in the files is moved.
+        let before = frames.to_vec();
+        let content = || self.content(&before, hashed);
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("content".to_owned());
+            let thread = thread.spawn_scoped(scope, content);
+            let rest = self.finish_rest(frames, lost, (&before, hashed));
+            let content = match thread {
+                Ok(thread) => thread.join().unwrap_or_else(|why| std::panic::resume_unwind(why)),
+                // Without it, it takes longer.
+                Err(_) => content(),
+            };
+            (content, rest)
+        })
+    }
+
+    /// Brings the data files into their last form, and writes the index and the page hashes.
+    fn finish_rest(
+        &self,
+        frames: &mut [Frame],
+        lost: &[Frame],
+        (before, hashed): (&[Frame], &[Hashed]),
+    ) -> Result<Rest, WriteError> {
+        let data = self.finish_data(frames, lost)?;
+        let index = image::encode_index(self.id, frames)?;
+        self.write_file(layout::INDEX, &index)?;
+        let hashes_bytes = self.write_hashes(before, hashed)?;
+        Ok(Rest { data, index, hashes_bytes })
     }
 
     /// Leaves out what only `lost` frames needed, brings what is not too long into load order, and
@@ -128,52 +171,55 @@ impl CheckpointWriter {
         Ok(length_bytes)
     }
 
-    /// The page hashes in the order of `frames`, and the content that they make.
-    fn hashes(
-        &self,
-        frames: &[Frame],
-        hashed: &[Hashed],
-    ) -> Result<(Vec<PageHash>, ContentHash), WriteError> {
-        let mut all = Vec::with_capacity(hashed.iter().map(|h| h.hashes.len()).sum());
+    /// What the pages of `frames` make.
+    fn content(&self, frames: &[Frame], hashed: &[Hashed]) -> Result<ContentHash, WriteError> {
         let mut content = Content::new(self.lock.key(), self.parent.as_deref());
         for frame in frames {
-            let own = match frame.hash_count() {
-                0 => &[][..],
-                _ => hashed
-                    .binary_search_by_key(&(frame.file, frame.offset_bytes), |hashed| hashed.place)
-                    .map_or(&[][..], |at| &hashed[at].hashes),
-            };
-            all.extend_from_slice(own);
-            content.add(frame, own).map_err(|cause| {
+            content.add(frame, own_hashes(frame, hashed)).map_err(|cause| {
                 let path = self.dir.join(layout::HASHES);
                 WriteError::Read(ReadError::Frame { path, cause })
             })?;
         }
-        Ok((all, content.finish()))
+        Ok(content.finish())
     }
 
-    /// Writes what the lanes still hold and returns all that was put, and the hashes of the pages
-    /// sorted by place in the file.
-    fn flush(&self) -> Result<(Vec<Put>, Vec<Hashed>), WriteError> {
-        if let Some(failure) = lock(&self.failed).take() {
-            return Err(WriteError::EarlierPut(failure));
+    /// Writes the page hashes in the order of `frames`; gives the file's length.
+    fn write_hashes(&self, frames: &[Frame], hashed: &[Hashed]) -> Result<u64, IoFailure> {
+        const BUFFER_BYTES: usize = 256 << 10;
+        let name = layout::HASHES;
+        let count = frames.iter().map(|frame| own_hashes(frame, hashed).len()).sum::<usize>();
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let fail = || IoFailure::on("write", self.dir.join(name));
+        let mut file = BufWriter::with_capacity(BUFFER_BYTES, self.dir.create(name)?);
+        file.write_all(&image::hashes_header(self.id, count)).map_err(fail())?;
+        for hash in frames.iter().flat_map(|frame| own_hashes(frame, hashed)) {
+            file.write_all(&hash.0).map_err(fail())?;
         }
-        let (mut puts, mut hashed) = (Vec::new(), Vec::new());
-        for mut lane in lock(&self.lanes).drain(..) {
-            lane.flush(&self.data)?;
-            puts.append(&mut lane.puts);
-            hashed.append(&mut lane.hashed);
-        }
-        hashed.sort_unstable_by_key(|hashed: &Hashed| hashed.place);
-        Ok((puts, hashed))
+        let file = file.into_inner().map_err(|error| fail()(error.into_error()))?;
+        self.synced(&file, name)?;
+        Ok(HASHES_HEADER_BYTES + count * 16)
     }
 
     fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), IoFailure> {
         let mut file = self.dir.create(name)?;
         file.write_all(bytes).map_err(IoFailure::on("write", self.dir.join(name)))?;
+        self.synced(&file, name)
+    }
+
+    fn synced(&self, file: &File, name: &str) -> Result<(), IoFailure> {
         if self.is_synced {
             file.sync_all().map_err(IoFailure::on("sync", self.dir.join(name)))?;
         }
         Ok(())
     }
+}
+
+/// The hashes of the pages that a frame holds, of all that were put, by place in the files.
+fn own_hashes<'a>(frame: &Frame, hashed: &'a [Hashed]) -> &'a [PageHash] {
+    if frame.hash_count() == 0 {
+        return &[];
+    }
+    let place = (frame.file, frame.offset_bytes);
+    let at = hashed.binary_search_by_key(&place, |hashed| hashed.place);
+    at.map_or(&[], |at| &hashed[at].hashes)
 }

@@ -1,6 +1,7 @@
 //! Writing a checkpoint.
 
 mod finish;
+mod settle;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use crate::pace::Pace;
 use crate::tiers::TierSum;
 use crate::twin_find::{TwinFinder, Twins};
 use crate::{CHAIN_DEPTH_MAX, Checkpoint, LineLock, Store, layout};
+use settle::Settled;
 
 /// How a checkpoint is to be written.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +62,8 @@ pub struct CheckpointWriter {
     parent: Option<Arc<Checkpoint>>,
     /// The state of threads that are not putting right now.
     lanes: Mutex<Vec<Lane>>,
+    /// What they gave away before the end.
+    settled: Mutex<Settled>,
     page_bytes: AtomicU64,
     /// Looks for pages that files outside of the store have.
     twins: Option<TwinFinder>,
@@ -175,6 +179,7 @@ impl CheckpointWriter {
                 parent,
                 pace: None,
                 lanes: Mutex::new(Vec::new()),
+                settled: Mutex::default(),
                 page_bytes: AtomicU64::new(0),
                 twins: None,
                 kept_twins: Vec::new(),
@@ -203,8 +208,9 @@ impl CheckpointWriter {
         self.pace = Some(Pace::new(workers));
     }
 
-    /// Leaves it to a later [`Store::sync`] to make what is published survive a crash of the
-    /// machine: somebody stands still until it is published, who goes on in any case.
+    /// Somebody stands still until it is published and its critical pages are read again, and goes
+    /// on in any case: it is left to a later [`Store::sync`] to make it survive a crash of the
+    /// machine, and critical pages are not stored as differences. Call it before the first `put`.
     pub fn sync_later(&mut self) {
         self.is_synced = false;
     }
@@ -279,13 +285,7 @@ impl CheckpointWriter {
         bytes: &[u8],
         want: Want,
     ) -> Result<(), PageSinkError> {
-        self.with_lane(memory, pages, |lane| {
-            let (data, division) = (&self.data, self.division.as_ref());
-            let (parent, pace) = (self.parent.as_deref(), self.pace.as_ref());
-            let has_deltas = self.has_deltas;
-            let target = Target { data, division, parent, pace, memory, want, has_deltas };
-            lane.put(&target, pages, bytes)
-        })
+        self.with_lane(memory, pages, |lane| lane.put(&self.target(memory, want), pages, bytes))
     }
 
     /// Takes `pages` of `memory`, which are the same as those of `source` from page `from.1` of
@@ -303,12 +303,21 @@ impl CheckpointWriter {
     ) -> Result<(), PageSinkError> {
         let want = self.pace.as_ref().map_or(self.options.want, Pace::want);
         self.with_lane(memory, pages, |lane| {
-            let (data, division) = (&self.data, self.division.as_ref());
-            let (parent, pace) = (self.parent.as_deref(), self.pace.as_ref());
-            let has_deltas = self.has_deltas;
-            let target = Target { data, division, parent, pace, memory, want, has_deltas };
-            lane.put_same(&target, pages, (source, from.0, from.1))
+            lane.put_same(&self.target(memory, want), pages, (source, from.0, from.1))
         })
+    }
+
+    fn target(&self, memory: MemoryId, want: Want) -> Target<'_> {
+        Target {
+            data: &self.data,
+            division: self.division.as_ref(),
+            parent: self.parent.as_deref(),
+            pace: self.pace.as_ref(),
+            memory,
+            want,
+            has_deltas: self.has_deltas,
+            critical_whole: !self.is_synced,
+        }
     }
 
     /// Takes a frame as it is stored elsewhere: `stored` becomes pages with these `hashes`.

@@ -165,12 +165,15 @@ pub(crate) struct History {
     state: u64,
     time: u64,
     pub(crate) pages: BTreeMap<(MemoryId, u64), Vec<u8>>,
+    /// Somebody stands still until a checkpoint is published.
+    pub(crate) is_awaited: bool,
 }
 
 impl History {
     /// Some runs of pages of two memories, by a seed.
     pub(crate) fn new(seed: u64) -> Self {
-        let mut history = Self { state: seed | 1, time: 0, pages: BTreeMap::new() };
+        let (state, pages) = (seed | 1, BTreeMap::new());
+        let mut history = Self { state, time: 0, pages, is_awaited: false };
         history.add_run(PRIVATE, 5, 40);
         history.add_run(PRIVATE, 100, 30);
         history.add_run(SHARED, 0, 21);
@@ -286,6 +289,9 @@ impl History {
         for round in 0..self.draw(3) {
             self.churn(3 + round);
             self.put_changed(writer, &mut known);
+            if round % 2 == 0 {
+                writer.settle().unwrap();
+            }
             writer.next_round();
         }
         self.pages = now;
@@ -346,6 +352,9 @@ impl History {
         // Most are divided; the others have frames of several tiers in one file.
         if self.draw(4) > 0 {
             writer.divide(&plan).unwrap();
+        }
+        if self.is_awaited {
+            writer.sync_later();
         }
         self.put(&writer);
         let plan = plan.fitted(&self.runs(), "not named");
