@@ -179,7 +179,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand update" -s v -l verbos
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l every -d 'Length of a period: after each the memory is divided anew' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l checkpoint-every -d 'Take a checkpoint so often' -r
-complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l keep -d 'How many of the program\'s newest checkpoints to keep, when one was taken' -r
+complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l keep -d 'How many of the program\'s newest checkpoints to keep. A few more stay as long as these hold pages of theirs' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l on-term -d 'What SIGTERM and SIGHUP mean: a last checkpoint, or just the end. Ctrl-C is the end' -r -f -a "checkpoint\t'Take a last checkpoint'
 leave\t'End'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l metrics -d 'Serve metrics there, for Prometheus, at /metrics' -r

@@ -205,7 +205,7 @@ never\:"Not at all"))' \
 _arguments "${_arguments_options[@]}" : \
 '--every=[Length of a period\: after each the memory is divided anew]:TIME:_default' \
 '--checkpoint-every=[Take a checkpoint so often]:TIME:_default' \
-'--keep=[How many of the program'\''s newest checkpoints to keep, when one was taken]:N:_default' \
+'--keep=[How many of the program'\''s newest checkpoints to keep. A few more stay as long as these hold pages of theirs]:N:_default' \
 '--on-term=[What SIGTERM and SIGHUP mean\: a last checkpoint, or just the end. Ctrl-C is the end]:ON_TERM:((checkpoint\:"Take a last checkpoint"
 leave\:"End"))' \
 '--metrics=[Serve metrics there, for Prometheus, at /metrics]:ADDR:_default' \

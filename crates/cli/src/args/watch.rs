@@ -19,7 +19,8 @@ pub(crate) struct Watch {
     /// Take a checkpoint so often.
     #[arg(long, value_name = "TIME", value_parser = period)]
     pub(crate) checkpoint_every: Option<Duration>,
-    /// How many of the program's newest checkpoints to keep, when one was taken.
+    /// How many of the program's newest checkpoints to keep. A few more stay as long as these hold
+    /// pages of theirs.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) keep: u16,
     /// What SIGTERM and SIGHUP mean: a last checkpoint, or just the end. Ctrl-C is the end.

@@ -18,6 +18,9 @@ use crate::phase::Phases;
 use crate::report::micros;
 use crate::target_name::Found;
 
+/// Checkpoints that stay only for the pages that newer ones do not hold themselves, at most.
+const NEEDED_MAX: usize = 8;
+
 impl Watcher<'_> {
     /// Writes down how the memory is divided, for whoever takes the next checkpoint.
     fn write_plan(&mut self) -> Option<PathBuf> {
@@ -139,10 +142,17 @@ impl Watcher<'_> {
         result
     }
 
-    /// Removes the instance's oldest checkpoints, and makes those that stay independent of them.
+    /// Removes the instance's oldest checkpoints. Those that hold pages of one that stays stay with it,
+    /// until they are many: then the oldest that stays is made independent of them, which is to
+    /// write all of its pages anew.
     fn prune(&mut self) -> Vec<String> {
-        let keep = Keep { newest: Some(self.request.keep), consolidate: true };
-        match self.store.prune_instance(&self.instance, keep) {
+        let newest = Some(self.request.keep);
+        let mut pruned =
+            self.store.prune_instance(&self.instance, Keep { newest, consolidate: false });
+        if pruned.as_ref().is_ok_and(|pruned| pruned.needed.len() >= NEEDED_MAX) {
+            pruned = self.store.prune_instance(&self.instance, Keep { newest, consolidate: true });
+        }
+        match pruned {
             Ok(pruned) => pruned.removed.iter().map(ToString::to_string).collect(),
             Err(error) => {
                 self.trouble(&format!("failed to {error}; older checkpoints stay for now"));
