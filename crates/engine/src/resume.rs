@@ -306,16 +306,30 @@ pub(crate) struct Later {
 
 impl Later {
     /// Starts an agent before the checkpoint is there, which opens meanwhile what that will build
-    /// on. `None` when none will be needed, or when it did not work: [`Self::begin`] tries again.
+    /// on, and has the disk begin with what of that will be needed first. `None` when no agent will
+    /// be needed, or when it did not work: [`Self::begin`] tries again.
     pub(crate) fn agent_ahead(
         settings: &Settings,
-        (instance, parent): (&InstanceId, Option<String>),
+        (instance, parent): (&InstanceId, Option<&Checkpoint>),
         load: Load,
         registry: &Registry,
     ) -> Option<AgentLink> {
+        if load == Load::Eager {
+            return None;
+        }
         let brief = brief(settings, instance, load, registry);
-        let spawn = || AgentLink::spawn(Brief { parent, ..brief }).ok();
-        if load == Load::Eager { None } else { spawn() }
+        let named = parent.map(|parent| parent.id().to_string());
+        let agent = AgentLink::spawn(Brief { parent: named, ..brief }).ok()?;
+        if let Some(parent) = parent {
+            let first = first(parent, load);
+            if load == Load::Lazy {
+                parent.read_critical_ahead();
+            }
+            // What cannot be listed is not read ahead.
+            let needed = ::resume::needed_first(parent.instance(), parent, &first);
+            ::resume::read_ahead(parent.instance(), parent, &needed.unwrap_or_default());
+        }
+        Some(agent)
     }
 
     /// Has an agent open the checkpoint, `agent` if there is one already, and the disk begin with
@@ -328,16 +342,18 @@ impl Later {
     ) -> Result<Self, ResumeVerbError> {
         let brief = brief(settings, &checkpoint.instance().line.instance, load, registry);
         let brief = Brief { checkpoint: Some(checkpoint.id().to_string()), ..brief };
+        let is_ahead = agent.is_some();
         let agent = match agent {
             // One that has ended meanwhile is as good as none.
             Some(agent) => agent.published(brief.clone()).or_else(|_| AgentLink::spawn(brief)),
             None => AgentLink::spawn(brief),
         };
         let agent = agent.map_err(ResumeVerbError::Agent)?;
-        let first = match load {
-            Load::Lazy => critical(checkpoint),
-            Load::Eager | Load::OnDemand => mem::PageSet::new(),
-        };
+        let first = first(checkpoint, load);
+        if is_ahead {
+            // What was read ahead is there by now, and what was just written is still.
+            return Ok(Self { agent, first });
+        }
         if load == Load::Lazy {
             checkpoint.read_critical_ahead();
         }
@@ -345,6 +361,14 @@ impl Later {
         let needed = needed.map_err(ResumeError::Pages)?;
         ::resume::read_ahead(checkpoint.instance(), checkpoint, &needed);
         Ok(Self { agent, first })
+    }
+}
+
+/// Pages that are loaded before the start although they could come later.
+fn first(checkpoint: &Checkpoint, load: Load) -> mem::PageSet {
+    match load {
+        Load::Lazy => critical(checkpoint),
+        Load::Eager | Load::OnDemand => mem::PageSet::new(),
     }
 }
 

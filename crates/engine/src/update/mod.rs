@@ -93,7 +93,7 @@ pub fn update(
     };
     let mut agent = None;
     let mut begun = |writer: &CheckpointWriter| {
-        let parent = writer.parent_opened().map(|parent| parent.id().to_string());
+        let parent = writer.parent_opened().map(|parent| &**parent);
         agent =
             Later::agent_ahead(settings, (&found.line.instance, parent), request.load, registry);
     };
