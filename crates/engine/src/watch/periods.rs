@@ -12,18 +12,31 @@ use crate::checkpoint::fault_logs;
 use crate::report::micros;
 use crate::target_name::Found;
 
+/// What earlier profiles cost the program, and the CPU time it had meanwhile, in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cost {
+    spent_us: u64,
+    program_us: u64,
+}
+
 /// Periods after which what was learned goes to the store.
 const SAVED_EVERY: u64 = 5;
 
 impl Watcher<'_> {
-    pub(super) fn account(&mut self, profiler: &Profiler<'_>) {
+    /// Works out what the watch has cost the program so far, `profiler`'s part included, which stays
+    /// when it is `over`.
+    pub(super) fn account(&mut self, profiler: &Profiler<'_>, over: bool) {
         /// A program that mostly waits counts as one that uses a twentieth of a processor, as it
         /// does for what may be spent on it.
         const IDLE_SHARE: u32 = 20;
         let (spent, cpu_ns) = profiler.account();
         let floor_us = micros(self.attached.elapsed() / IDLE_SHARE);
-        let counted_us = (cpu_ns / 1000).max(floor_us).max(1);
-        self.status.slowdown_permille = (spent.total_ns() / 1000 * 1000).div_ceil(counted_us);
+        let spent_us = self.cost.spent_us + spent.total_ns() / 1000;
+        let program_us = self.cost.program_us + (cpu_ns / 1000).max(floor_us);
+        self.status.slowdown_permille = (spent_us * 1000).div_ceil(program_us.max(1));
+        if over {
+            self.cost = Cost { spent_us, program_us };
+        }
     }
 
     /// The end of a period: the memory is divided anew.
@@ -41,7 +54,7 @@ impl Watcher<'_> {
             self.divide(found, profiler, &mut row);
         }
         row.plan_us = micros(begun.elapsed());
-        self.account(profiler);
+        self.account(profiler, false);
         let watched_us = micros(self.watched).max(1);
         let written = std::mem::take(&mut self.written_pages);
         self.status.written_pages_a_second = written.saturating_mul(1_000_000) / watched_us;

@@ -15,6 +15,7 @@ use super::bounds::Bounds;
 use super::events::{Happened, WatchEvent, WatchLog};
 use super::notify::Notify;
 use super::period::{Busy, Gather};
+use super::periods::Cost;
 use super::status::WatchStatus;
 use super::{OnTerm, WatchError, WatchRequest};
 use crate::checkpoint::Carried;
@@ -59,6 +60,7 @@ pub(super) struct Watcher<'a> {
     /// Where tracking of writes goes on.
     pub(super) writes_at: u64,
     pub(super) busy: Busy,
+    pub(super) cost: Cost,
     /// When the profile of now began.
     pub(super) attached: Instant,
     pub(super) until: Option<Instant>,
@@ -135,6 +137,7 @@ impl<'a> Watcher<'a> {
             cpu: Duration::ZERO,
             writes_at: 0,
             busy: Busy::default(),
+            cost: Cost::default(),
             attached: now,
             until: request.time.map(|time| now + time),
             period_end: now + request.every,
@@ -284,7 +287,7 @@ impl<'a> Watcher<'a> {
                 self.end_period(found, &profiler);
             }
         };
-        self.account(&profiler);
+        self.account(&profiler, true);
         self.writes_at = profiler.writes_at();
         drop(profiler.finish());
         Ok(next)
