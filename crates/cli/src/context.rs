@@ -9,7 +9,7 @@ use engine::report::Outcome;
 use engine::{ExitClass, Settings, VerbError};
 use serde::Serialize;
 
-use crate::args::{Common, Format, Progress};
+use crate::args::{Common, Descriptors, Format, Progress};
 use crate::draw;
 use crate::progress::Bar;
 
@@ -87,6 +87,22 @@ impl Context {
         }
         exit(error.class())
     }
+}
+
+/// What stands behind descriptors whose other end is outside, as it was asked for; else the exit code
+/// for words that make no sense.
+pub(crate) fn externals(
+    descriptors: &Descriptors,
+) -> Result<Vec<(i32, engine::ExternalPolicy)>, ExitCode> {
+    descriptors
+        .external
+        .iter()
+        .map(|text| engine::parse_external(text))
+        .collect::<Result<_, _>>()
+        .map_err(|error| {
+            eprintln!("rekindle: failed to {error}");
+            exit(ExitClass::Usage)
+        })
 }
 
 /// What a verb's end means for the instance, in a sentence.

@@ -10,7 +10,7 @@ use engine::{
 use serde::Serialize;
 
 use crate::args::{Cli, Descriptors, Files, Format, Part, Profile, Resume, Tcp, Update, Verb};
-use crate::context::{Context, exit, printed, to_stdout};
+use crate::context::{Context, exit, externals, printed, to_stdout};
 use crate::draw;
 
 fn manual(verb: Option<&str>, output: Option<&Path>) -> ExitCode {
@@ -147,20 +147,6 @@ fn plan(context: &Context, arguments: crate::args::Plan) -> ExitCode {
     let thresholds = engine::Thresholds { warm: threshold_warm, critical: threshold_critical };
     let request = engine::PlanRequest { subject, policy, thresholds, output };
     context.tell(engine::plan(&context.settings, &context.registry, &request), crate::plan::draw)
-}
-
-pub(crate) fn externals(
-    descriptors: &Descriptors,
-) -> Result<Vec<(i32, engine::ExternalPolicy)>, ExitCode> {
-    descriptors
-        .external
-        .iter()
-        .map(|text| engine::parse_external(text))
-        .collect::<Result<_, _>>()
-        .map_err(|error| {
-            eprintln!("rekindle: failed to {error}");
-            exit(ExitClass::Usage)
-        })
 }
 
 fn check(

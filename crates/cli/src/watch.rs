@@ -5,9 +5,8 @@ use std::process::ExitCode;
 use engine::{ExitClass, Happened, WatchEvent, WatchLog, WatchRequest};
 
 use crate::args::{Format, OnTerm, Tcp, Watch};
-use crate::context::{Context, exit, to_stdout};
+use crate::context::{Context, exit, externals, to_stdout};
 use crate::draw::{bytes as size, time, utc};
-use crate::verbs::externals;
 
 /// Prints events.
 struct Printer {

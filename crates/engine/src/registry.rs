@@ -8,15 +8,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use process::{InstanceId, LineIdentity};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
-use target::Process;
 
-use crate::checkpoint::Carried;
 use crate::loan::{self, Borrowed};
 
 /// The registry of one host and user.
@@ -82,12 +81,11 @@ pub struct InstanceLock {
 }
 
 impl InstanceLock {
-    /// The tracking of `process` that the watch gave up with the loan. What cannot be taken over ends,
-    /// and the program's memory is copied anew.
-    pub(crate) fn carried<'p>(&mut self, process: &'p Process) -> Option<Carried<'p>> {
+    /// The program's userfaultfd, when the watch that lent the instance gave up the tracking of its
+    /// writes, and the file with what it knew.
+    pub(crate) fn take_tracking(&mut self) -> Option<(OwnedFd, &Path)> {
         let userfault = self.borrowed.as_mut()?.take_userfault()?;
-        let carried = Carried::take_over(process, &self.tracked, userfault);
-        carried.inspect_err(|error| tracing::info!(%error, "its writes are tracked anew")).ok()
+        Some((userfault, &self.tracked))
     }
 
     /// How the watch that lent the instance divides its memory.

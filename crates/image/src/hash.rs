@@ -6,7 +6,7 @@ use blake3::platform::Platform;
 use codec::{FRAME_BYTES_MAX, is_zero};
 use mem::{MemoryId, PageIndex};
 
-use crate::index::memory_rank;
+use crate::record::memory_rank;
 use crate::{LineKey, PageMask};
 
 /// Bytes in a page.

@@ -6,7 +6,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::limits::FRAMES_MAX;
-use crate::record::{RECORD_BYTES, Record};
+use crate::record::{RECORD_BYTES, Record, memory_rank};
 use crate::{CheckpointId, Files, FormatError, Frame, LayoutError, LineKey};
 
 const MAGIC: [u8; 8] = *b"\x89RKIX\r\n\x1a";
@@ -252,14 +252,6 @@ impl<B: AsRef<[u8]>> Index<B> {
     pub fn pages(&self, memory: MemoryId) -> PageSet {
         let everything = PageRange::new(0, u64::MAX);
         self.overlapping(memory, everything).map(|frame| frame.pages).collect()
-    }
-}
-
-/// Kind and number of a memory as the records are sorted: the order of `MemoryId`.
-pub(crate) fn memory_rank(memory: MemoryId) -> (u8, u32) {
-    match memory {
-        MemoryId::Private(number) => (1, number),
-        MemoryId::Shared(number) => (2, number),
     }
 }
 

@@ -6,7 +6,6 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::convert::Invalid;
-use crate::index::memory_rank;
 use crate::limits::PAGE_NUMBER_END;
 use crate::{Frame, FrameHash, PageMask, TwinPlace};
 
@@ -149,6 +148,14 @@ fn check(frame: &Frame) -> Result<(), Invalid> {
         )));
     }
     Ok(())
+}
+
+/// Kind and number of a memory as the records are sorted: the order of `MemoryId`.
+pub(crate) fn memory_rank(memory: MemoryId) -> (u8, u32) {
+    match memory {
+        MemoryId::Private(number) => (1, number),
+        MemoryId::Shared(number) => (2, number),
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use sys::userfault::Userfault;
 use target::{Process, Tracked, Tracker};
 
+use crate::registry::InstanceLock;
+
 /// A program whose writes have been tracked since a checkpoint of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Carried<'p> {
@@ -78,16 +80,20 @@ impl<'p> Carried<'p> {
         Ok(Some(descriptor))
     }
 
+    /// The tracking of `process` that a watch gave up with the loan that `lock` is. What cannot be
+    /// taken over ends, and the program's memory is copied anew.
+    pub(crate) fn lent(lock: &mut InstanceLock, process: &'p Process) -> Option<Self> {
+        let (userfault, path) = lock.take_tracking()?;
+        let carried = Self::take_over(process, path, userfault);
+        carried.inspect_err(|error| tracing::info!(%error, "its writes are tracked anew")).ok()
+    }
+
     /// Takes it over.
     ///
     /// # Errors
     /// When what is written down is not of this program, or the descriptor is none. The tracking
     /// ends then.
-    pub(crate) fn take_over(
-        process: &'p Process,
-        path: &Path,
-        descriptor: OwnedFd,
-    ) -> io::Result<Self> {
+    fn take_over(process: &'p Process, path: &Path, descriptor: OwnedFd) -> io::Result<Self> {
         let userfault = Userfault::of_descriptor(descriptor)?;
         let written: Written = serde_json::from_reader(BufReader::new(File::open(path)?))?;
         if written.pid != process.pid().raw() {

@@ -104,7 +104,7 @@ pub fn checkpoint(
     let found = find(&request.target, registry)?;
     let mut lock = registry.lock(&found.line.instance, "checkpoint")?;
     let request = &request.with_plan_of(&lock);
-    let carried = lock.carried(&found.process);
+    let carried = Carried::lent(&mut lock, &found.process);
     let with = With { registry, observer, keeps_tracking: false };
     checkpoint_of(settings, request, &found, &with, &mut phases, carried).map(|(report, _)| report)
 }

@@ -22,7 +22,7 @@ use store::{Checkpoint, CheckpointWriter, Store};
 use target::Frozen;
 
 use crate::agent::AgentLink;
-use crate::checkpoint::{BORROW, CheckpointRequest, LOOK, Run, Standing, Taken, look};
+use crate::checkpoint::{BORROW, Carried, CheckpointRequest, LOOK, Run, Standing, Taken, look};
 use crate::events::Observer;
 use crate::phase::Phases;
 use crate::registry::Registry;
@@ -63,7 +63,7 @@ pub fn update(
     let mut phases = Phases::new(observer, settings.timeout);
     let found = find(&request.target, registry)?;
     let mut lock = registry.lock(&found.line.instance, "update")?;
-    let carried = lock.carried(&found.process);
+    let carried = Carried::lent(&mut lock, &found.process);
     all_there(&found, settings, registry, observer, &mut phases)?;
     let checkpoint = CheckpointRequest {
         target: request.target.clone(),

@@ -1,4 +1,5 @@
-//! What the watch itself may use, and what becomes of it when that is too little.
+//! What the watch costs: the program, and of what it may use itself, with what becomes of it when that
+//! is too little.
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,13 @@ pub(super) struct Bounds {
     /// CPU time of checkpoints since then, which was asked for.
     beside: Duration,
     plan_every: u64,
+}
+
+/// What earlier profiles cost the program, and the CPU time it had meanwhile, in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cost {
+    pub(super) spent_us: u64,
+    pub(super) program_us: u64,
 }
 
 /// What a period took.

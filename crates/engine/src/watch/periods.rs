@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use profile::Profiler;
 
+use super::bounds::Cost;
 use super::events::{Happened, PeriodRow};
 use super::moves;
 use super::period::{Divided, divide};
@@ -11,13 +12,6 @@ use super::run::Watcher;
 use crate::checkpoint::fault_logs;
 use crate::report::micros;
 use crate::target_name::Found;
-
-/// What earlier profiles cost the program, and the CPU time it had meanwhile, in microseconds.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Cost {
-    spent_us: u64,
-    program_us: u64,
-}
 
 /// Periods after which what was learned goes to the store.
 const SAVED_EVERY: u64 = 5;

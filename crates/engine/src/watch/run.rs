@@ -11,11 +11,10 @@ use profile::{Costs, End, Options, Profiler};
 use rustix::process::Signal;
 use store::Store;
 
-use super::bounds::Bounds;
+use super::bounds::{Bounds, Cost};
 use super::events::{Happened, WatchEvent, WatchLog};
 use super::notify::Notify;
 use super::period::{Busy, Gather};
-use super::periods::Cost;
 use super::status::WatchStatus;
 use super::{OnTerm, WatchError, WatchRequest};
 use crate::checkpoint::Carried;
