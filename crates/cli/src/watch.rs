@@ -112,6 +112,7 @@ fn text(event: &WatchEvent) -> String {
         }
         Happened::Lent { verb } => format!("made way for {verb}"),
         Happened::Returned { verb, lent_us } => format!("{verb} is done after {}", time(*lent_us)),
+        Happened::Degraded { text } => text.clone(),
         Happened::Trouble { text } => format!("trouble: {text}"),
         Happened::Ended { text, .. } => format!("the watch is over: {text}"),
     };

@@ -281,8 +281,12 @@ fn the_first_process_of_a_container() {
         let inner: i32 = wait::until("the container", wait::PATIENCE, || {
             let text = std::fs::read_to_string(&children).unwrap_or_default();
             let pid: i32 = text.trim().parse().map_err(|_| format!("children {text:?}"))?;
-            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            if name.trim() == "sleep" { Ok(pid) } else { Err(format!("{pid} is {name}")) }
+            let file = |name| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
+            let name = file("comm").unwrap_or_default();
+            // Until it sleeps (clock_nanosleep is call 230) it loads its libraries.
+            let call = file("syscall").unwrap_or_default();
+            let sleeps = name.trim() == "sleep" && call.starts_with("230 ");
+            if sleeps { Ok(pid) } else { Err(format!("{pid} is {name} in {call}")) }
         });
         let rekindle = rekindle(place);
         let before = look(inner);

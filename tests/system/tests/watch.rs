@@ -217,8 +217,15 @@ fn what_does_not_work_is_said_and_tried_again() {
         std::fs::rename(&store, &aside).unwrap();
         std::fs::write(&store, "not a folder").unwrap();
         let seen = running.events().len();
-        let trouble = running.wait_for_event("trouble", seen);
-        assert!(trouble["text"].as_str().unwrap().starts_with("failed to "), "{trouble}");
+        wait::until("that the failure is said", PATIENCE, || {
+            let events = running.events();
+            let is_failure = |event: &&serde_json::Value| {
+                let text = event["text"].as_str().unwrap_or_default();
+                event["event"] == "trouble" && text.starts_with("failed to ")
+            };
+            let found = events.iter().skip(seen).find(is_failure).map(|_| ());
+            found.ok_or_else(|| format!("{events:?}"))
+        });
         std::fs::remove_file(&store).unwrap();
         std::fs::rename(&aside, &store).unwrap();
         let seen = running.events().len();

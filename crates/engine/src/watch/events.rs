@@ -55,7 +55,12 @@ pub enum Happened {
         /// How long it took.
         lent_us: u64,
     },
-    /// Something does not work now and is tried again, or is done less often.
+    /// Something is done less often, to stay within bounds, or more often again.
+    Degraded {
+        /// What, and why.
+        text: String,
+    },
+    /// Something does not work now and is tried again.
     Trouble {
         /// What, why, and what becomes of it.
         text: String,

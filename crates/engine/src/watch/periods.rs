@@ -61,7 +61,7 @@ impl Watcher<'_> {
         if let Some(every) = changed {
             self.status.plan_every = every;
             let cpu = own.cpu_permille;
-            self.event(Happened::Trouble {
+            self.event(Happened::Degraded {
                 text: format!(
                     "the watch used {cpu} thousandths of a processor: memory is divided every \
                      {every} periods from now on"
