@@ -39,8 +39,12 @@ fn a_terminal_that_is_open_twice_has_one_stand_in() {
         let holder = python(place, "holder", HOLDER, &[&pid]);
         let child = wait::until("the child's pid", PATIENCE, || std::fs::read_to_string(&pid));
         let child = Program::of_pid(child.parse().unwrap());
-        wait::until_true("the program", PATIENCE, || {
-            child.proc_file("cmdline").contains("time.sleep")
+        // Until it sleeps it loads its libraries, which are descriptors too.
+        const SLEEPS: [&str; 3] = ["230 ", "270 ", "23 "];
+        wait::until_true("the program to sleep", PATIENCE, || {
+            let call = child.proc_file("syscall");
+            let sleeps = SLEEPS.iter().any(|number| call.starts_with(number));
+            child.proc_file("cmdline").contains("time.sleep") && sleeps
         });
         let before: Vec<i32> = child.descriptors().into_iter().map(|(fd, _)| fd).collect();
         assert_eq!(before, [0, 1, 2, 3]);
