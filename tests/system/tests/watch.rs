@@ -205,6 +205,45 @@ fn a_killed_watch_harms_nobody() {
     });
 }
 
+/// Whoever of the two dies while the program is lent, with its tracking: it goes on, and so does the
+/// other.
+#[test]
+fn a_loan_survives_the_death_of_either() {
+    sandbox::run(LIMIT, |place| {
+        let (witness, rekindle) = prepare(place);
+        let pid = witness.program.pid();
+        let words = ["checkpoint", &pid.to_string()];
+        for number in 0..rounds(2, 30) {
+            let mut running = watch(&rekindle, pid, &["--checkpoint-every", "1s"]);
+            running.wait_for_event("checkpointed", 0);
+            let seen = running.events().len();
+            let borrower = rekindle.start(&words);
+            running.wait_for_event("lent", seen);
+            std::thread::sleep(Duration::from_millis(u64::try_from(number * 13 % 200).unwrap()));
+            if number % 2 == 0 {
+                borrower.kill();
+                running.wait_for_event("returned", seen);
+                let seen = running.events().len();
+                running.wait_for_event("checkpointed", seen);
+                running.kill();
+            } else {
+                running.kill();
+                borrower.finish().expect_ok();
+            }
+            witness.moves();
+        }
+        witness.goes_on(1);
+        rekindle.run(&["prune"]).expect_ok();
+        for row in rekindle.run(&["list"]).json["checkpoints"].as_array().unwrap() {
+            rekindle.run(&["verify", row["id"].as_str().unwrap()]).expect_ok();
+        }
+        rekindle.stop(pid, &[]);
+        rekindle.resume("latest", &[]);
+        witness.goes_on(1);
+        witness.program.kill();
+    });
+}
+
 #[test]
 fn what_does_not_work_is_said_and_tried_again() {
     sandbox::run(LIMIT, |place| {
