@@ -28,6 +28,12 @@ impl PageList {
         &self.memories
     }
 
+    /// The pages of `memory` that hold content.
+    pub fn of(&self, memory: MemoryId) -> PageSet {
+        let found = self.memories.iter().find(|(id, _)| *id == memory);
+        found.map(|(_, pages)| pages.clone()).unwrap_or_default()
+    }
+
     pub(crate) fn new(memories: Vec<(MemoryId, PageSet)>) -> Self {
         Self { memories }
     }

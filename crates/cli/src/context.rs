@@ -89,6 +89,14 @@ impl Context {
     }
 }
 
+/// Has Ctrl-C and its kin be a wish that the verb grants in its time; else the exit code.
+pub(crate) fn interruptible() -> Result<(), ExitCode> {
+    engine::catch_interrupts().map_err(|error| {
+        eprintln!("rekindle: failed to catch signals: {error}");
+        exit(ExitClass::Unexpected)
+    })
+}
+
 /// What stands behind descriptors whose other end is outside, as it was asked for; else the exit code
 /// for words that make no sense.
 pub(crate) fn externals(

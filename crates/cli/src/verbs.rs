@@ -10,7 +10,7 @@ use engine::{
 use serde::Serialize;
 
 use crate::args::{Cli, Descriptors, Files, Format, Part, Profile, Resume, Tcp, Update, Verb};
-use crate::context::{Context, exit, externals, printed, to_stdout};
+use crate::context::{Context, exit, externals, interruptible, printed, to_stdout};
 use crate::draw;
 
 fn manual(verb: Option<&str>, output: Option<&Path>) -> ExitCode {
@@ -187,9 +187,8 @@ fn check(
 }
 
 fn checkpoint(context: &Context, request: &CheckpointRequest) -> ExitCode {
-    if let Err(error) = engine::catch_interrupts() {
-        eprintln!("rekindle: failed to catch signals: {error}");
-        return exit(ExitClass::Unexpected);
+    if let Err(code) = interruptible() {
+        return code;
     }
     let bar = context.bar();
     let result = engine::checkpoint(&context.settings, request, &context.registry, &bar);
@@ -198,9 +197,8 @@ fn checkpoint(context: &Context, request: &CheckpointRequest) -> ExitCode {
 }
 
 fn profile(context: &Context, arguments: &Profile) -> ExitCode {
-    if let Err(error) = engine::catch_interrupts() {
-        eprintln!("rekindle: failed to catch signals: {error}");
-        return exit(ExitClass::Unexpected);
+    if let Err(code) = interruptible() {
+        return code;
     }
     let request = engine::ProfileRequest {
         target: arguments.target.clone(),
@@ -221,9 +219,8 @@ fn resume(context: &Context, arguments: &Resume) -> ExitCode {
         Ok(external) => external,
         Err(code) => return code,
     };
-    if let Err(error) = engine::catch_interrupts() {
-        eprintln!("rekindle: failed to catch signals: {error}");
-        return exit(ExitClass::Unexpected);
+    if let Err(code) = interruptible() {
+        return code;
     }
     let request = ResumeRequest {
         reference: arguments.reference.clone(),
@@ -272,9 +269,8 @@ fn resume(context: &Context, arguments: &Resume) -> ExitCode {
 }
 
 fn update(context: &Context, arguments: &Update) -> ExitCode {
-    if let Err(error) = engine::catch_interrupts() {
-        eprintln!("rekindle: failed to catch signals: {error}");
-        return exit(ExitClass::Unexpected);
+    if let Err(code) = interruptible() {
+        return code;
     }
     let request = UpdateRequest {
         target: arguments.target.clone(),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use engine::{ExitClass, Happened, WatchEvent, WatchLog, WatchRequest};
 
 use crate::args::{Format, OnTerm, Tcp, Watch};
-use crate::context::{Context, exit, externals, to_stdout};
+use crate::context::{Context, exit, externals, interruptible, to_stdout};
 use crate::draw::{bytes as size, time, utc};
 
 /// Prints events.
@@ -32,9 +32,8 @@ pub(crate) fn run(context: &Context, arguments: &Watch) -> ExitCode {
         Ok(external) => external,
         Err(code) => return code,
     };
-    if let Err(error) = engine::catch_interrupts() {
-        eprintln!("rekindle: failed to catch signals: {error}");
-        return exit(ExitClass::Unexpected);
+    if let Err(code) = interruptible() {
+        return code;
     }
     let request = WatchRequest {
         target: arguments.target.clone(),

@@ -6,22 +6,18 @@
 //! lock. The loan lasts as long as the connection, so also for no longer than the borrower lives.
 //! The other question is `status`.
 
-use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags,
-};
+
+use crate::listening::Listening;
+use crate::message;
 
 /// How long a watch may take to let go of a program: it is in the middle of a checkpoint at worst.
 const LENT_WITHIN: Duration = Duration::from_secs(60);
@@ -32,8 +28,6 @@ const QUESTION_BYTES: u64 = 256;
 /// Verbs that wait to borrow. More are told that they have to wait elsewhere, by an answer that
 /// does not come.
 const WAITING_MAX: usize = 8;
-/// How often the listening thread looks whether it is to end.
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 const LENT: &[u8] = b"lent\n";
 
@@ -64,30 +58,13 @@ pub(crate) fn borrow(folder: &Path, verb: &str) -> Option<Borrowed> {
         stream.set_write_timeout(Some(LINE_WITHIN))?;
         stream.set_read_timeout(Some(LENT_WITHIN))?;
         writeln!(&stream, "lend {verb}")?;
-        let (answer, userfault) = receive(&stream)?;
+        let (answer, userfault) = message::receive(&stream, LENT.len())?;
         Ok((answer == LENT).then_some(Borrowed { _connection: stream, userfault }))
     };
     asked().unwrap_or_else(|error| {
         tracing::debug!(%error, "no watch lends the program");
         None
     })
-}
-
-/// One message, with a descriptor.
-fn receive(stream: &UnixStream) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
-    let mut bytes = vec![0; LENT.len()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut data = [IoSliceMut::new(&mut bytes)];
-    let got = rustix::net::recvmsg(stream, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let mut descriptor = None;
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(mut rights) = message {
-            descriptor = rights.next();
-        }
-    }
-    bytes.truncate(got.bytes);
-    Ok((bytes, descriptor))
 }
 
 /// What the watch of the instance in `folder` says of itself; `None` when none runs.
@@ -120,14 +97,7 @@ impl Borrower {
     /// Tells it that the program is its own now, and gives it the program's userfaultfd; `false` when
     /// it has gone away meanwhile.
     pub(crate) fn lend(&self, userfault: Option<OwnedFd>) -> bool {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let rights = userfault.as_ref().map(|fd| [fd.as_fd()]);
-        if let Some(rights) = &rights {
-            control.push(SendAncillaryMessage::ScmRights(rights));
-        }
-        let data = [IoSlice::new(LENT)];
-        rustix::net::sendmsg(&self.connection, &data, &mut control, SendFlags::NOSIGNAL).is_ok()
+        message::send(&self.connection, LENT, userfault.as_ref().map(AsFd::as_fd)).is_ok()
     }
 
     /// Waits for at most `time`; whether it is done.
@@ -151,8 +121,7 @@ impl Borrower {
 pub(crate) struct Lender {
     path: PathBuf,
     borrowers: Receiver<Borrower>,
-    ends: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Listening,
 }
 
 /// What a watch says of itself, one line of JSON.
@@ -171,12 +140,9 @@ impl Lender {
         }
         let listener = UnixListener::bind(&path)?;
         let (sender, borrowers) = bounded(WAITING_MAX);
-        let ends = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::Builder::new().name("lend".to_owned()).spawn({
-            let ends = Arc::clone(&ends);
-            move || listen(&listener, &sender, &told, &ends)
-        })?;
-        Ok(Self { path, borrowers, ends, thread: Some(thread) })
+        let answer = move |listener: &UnixListener| answer(listener, &sender, &told);
+        let thread = Listening::start("lend", listener, answer)?;
+        Ok(Self { path, borrowers, _thread: thread })
     }
 
     /// Whether somebody waits for the program.
@@ -192,29 +158,8 @@ impl Lender {
 
 impl Drop for Lender {
     fn drop(&mut self) {
-        self.ends.store(true, Ordering::Relaxed);
         // Not there when somebody removed the folder.
         let _ = std::fs::remove_file(&self.path);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn listen(listener: &UnixListener, sender: &Sender<Borrower>, told: &Told, ends: &AtomicBool) {
-    while !ends.load(Ordering::Relaxed) {
-        let slot = &mut [PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)];
-        if !matches!(poll(slot, Some(&LOOK)), Ok(1..)) {
-            continue;
-        }
-        if let Err(error) = answer(listener, sender, told) {
-            tracing::debug!(%error, "a caller was not answered");
-            // Out of descriptors, say: not to be asked again at once.
-            let until = Instant::now() + LINE_WITHIN;
-            while !ends.load(Ordering::Relaxed) && Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
     }
 }
 

@@ -72,25 +72,31 @@ impl RunState {
 #[derive(Debug)]
 pub struct InstanceLock {
     file: File,
-    /// How its watch divides the memory.
-    plan: Option<PathBuf>,
     /// It is the watch's, which waits; told last of all that we are done.
-    borrowed: Option<Borrowed>,
-    /// Where its watch wrote down what it knew of the program's writes.
-    tracked: PathBuf,
+    loan: Option<Loan>,
+}
+
+/// What a watch gave along with the lock.
+#[derive(Debug)]
+struct Loan {
+    borrowed: Borrowed,
+    /// How it divides the memory; there when the file is.
+    plan: PathBuf,
+    /// What it knew of the program's writes; there when the userfaultfd is.
+    writes: PathBuf,
 }
 
 impl InstanceLock {
     /// The program's userfaultfd, when the watch that lent the instance gave up the tracking of its
     /// writes, and the file with what it knew.
     pub(crate) fn take_tracking(&mut self) -> Option<(OwnedFd, &Path)> {
-        let userfault = self.borrowed.as_mut()?.take_userfault()?;
-        Some((userfault, &self.tracked))
+        let loan = self.loan.as_mut()?;
+        Some((loan.borrowed.take_userfault()?, &loan.writes))
     }
 
     /// How the watch that lent the instance divides its memory.
     pub(crate) fn watched_plan(&self) -> Option<&Path> {
-        self.plan.as_deref()
+        self.loan.as_ref().map(|loan| &*loan.plan).filter(|plan| plan.exists())
     }
 }
 
@@ -145,9 +151,8 @@ impl Registry {
                 let folder = self.folder(instance.as_str());
                 let Some(borrowed) = loan::borrow(&folder, verb) else { return Err(busy) };
                 let mut lock = self.lock_file(instance, "lock", verb)?;
-                let plan = self.watched_plan(instance);
-                lock.plan = plan.exists().then_some(plan);
-                lock.borrowed = Some(borrowed);
+                let (plan, writes) = (self.watched_plan(instance), self.watched_writes(instance));
+                lock.loan = Some(Loan { borrowed, plan, writes });
                 Ok(lock)
             }
             other => other,
@@ -202,7 +207,7 @@ impl Registry {
         }
         file.set_len(0).map_err(io)?;
         write!(file, "rekindle {verb}, pid {}", std::process::id()).map_err(io)?;
-        Ok(InstanceLock { file, plan: None, borrowed: None, tracked: dir.join("watch.tracked") })
+        Ok(InstanceLock { file, loan: None })
     }
 
     /// Where a watch writes down how the memory of `instance` is divided.

@@ -189,24 +189,19 @@ struct Part<'a> {
 
 /// Demotes what fell silent together, when it is much.
 fn move_on(parts: &mut [Part<'_>]) {
-    let is_silent = |part: &Part<'_>| {
-        let silent = part.now.hot & MOVED_ON_MASK == MOVED_ON;
-        silent && part.before == Some(part.now.tier) && part.now.tier != Tier::Cold
-    };
+    let is_silent = |part: &Part<'_>| part.now.hot & MOVED_ON_MASK == MOVED_ON;
+    let stays = |part: &Part<'_>| part.before == Some(part.now.tier) && part.now.tier != Tier::Cold;
+    // Those whose patience has just ended are among what fell silent.
+    let has_left = |part: &Part<'_>| part.before.is_some_and(|before| before < part.now.tier);
     let count = |is: &dyn Fn(&Part<'_>) -> bool| -> u64 {
         parts.iter().filter(|part| is(part)).map(|part| part.pages.count().0).sum()
     };
-    // Those whose patience has just ended are among what fell silent.
-    let has_left = |part: &Part<'_>| {
-        let silent = part.now.hot & MOVED_ON_MASK == MOVED_ON;
-        silent && part.before.is_some_and(|before| before < part.now.tier)
-    };
-    let silent = count(&|part| is_silent(part) || has_left(part));
+    let silent = count(&|part| is_silent(part) && (stays(part) || has_left(part)));
     let held = count(&|part| part.before.is_some_and(|before| before != Tier::Cold));
     if silent * MOVED_ON_ONE_IN < held {
         return;
     }
-    for part in parts.iter_mut().filter(|part| is_silent(part)) {
+    for part in parts.iter_mut().filter(|part| is_silent(part) && stays(part)) {
         part.now = Held { tier: part.now.to, colder: 0, to: Tier::Cold, ..part.now };
     }
 }

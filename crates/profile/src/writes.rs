@@ -49,7 +49,7 @@ fn armable() -> ScanFilter {
 }
 
 /// Pages that are in RAM, ordinary, and armed.
-fn armed() -> ScanFilter {
+fn still_armed() -> ScanFilter {
     ScanFilter { inverted: Categories::HUGE | Categories::WRITTEN, ..armable() }
 }
 
@@ -233,7 +233,7 @@ impl<'p> Writes<'p> {
         });
         if matches!(scanned, Ok(true)) {
             // What was armed before and is so still is watched as well.
-            let scanned = self.tracker.scan(chunk, &self::armed(), false, |region| {
+            let scanned = self.tracker.scan(chunk, &still_armed(), false, |region| {
                 armed.insert(region.range.pages());
             });
             count = armed.within(chunk.pages()).map(|run| run.count().0).sum();

@@ -1,19 +1,16 @@
 //! The side of `resume`: starts the agent and hands the session over.
 
 use std::cell::RefCell;
-use std::io::{self, IoSlice, IoSliceMut, Write};
-use std::mem::MaybeUninit;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
 use ::resume::{LazyLoader, LazySession};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::brief::{Brief, Session};
+use crate::message;
 
 /// The longest message: a brief with its ranges.
 const MESSAGE_BYTES: usize = 60 * 1024;
@@ -124,35 +121,15 @@ pub(super) fn send(
     if bytes.len() > MESSAGE_BYTES {
         return Err(io::Error::other("the program's memory has too many mappings for one message"));
     }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let rights = descriptor.map(|fd| [fd]);
-    if let Some(rights) = &rights {
-        control.push(SendAncillaryMessage::ScmRights(rights));
-    }
-    let data = [IoSlice::new(bytes)];
-    rustix::net::sendmsg(socket, &data, &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
+    message::send(socket, bytes, descriptor)
 }
 
 /// Receives one message; an empty one is the end of the connection.
 pub(super) fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
-    let mut bytes = vec![0; MESSAGE_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut data = [IoSliceMut::new(&mut bytes)];
-    let got = loop {
-        match rustix::net::recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => break other?,
-        }
-    };
-    let mut descriptor = None;
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(mut rights) = message {
-            descriptor = rights.next();
+    loop {
+        match message::receive(socket, MESSAGE_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
-    bytes.truncate(got.bytes);
-    Ok((bytes, descriptor))
 }

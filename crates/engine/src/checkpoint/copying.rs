@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capture::{Captured, PageList, Precopy, PrecopyError, Round, StateError};
-use mem::{MemoryId, PageSet, PageSink};
+use mem::{PageSet, PageSink};
 use store::CheckpointWriter;
 use target::{FreezeOptions, Process, Released, TrackError, Tracker};
 
@@ -36,15 +36,6 @@ pub(super) struct Copied {
     pub(super) pages: PageList,
     /// Bytes copied during the freeze.
     pub(super) in_pause_bytes: u64,
-}
-
-impl Copied {
-    /// The private ones of the pages.
-    pub(super) fn private(&self) -> PageSet {
-        let mut memories = self.pages.memories().iter();
-        let private = |(id, _): &&(MemoryId, PageSet)| *id == MemoryId::Private(0);
-        memories.find(private).map(|(_, pages)| pages.clone()).unwrap_or_default()
-    }
 }
 
 impl<'p> Copying<'p> {

@@ -108,8 +108,7 @@ impl Elsewhere {
 
     /// Leaves out what was copied after all, and adds the rest to `pages`.
     pub(super) fn beside(self, pages: &mut PageList) -> Self {
-        let copied = pages.memories().iter().find(|(id, _)| *id == MEMORY);
-        let copied = copied.map(|(_, set)| set.clone()).unwrap_or_default();
+        let copied = pages.of(MEMORY);
         let mut runs = Vec::with_capacity(self.runs.len());
         for (run, source) in &self.runs {
             let open: PageSet = [*run].into_iter().collect();

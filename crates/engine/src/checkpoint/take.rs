@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ::resume::serve::Missing;
 use capture::{Captured, StateError, Survey};
+use mem::MemoryId;
 use process::Change;
 use store::{Checkpoint, CheckpointWriter, Published};
 use target::{FreezeOptions, Frozen, Released};
@@ -245,7 +246,7 @@ impl<'a> Run<'a, '_> {
         drop(staging);
         let complete = Complete { writer, captured, copied, elsewhere, chosen, rehearsed };
         self.refer(&complete, phases)?;
-        let copied = tracker.as_ref().map(|_| complete.copied.private());
+        let copied = tracker.as_ref().map(|_| complete.copied.pages.of(MemoryId::Private(0)));
         let (mut done, _) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
         done.safe = phases.elapsed();
         self.learn(settings, &done);

@@ -2,10 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text::encode;
@@ -13,17 +10,15 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::status::WatchStatus;
+use crate::listening::Listening;
 use crate::loan::Told;
 
 /// The longest request that is read.
 const REQUEST_BYTES: usize = 8192;
 /// How long a client may take for it, and to read the answer.
 const CLIENT_WITHIN: Duration = Duration::from_secs(2);
-/// How often the thread looks whether it is to end.
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A float gauge.
@@ -94,50 +89,19 @@ pub(super) fn render(status: &WatchStatus, now_ns: u64) -> String {
     text
 }
 
-/// Answers scrapes until it is dropped.
-#[derive(Debug)]
-pub(super) struct Server {
-    ends: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    /// Listens at `address`.
-    ///
-    /// # Errors
-    /// When it is taken or not ours.
-    pub(super) fn open(address: SocketAddr, told: Told) -> io::Result<Self> {
-        let listener = TcpListener::bind(address)?;
-        let ends = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::Builder::new().name("metrics".to_owned()).spawn({
-            let ends = Arc::clone(&ends);
-            move || listen(&listener, &told, &ends)
-        })?;
-        Ok(Self { ends, thread: Some(thread) })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// One client after the other: a scrape takes a millisecond, and who dawdles is hung up on.
-fn listen(listener: &TcpListener, told: &Told, ends: &AtomicBool) {
-    while !ends.load(Ordering::Relaxed) {
-        let slot = &mut [PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)];
-        if !matches!(poll(slot, Some(&LOOK)), Ok(1..)) {
-            continue;
-        }
-        let served = listener.accept().and_then(|(stream, _)| serve(stream, told));
-        if let Err(error) = served {
+/// Answers scrapes at `address` until it is dropped, one client after the other: a scrape takes a
+/// millisecond, and who dawdles is hung up on.
+///
+/// # Errors
+/// When the address is taken or not ours.
+pub(super) fn open(address: SocketAddr, told: Told) -> io::Result<Listening> {
+    Listening::start("metrics", TcpListener::bind(address)?, move |listener: &TcpListener| {
+        let (stream, _) = listener.accept()?;
+        if let Err(error) = serve(stream, &told) {
             tracing::debug!(%error, "a scrape was not answered");
         }
-    }
+        Ok(())
+    })
 }
 
 fn serve(mut stream: TcpStream, told: &Told) -> io::Result<()> {
@@ -228,7 +192,7 @@ mod tests {
         let probe = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = probe.local_addr().unwrap();
         drop(probe);
-        let _server = Server::open(address, told).unwrap();
+        let _server = open(address, told).unwrap();
         let ask = |request: &str| {
             let mut stream = TcpStream::connect(address).unwrap();
             stream.write_all(request.as_bytes()).unwrap();

@@ -99,7 +99,7 @@ pub fn watch(
     let lender = Lender::open(&folder, Told::clone(&told))
         .map_err(|cause| WatchError::Listen { path: folder, cause })?;
     let serve = |address| {
-        metrics::Server::open(address, Told::clone(&told))
+        metrics::open(address, Told::clone(&told))
             .map_err(|cause| WatchError::Metrics { address, cause })
     };
     let _metrics = request.metrics.map(serve).transpose()?;

@@ -28,7 +28,6 @@ use crate::target_name::{Found, TargetError, find};
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// How long before something that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
-const HOUR: Duration = Duration::from_secs(3600);
 
 /// A watch at work.
 pub(super) struct Watcher<'a> {
@@ -106,7 +105,6 @@ impl<'a> Watcher<'a> {
     ) -> Self {
         let costs = crate::host_costs::read(&store).unwrap_or(Costs::ASSUMED);
         let now = Instant::now();
-        let hour = HOUR.as_micros() / request.every.as_micros().max(1);
         let status = WatchStatus {
             instance: instance.to_string(),
             watch_pid: std::process::id(),
@@ -127,7 +125,7 @@ impl<'a> Watcher<'a> {
             notify: Notify::default(),
             status,
             bounds: Bounds::new(),
-            drift: Drift::new(u16::try_from(hour).unwrap_or(u16::MAX)),
+            drift: drift(request.every),
             held: None,
             fresh: Heat::default(),
             unsaved: Heat::default(),
@@ -324,8 +322,7 @@ impl<'a> Watcher<'a> {
 
     /// What is known of its memory is of another program.
     fn forget(&mut self) {
-        let hour = HOUR.as_micros() / self.request.every.as_micros().max(1);
-        self.drift = Drift::new(u16::try_from(hour).unwrap_or(u16::MAX));
+        self.drift = drift(self.request.every);
         self.held = None;
         self.fresh = Heat::default();
     }
@@ -357,6 +354,13 @@ impl<'a> Watcher<'a> {
     pub(super) fn event(&self, what: Happened) {
         tell(self.log, &self.instance, what);
     }
+}
+
+/// Nothing is known yet, in periods of `every`.
+fn drift(every: Duration) -> Drift {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let periods = HOUR.as_micros() / every.as_micros().max(1);
+    Drift::new(u16::try_from(periods).unwrap_or(u16::MAX))
 }
 
 pub(super) fn tell(log: &dyn WatchLog, instance: &InstanceId, what: Happened) {
