@@ -38,6 +38,12 @@ pub(crate) struct ThreadAnswers {
     pub(crate) unusual: Option<&'static str>,
     /// Memory policy of set_mempolicy(2); 0 is the default one.
     pub(crate) memory_policy: i32,
+    /// Whether it has a keyring that only it, or only its process, can reach.
+    pub(crate) has_own_keys: bool,
+    /// Serial number of its session keyring.
+    pub(crate) session_keyring: Option<i32>,
+    /// Whether it may not look into a process of the same user (landlock(7)).
+    pub(crate) is_restricted: bool,
 }
 
 /// What the process tells through its first thread.
@@ -90,13 +96,18 @@ pub(crate) struct ThreadQuestions {
     mce: CallId,
     policy: CallId,
     cpuid: CallId,
+    own_keyrings: [CallId; 2],
+    session_keyring: CallId,
+    look: CallId,
 }
 
 impl ThreadQuestions {
-    /// Adds the questions to `batch`.
+    /// Adds the questions to `batch`. `bystander`: the pid, as the thread sees it, of a process of
+    /// the same user that has no power.
     pub(crate) fn put(
         injection: &mut Injection<'_>,
         batch: &mut Batch,
+        bystander: i32,
     ) -> Result<Self, InjectError> {
         let stack = injection.reserve(24)?;
         let words = injection.reserve(64)?;
@@ -115,8 +126,30 @@ impl ThreadQuestions {
         let policy_at = words.part(24, 8).map_or(Arg::Imm(0), Arg::Scratch);
         let policy = batch.call(libc::SYS_get_mempolicy, &[policy_at, 0.into(), 0.into()]);
         let cpuid = batch.call(libc::SYS_arch_prctl, &[code::ARCH_GET_CPUID.into()]);
+        // None is made. A task without a session keyring is given its user's, which is what the
+        // kernel takes for it anyhow.
+        let mut keyring = |special: i32| {
+            batch.call(libc::SYS_keyctl, &[KEYCTL_GET_KEYRING_ID.into(), special.into(), 0.into()])
+        };
+        let own_keyrings = [keyring(KEY_SPEC_THREAD_KEYRING), keyring(KEY_SPEC_PROCESS_KEYRING)];
+        let session_keyring = keyring(KEY_SPEC_SESSION_KEYRING);
+        let compare = [bystander.into(), bystander.into(), KCMP_VM.into()];
+        let look = batch.call(libc::SYS_kcmp, &compare);
         let required = [stack_call, tid_address, death, name, slack, securebits];
-        Ok(Self { stack, words, required, slack, securebits, tsc, mce, policy, cpuid })
+        Ok(Self {
+            stack,
+            words,
+            required,
+            slack,
+            securebits,
+            tsc,
+            mce,
+            policy,
+            cpuid,
+            own_keyrings,
+            session_keyring,
+            look,
+        })
     }
 
     /// Reads what the thread answered.
@@ -140,6 +173,7 @@ impl ThreadQuestions {
             (answers.get(self.mce).is_ok_and(|k| k != 2), "it has a policy for memory errors"),
         ];
         let securebits = answers.get(self.securebits)?;
+        let session = answers.get(self.session_keyring).ok();
         Ok(ThreadAnswers {
             name: name.split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
             alternate_stack: AlternateStack {
@@ -153,9 +187,23 @@ impl ThreadQuestions {
             securebits: u32::try_from(securebits).unwrap_or(u32::MAX),
             unusual: unusual.iter().find(|(is, _)| *is).map(|(_, what)| *what),
             memory_policy: if answers.get(self.policy).is_ok() { int(&words, 24) } else { 0 },
+            has_own_keys: self.own_keyrings.iter().any(|call| answers.get(*call).is_ok()),
+            session_keyring: session.and_then(|serial| i32::try_from(serial).ok()),
+            is_restricted: match answers.get(self.look) {
+                Err(InjectError::Call { source, .. }) if is_refusal(&source) => true,
+                other => other.map(|_| false)?,
+            },
         })
     }
 }
+
+/// Commands and special keyrings of keyctl(2).
+const KEYCTL_GET_KEYRING_ID: i32 = 0;
+const KEY_SPEC_THREAD_KEYRING: i32 = -1;
+const KEY_SPEC_PROCESS_KEYRING: i32 = -2;
+const KEY_SPEC_SESSION_KEYRING: i32 = -3;
+/// A comparison of kcmp(2), which needs the right to look into both processes.
+const KCMP_VM: i32 = 1;
 
 /// `TASK_COMM_LEN`.
 const NAME_BYTES: usize = 16;
@@ -324,6 +372,10 @@ impl NewPage {
             Err(cause) => Err(cause),
         }
     }
+}
+
+fn is_refusal(cause: &io::Error) -> bool {
+    matches!(cause.raw_os_error(), Some(libc::EPERM | libc::EACCES))
 }
 
 fn is_again(cause: &io::Error) -> bool {

@@ -1,8 +1,10 @@
 //! What is read in the same way while the program runs and when it is frozen.
 
 use std::io;
+use std::sync::Arc;
 
 use process::{Namespaces, StateKind, TaskGroup};
+use sys::clone::Bystander;
 use sys::proc::{ProcError, Stat, Status, parse_stat};
 use target::Process;
 
@@ -47,6 +49,8 @@ pub(crate) struct Kept {
     pub(crate) own: Option<Own>,
     /// Namespaces that were found to be no obstacle.
     pub(crate) namespaces: Option<Namespaces>,
+    /// A process that the program may look into unless it is restricted.
+    pub(crate) bystander: Option<Arc<Bystander>>,
 }
 
 /// What was read.

@@ -25,6 +25,7 @@ mod objects;
 mod options;
 mod outside;
 mod parent;
+mod policies;
 mod precopy;
 mod since;
 mod space;

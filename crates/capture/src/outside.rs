@@ -22,12 +22,25 @@ pub(crate) enum Link {
     Mapping((u32, u32), u64),
 }
 
+/// A descriptor of a process outside.
+#[derive(Clone, Debug)]
+pub(crate) struct OutsideDescriptor {
+    /// The process.
+    pub(crate) pid: i32,
+    /// Its number there.
+    pub(crate) fd: i32,
+    /// The process in words.
+    pub(crate) holder: String,
+}
+
 /// Who outside the instance holds what.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outside {
     has_looked: bool,
     asked: BTreeSet<Link>,
     holders: BTreeMap<Link, Vec<String>>,
+    /// Descriptors of files.
+    descriptors: BTreeMap<Link, Vec<OutsideDescriptor>>,
     /// Processes we may not look into.
     hidden: usize,
     /// Processes that share the address space or the descriptor table.
@@ -41,6 +54,11 @@ impl Outside {
     /// known; ask first.
     pub(crate) fn holders(&self, link: Link) -> &[String] {
         self.holders.get(&link).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The descriptors that processes outside have of a file.
+    pub(crate) fn descriptors(&self, file: Link) -> &[OutsideDescriptor] {
+        self.descriptors.get(&file).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Whether `link` has been asked for.
@@ -99,8 +117,17 @@ fn scan(process: &Process, links: &BTreeSet<Link>, opened: &[i32]) -> Result<Out
         };
         match found {
             Ok(found) => {
-                for link in found {
-                    outside.holders.entry(link).or_default().push(name());
+                for (link, fds) in found {
+                    let holder = name();
+                    if matches!(link, Link::File(..)) {
+                        let each = fds.iter().map(|fd| OutsideDescriptor {
+                            pid,
+                            fd: *fd,
+                            holder: holder.clone(),
+                        });
+                        outside.descriptors.entry(link).or_default().extend(each);
+                    }
+                    outside.holders.entry(link).or_default().push(holder);
                 }
             }
             Err(cause) if cause.is_denied() => outside.hidden += 1,
@@ -125,14 +152,15 @@ fn shares_whole_objects(process: &Process, pid: i32) -> bool {
         .any(|object| tasks_share(target, other, object).unwrap_or(false))
 }
 
+/// What of `links` the process behind `dir` holds, and by which descriptors.
 fn look_at(
     dir: &ProcDir,
     links: &BTreeSet<Link>,
     skipped: &[i32],
     (wants_files, wants_mappings): (bool, bool),
     buffer: &mut Vec<u8>,
-) -> Result<BTreeSet<Link>, ProcError> {
-    let mut found = BTreeSet::new();
+) -> Result<BTreeMap<Link, Vec<i32>>, ProcError> {
+    let mut found: BTreeMap<Link, Vec<i32>> = BTreeMap::new();
     for fd in dir.descriptors()? {
         if skipped.contains(&fd) {
             continue;
@@ -154,7 +182,7 @@ fn look_at(
             continue;
         };
         if links.contains(&link) {
-            found.insert(link);
+            found.entry(link).or_default().push(fd);
         }
     }
     if wants_mappings {
@@ -162,7 +190,7 @@ fn look_at(
         for entry in maps_entries(buffer).flatten() {
             let link = Link::Mapping(entry.device, entry.inode);
             if entry.sharing == mem::Sharing::Shared && links.contains(&link) {
-                found.insert(link);
+                found.entry(link).or_default();
             }
         }
     }

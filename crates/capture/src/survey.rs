@@ -1,6 +1,10 @@
 //! Looking at a running program.
 
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
 use process::{Blocker, Change, Host, StateKind};
+use sys::clone::Bystander;
 use sys::proc::{ProcDir, ProcError, RunState, Status, parse_status};
 use sys::task::Pid;
 use target::Process;
@@ -99,6 +103,9 @@ pub fn look(process: &Process, options: &Options) -> Result<Survey, LookError> {
         true => {
             let found = inspect(process, options, &statuses, false, &mut kept, &mut findings)?;
             survey.shared_bytes = found.objects.resident_bytes();
+            if findings.blockers.is_empty() {
+                stand_by(process, &status, &mut kept, &mut findings)?;
+            }
         }
     }
     survey.findings = findings;
@@ -130,6 +137,32 @@ fn permitted(process: &Process, findings: &mut Findings) -> bool {
         dir.stat(&name).map(drop)
     });
     !denied(dir.descriptors().map(drop)) && !denied(map_file)
+}
+
+/// Puts a process beside the program, to see at the freeze what the program may do to it.
+fn stand_by(
+    process: &Process,
+    status: &Status,
+    kept: &mut Kept,
+    findings: &mut Findings,
+) -> Result<(), ProcError> {
+    let dir = process.dir();
+    let own = ProcDir::open(Pid::current().raw())?;
+    let namespace = match own.link("ns/pid").ok() == dir.link("ns/pid").ok() {
+        true => None,
+        false => Some(dir.open_file("ns/pid", sys::proc::open_flags::READ_WITHOUT_WAITING)?),
+    };
+    let namespace = namespace.as_ref().map(AsFd::as_fd);
+    match Bystander::spawn(status.uid.real, status.gid.real, namespace) {
+        Ok(bystander) => kept.bystander = Some(Arc::new(bystander)),
+        Err(cause) => {
+            let object =
+                format!("what user {} may do, which is to be seen: {cause}", status.uid.real);
+            let lift = "run rekindle as root, or with CAP_SETUID, CAP_SETGID and CAP_SYS_ADMIN";
+            findings.block(StateKind::Permission, object, lift);
+        }
+    }
+    Ok(())
 }
 
 fn refuse_permission(uid: u32, findings: &mut Findings) {

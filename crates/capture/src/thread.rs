@@ -3,11 +3,12 @@
 use std::io;
 
 use process::{
-    GeneralRegisters, QueuedSignal, RobustList, Rseq, Scheduling, SignalSet, StateKind, Thread,
+    ChangeKind, GeneralRegisters, QueuedSignal, RobustList, Rseq, Scheduling, SignalSet, StateKind,
+    Thread,
 };
 use sys::proc::Status;
 use sys::ptrace::{SigInfo, StoppedThread};
-use sys::sched::{affinity, io_priority, sched_attr};
+use sys::sched::{SchedAttr, affinity, io_priority, sched_attr};
 use sys::task::robust_list;
 
 use crate::StateError;
@@ -48,7 +49,7 @@ pub(crate) fn read(
             signature: rseq.signature,
             flags: rseq.flags,
         }),
-        scheduling: scheduling(thread).map_err(failed)?,
+        scheduling: scheduling(thread, findings).map_err(failed)?,
         seccomp_mode: status.seccomp_mode,
         no_new_privs: status.no_new_privs,
         ..Thread::default()
@@ -60,9 +61,23 @@ pub(crate) fn queued(signals: Vec<SigInfo>) -> Vec<QueuedSignal> {
     signals.into_iter().map(|info| QueuedSignal { siginfo: info.0 }).collect()
 }
 
-fn scheduling(thread: &StoppedThread) -> io::Result<Scheduling> {
+/// Whether somebody has clamped the thread's utilisation (`SCHED_FLAG_UTIL_CLAMP`).
+fn is_clamped(attr: &SchedAttr) -> bool {
+    /// `SCHED_CAPACITY_SCALE`: no upper clamp, and the lower one of real-time threads.
+    const FULL: u32 = 1024;
+    let is_real_time = matches!(attr.policy, 1 | 2);
+    // Both are 0 in a kernel without clamps.
+    !matches!((attr.util_min, attr.util_max), (0, 0 | FULL))
+        && !(is_real_time && (attr.util_min, attr.util_max) == (FULL, FULL))
+}
+
+fn scheduling(thread: &StoppedThread, findings: &mut Findings) -> io::Result<Scheduling> {
     let tid = thread.tid();
     let attr = sched_attr(tid)?;
+    if is_clamped(&attr) {
+        let what = format!("thread {tid}: its utilisation clamps are the default");
+        findings.change(ChangeKind::Placement, what);
+    }
     Ok(Scheduling {
         policy: attr.policy,
         flags: attr.flags,
@@ -74,4 +89,22 @@ fn scheduling(thread: &StoppedThread) -> io::Result<Scheduling> {
         affinity: affinity(tid)?,
         io_priority: io_priority(tid)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clamps_are_told_from_defaults() {
+        let with = |policy, util_min, util_max| {
+            is_clamped(&SchedAttr { policy, util_min, util_max, ..SchedAttr::default() })
+        };
+        for (policy, low, high) in [(0, 0, 0), (0, 0, 1024), (1, 1024, 1024), (2, 0, 1024)] {
+            assert!(!with(policy, low, high), "{policy} {low} {high}");
+        }
+        for (policy, low, high) in [(0, 512, 1024), (0, 0, 512), (0, 1024, 1024), (1, 1024, 2)] {
+            assert!(with(policy, low, high), "{policy} {low} {high}");
+        }
+    }
 }

@@ -76,6 +76,12 @@ fn descriptors_of_every_refused_kind() {
              fcntl.fcntl(g, 1024, fcntl.F_RDLCK)",
         ),
         (
+            StateKind::FileLease,
+            "which has an owner",
+            "d = os.open('/tmp', os.O_RDONLY)\n\
+             need('dnotify', lambda: fcntl.fcntl(d, 1026, 4))",
+        ),
+        (
             StateKind::InFlightDescriptors,
             "socket:[",
             "a, b = socket.socketpair(); socket.send_fds(a, [b'x'], [0])",

@@ -31,7 +31,7 @@ pub enum ChangeKind {
     PidNamespace,
     /// A timer starts over.
     Timer,
-    /// A descriptor is provided from outside.
+    /// A descriptor is provided from outside, or shared with a process outside no longer.
     Descriptor,
     /// The cgroup, affinity or a limit could not be kept.
     Placement,

@@ -103,11 +103,11 @@ kinds! {
     PerfEvent "perf-event" Blocker "perf_event_open(2).";
     Bpf "bpf" Blocker "BPF objects.";
     PidFd "pidfd" Blocker "pidfd_open(2).";
-    Landlock "landlock" Blocker "Landlock rule sets.";
+    Landlock "landlock" Blocker "Landlock rules that rekindle itself is not under, and descriptors of rule sets.";
     Mqueue "mqueue" Blocker "POSIX message queues.";
     SysvIpc "sysv-ipc" Blocker "System V semaphore undo lists.";
     Userfaultfd "userfaultfd" Blocker "A userfaultfd of the program's own.";
-    Keyring "keyring" Partly "Session keyrings: not carried over.";
+    Keyring "keyring" Partly "Keyrings: the session keyring becomes the caller's, a thread's or process's own is a blocker.";
     InFlightDescriptors "in-flight-descriptors" Blocker "Descriptors inside a unix socket's queue.";
     Unknown "unknown" Blocker "Something that is not on this list.";
 }

@@ -6,7 +6,7 @@ use sys::proc::LockKind;
 use super::slots::Slot;
 use super::{CLOSE, DescriptorError, Reader};
 use crate::findings::Findings;
-use crate::outside::{Link, Outside};
+use crate::outside::Outside;
 use crate::space::{identity, still_named};
 
 /// File systems whose files are views of the kernel, by `f_type` of statfs(2).
@@ -92,8 +92,7 @@ pub(super) fn locks(
             LockKind::Flock => FileLockKind::Flock,
             LockKind::OpenFileDescription => FileLockKind::OpenFileDescription,
             LockKind::Posix => {
-                let link = Link::File(slot.stat.device, slot.stat.inode);
-                for holder in outside.holders(link) {
+                for holder in outside.holders(slot.file_link()) {
                     // In the gap between two runs the other process would take the lock.
                     findings.block_for_now(
                         StateKind::FileLock,

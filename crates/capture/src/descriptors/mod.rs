@@ -14,23 +14,26 @@ mod socket;
 mod socket_options;
 mod unix;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use process::{
-    Description, DescriptionId, DescriptionKind, Descriptor, DescriptorTable, Pipe, Socket,
-    StateKind, Terminal,
+    ChangeKind, Description, DescriptionId, DescriptionKind, Descriptor, DescriptorTable, Pipe,
+    Socket, StateKind, Terminal,
 };
+use sys::kcmp::compare_files;
 use sys::proc::{MulticastGroup, ProcError};
 use sys::sock_diag::{UnixSocketInfo, unix_sockets};
+use sys::task::Tid;
 use target::Process;
 
 use crate::Options;
 use crate::findings::Findings;
 use crate::objects::Objects;
-use crate::outside::{Link, Outside};
+use crate::outside::{Link, Outside, OutsideDescriptor};
 pub(crate) use known::KnownDescriptors;
 use slots::Slot;
 
@@ -101,7 +104,7 @@ pub(crate) fn read(context: Context<'_>) -> Result<Descriptors, DescriptorError>
     let root = context.process.dir().link("root")?;
     let found = Descriptors::default();
     let mut reader = Reader { context, root, slots: &slots, unix, groups: None, found };
-    reader.leave_out_connections(&mut links);
+    reader.leave_out_new(&mut links);
     reader.intern_objects()?;
     links.extend(reader.context.objects.links());
     let opened = reader.context.objects.opened();
@@ -143,18 +146,20 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// At the freeze, connections that are new since the look are taken for the program's own: to
-    /// look for them in all processes takes longer than a program may stand still, and whoever
-    /// else held one would keep it.
-    fn leave_out_connections(&self, links: &mut BTreeSet<Link>) {
+    /// At the freeze, connections and files without locks that are new since the look are taken
+    /// for the program's own: to look for them in all processes takes longer than a program may
+    /// stand still, and whoever else held one would keep it.
+    fn leave_out_new(&self, links: &mut BTreeSet<Link>) {
         if !self.context.frozen {
             return;
         }
-        for slot in self.slots.iter().filter(|slot| slot.is_socket()) {
-            let link = Link::Socket(slot.stat.inode);
-            if !self.context.outside.has_asked(link)
-                && self.copy_of(slot).is_ok_and(|copy| socket::is_connection(&copy))
-            {
+        for slot in self.slots {
+            let Some(link) = slot.link_outside() else { continue };
+            let is_connection = || {
+                slot.is_socket()
+                    && self.copy_of(slot).is_ok_and(|copy| socket::is_connection(&copy))
+            };
+            if !self.context.outside.has_asked(link) && (slot.is_plain_file() || is_connection()) {
                 links.remove(&link);
             }
         }
@@ -200,6 +205,11 @@ impl Reader<'_> {
             ),
             external,
         };
+        match slot.stat.file_type() {
+            libc::S_IFREG => self.note_shared_offset(slot),
+            libc::S_IFDIR => self.refuse_notifications(slot),
+            _ => {}
+        }
         if self.context.frozen {
             self.owner(slot, &mut description)?;
         }
@@ -207,6 +217,45 @@ impl Reader<'_> {
             self.refuse_owner(slot);
         }
         Ok(description)
+    }
+
+    /// Notes that a description whose offset counts is also held by a process outside, which
+    /// goes on with the old one.
+    fn note_shared_offset(&mut self, slot: &Slot) {
+        let only_appends = slot.info.flags & (O_APPEND | O_ACCMODE) == O_APPEND | O_WRONLY;
+        if self.context.options.takeover || slot.info.flags & O_PATH != 0 || only_appends {
+            return;
+        }
+        let own = self.context.process.pid().main_thread();
+        let is_same = |other: &&OutsideDescriptor| {
+            Tid::new(other.pid).is_some_and(|task| {
+                compare_files(own, slot.fd, task, other.fd).is_ok_and(Ordering::is_eq)
+            })
+        };
+        let others = self.context.outside.descriptors(slot.file_link());
+        if let Some(other) = others.iter().find(is_same) {
+            let what = format!(
+                "{slot} shares its offset with {}: a resumed program has one of its own",
+                other.holder
+            );
+            self.context.findings.change(ChangeKind::Descriptor, what);
+        }
+    }
+
+    /// Directory notifications (`F_NOTIFY`) end with the process. They are listed nowhere, but
+    /// make the process the directory's owner for signals.
+    fn refuse_notifications(&mut self, slot: &Slot) {
+        if slot.info.flags & O_PATH != 0 {
+            return;
+        }
+        // A running program may have closed it; the freeze looks again.
+        let Ok(copy) = self.copy_of(slot) else { return };
+        if sys::file::signal_owner(&copy).is_ok_and(|owner| owner.is_some()) {
+            let lift = "the program has to close the directory that it gets signals about \
+                        (F_NOTIFY), or to use inotify(7)";
+            let object = format!("{slot}, which has an owner that gets signals");
+            self.context.findings.block(StateKind::FileLease, object, lift);
+        }
     }
 
     /// Who gets signals about the description.
@@ -311,7 +360,10 @@ impl Reader<'_> {
 
 /// What lifts most descriptors that cannot be carried.
 const CLOSE: &str = "the program has to close it before the checkpoint";
-/// `O_PATH`, `O_ASYNC` and `O_CLOEXEC` as fdinfo shows them.
+/// Flags of open(2) as fdinfo shows them.
 const O_ASYNC: u32 = 0o20_000;
 const O_PATH: u32 = 0o10_000_000;
+const O_ACCMODE: u32 = 0o3;
+const O_WRONLY: u32 = 0o1;
+const O_APPEND: u32 = 0o2_000;
 const O_CLOEXEC: u32 = 0o2_000_000;

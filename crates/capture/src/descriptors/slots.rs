@@ -10,7 +10,7 @@ use sys::kcmp::compare_files;
 use sys::proc::{FdInfo, FileStat, parse_fdinfo};
 use target::Process;
 
-use super::DescriptorError;
+use super::{DescriptorError, O_PATH};
 use crate::findings::text;
 use crate::outside::Link;
 
@@ -51,9 +51,21 @@ impl Slot {
         match self.stat.file_type() {
             libc::S_IFIFO => Some(Link::Pipe(self.stat.inode)),
             libc::S_IFSOCK => Some(Link::Socket(self.stat.inode)),
+            libc::S_IFREG if self.info.flags & O_PATH == 0 => Some(self.file_link()),
             _ if self.info.locks.is_empty() => None,
-            _ => Some(Link::File(self.stat.device, self.stat.inode)),
+            _ => Some(self.file_link()),
         }
+    }
+
+    /// The file it refers to, as others may refer to it.
+    pub(super) fn file_link(&self) -> Link {
+        Link::File(self.stat.device, self.stat.inode)
+    }
+
+    /// Whether what it refers to has no need to be looked for in other processes when the program
+    /// stands still.
+    pub(super) fn is_plain_file(&self) -> bool {
+        self.stat.file_type() == libc::S_IFREG && self.info.locks.is_empty()
     }
 
     pub(super) fn failed(&self, cause: io::Error) -> DescriptorError {

@@ -1,6 +1,7 @@
 //! Asking the frozen program about itself, through its threads.
 
 use inject::{Batch, Injection, Injector};
+use mem::VirtAddr;
 use process::QueuedSignal;
 use sys::proc::Status;
 use sys::ptrace::{SignalQueue, StoppedThread};
@@ -8,7 +9,9 @@ use target::Frozen;
 
 use super::StateError;
 use super::outside::Seen;
+use crate::Survey;
 use crate::injected::{self, GroupAnswers, GroupQuestions, ThreadAnswers, ThreadQuestions};
+use crate::policies;
 use crate::thread::queued;
 
 /// What the program told about itself.
@@ -17,6 +20,8 @@ pub(super) struct Told {
     /// In the order of the threads.
     pub(super) threads: Vec<ThreadAnswers>,
     pub(super) pending: Pending,
+    /// Mappings with a NUMA policy of their own.
+    pub(super) placed: Vec<VirtAddr>,
 }
 
 /// The signals that wait for the process and for each of its threads.
@@ -42,8 +47,11 @@ pub(super) fn ask(
     frozen: &mut Frozen<'_>,
     seen: &Seen,
     timers: &[i32],
+    survey: &Survey,
 ) -> Result<Told, StateError> {
     let pid = frozen.process().pid();
+    // Without one the survey has blockers, and nothing is asked.
+    let bystander = survey.kept.bystander.as_ref().ok_or(StateError::NoBystander)?.pid_inside();
     let injector = match seen.found.space.vdso() {
         Some(vdso) => Injector::at(pid, vdso)?,
         None => Injector::new(pid)?,
@@ -64,7 +72,7 @@ pub(super) fn ask(
         let mut questions = Vec::with_capacity(injections.len());
         for injection in &mut injections {
             let mut batch = Batch::new();
-            questions.push(ThreadQuestions::put(injection, &mut batch)?);
+            questions.push(ThreadQuestions::put(injection, &mut batch, bystander)?);
             batches.push(batch);
         }
         let answers = Injection::run_each(&mut injections, &batches)?;
@@ -73,9 +81,24 @@ pub(super) fn ask(
         }
         Injection::finish_each(injections)?;
     }
-    let (group, first, pending) = ask_first(&injector, leader, status, others, timers)?;
+    let mappings = seen.found.space.mappings.iter();
+    let asked: Vec<VirtAddr> = mappings
+        .filter(|mapping| !matches!(mapping.backing, mem::Backing::Special(_)))
+        .map(|mapping| mapping.range.start)
+        .collect();
+    let first = First { leader, status, bystander, mappings: &asked };
+    let (first, told) = ask_first(&injector, first, others, timers)?;
     threads.insert(0, first);
-    Ok(Told { group, threads, pending })
+    Ok(Told { threads, ..told })
+}
+
+/// The first thread, and what it is asked about.
+struct First<'a> {
+    leader: &'a mut StoppedThread,
+    status: &'a Status,
+    bystander: i32,
+    /// An address in each mapping.
+    mappings: &'a [VirtAddr],
 }
 
 /// Asks the first thread, also about the process, and reads which signals wait.
@@ -84,20 +107,20 @@ pub(super) fn ask(
 /// pending signals are of one time only when no signal came while the timers were read.
 fn ask_first(
     injector: &Injector,
-    leader: &mut StoppedThread,
-    status: &Status,
+    first: First<'_>,
     others: &[StoppedThread],
     timers: &[i32],
-) -> Result<(GroupAnswers, ThreadAnswers, Pending), StateError> {
+) -> Result<(ThreadAnswers, Told), StateError> {
     /// Each timer can add one signal, until the program takes it. With somebody who sends signals
     /// without end, whatever was first is as good as any other.
     const ROUNDS_MAX: usize = 32;
-    let bytes = injected::scratch_bytes(timers.len());
+    let First { leader, status, bystander, mappings } = first;
+    let bytes = injected::scratch_bytes(timers.len()).max(policies::scratch_bytes(mappings.len()));
     let mut pending = Pending::read(leader, others)?;
     let mut injections = injector.open_each([(leader, status, bytes)])?;
     let Some(injection) = injections.first_mut() else { return Err(StateError::NoThreads) };
     let mut batch = Batch::new();
-    let about_thread = ThreadQuestions::put(injection, &mut batch)?;
+    let about_thread = ThreadQuestions::put(injection, &mut batch, bystander)?;
     let about_group = GroupQuestions::put(injection, &mut batch, timers)?;
     let answers = injection.run(&batch)?;
     let first = about_thread.answers(injection, &answers)?;
@@ -111,6 +134,7 @@ fn ask_first(
         injection.reset_scratch();
         group = GroupQuestions::ask(injection, timers)?;
     }
+    let placed = policies::of_mappings(injection, mappings)?;
     Injection::finish_each(injections)?;
-    Ok((group, first, pending))
+    Ok((first, Told { group, threads: Vec::new(), pending, placed }))
 }

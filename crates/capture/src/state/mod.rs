@@ -70,6 +70,9 @@ pub enum StateError {
         /// What the kernel said.
         cause: io::Error,
     },
+    /// The survey was made of a program that stands in no state to be captured.
+    #[error("capture the program: it was not looked at completely; look again")]
+    NoBystander,
     /// The program could not be asked about itself.
     #[error("capture the program: {0}")]
     Inject(#[from] InjectError),
@@ -98,9 +101,12 @@ pub fn state(
     refuse(&findings)?;
     let timers = group::posix_timers(frozen.process().dir())?;
     let ids: Vec<i32> = timers.iter().map(|timer| timer.id).collect();
-    let answers = ask::ask(frozen, &seen, &ids)?;
+    let answers = ask::ask(frozen, &seen, &ids, survey)?;
     steps.done("threads asked");
     refuse::unusual(&answers, &seen.threads, &mut findings);
+    refuse::restricted(&answers, &seen.threads, &mut findings);
+    refuse::keyrings(&answers, &seen.threads, survey, &mut findings);
+    refuse::memory_policies(&answers, &mut findings);
     refuse::mixed_credentials(&seen.statuses, &answers.threads, &mut findings);
     refuse(&findings)?;
     let served = seen.found.space.served.clone();

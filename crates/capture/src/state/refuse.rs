@@ -7,6 +7,7 @@ use sys::task::Tid;
 use target::Frozen;
 
 use super::{StateError, Told};
+use crate::Survey;
 use crate::credentials;
 use crate::findings::Findings;
 use crate::injected::ThreadAnswers;
@@ -77,6 +78,49 @@ pub(super) fn unusual(told: &Told, threads: &[Thread], findings: &mut Findings) 
             findings.change(ChangeKind::Placement, what);
         }
     }
+}
+
+/// Threads under rules that can be read nowhere, and would be gone.
+pub(super) fn restricted(told: &Told, threads: &[Thread], findings: &mut Findings) {
+    for (answer, thread) in told.threads.iter().zip(threads) {
+        if answer.is_restricted {
+            let object = format!(
+                "thread {}, which may not look into other processes of its user (Landlock rules)",
+                thread.tid_outside
+            );
+            let lift = "run the program, or rekindle, so that both are under the same rules";
+            findings.block(StateKind::Landlock, object, lift);
+        }
+    }
+}
+
+/// Keys that only the program can reach, and a session keyring other than the caller's.
+pub(super) fn keyrings(told: &Told, threads: &[Thread], survey: &Survey, findings: &mut Findings) {
+    for (answer, thread) in told.threads.iter().zip(threads) {
+        if answer.has_own_keys {
+            let object = format!("a keyring of thread {} or its process", thread.tid_outside);
+            let lift = "the program has to keep its keys in another keyring (keyctl(2))";
+            findings.block(StateKind::Keyring, object, lift);
+        }
+    }
+    let theirs = told.threads.first().and_then(|leader| leader.session_keyring);
+    let callers = survey.kept.bystander.as_ref().and_then(|process| process.session_keyring());
+    if let (Some(theirs), Some(callers)) = (theirs, callers)
+        && theirs != callers
+    {
+        let what = format!("its session keyring ({theirs}) stays behind: it gets the caller's");
+        findings.change(ChangeKind::Session, what);
+    }
+}
+
+/// Mappings that lose their NUMA policy.
+pub(super) fn memory_policies(told: &Told, findings: &mut Findings) {
+    let Some(first) = told.placed.first() else { return };
+    let what = format!(
+        "the NUMA policy of {} mappings is the default (mbind(2)), the first at {first}",
+        told.placed.len()
+    );
+    findings.change(ChangeKind::Placement, what);
 }
 
 /// Threads with credentials of their own.

@@ -15,7 +15,7 @@ use rustix::pipe::PipeFlags;
 use super::init_child::{self, InitArgs};
 use super::parked::{BlockedSignals, pid_from};
 use super::raw::{self, CloneArgs};
-use super::stack::ChildStack;
+use super::stack::{ChildStack, GiveBack};
 use crate::task::{Pid, PidFd};
 
 /// How long an init may take to end once it is killed.
@@ -82,24 +82,22 @@ impl Init {
         let (status_read, status_write) = pipe(PipeFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(&status_write, rustix::fs::OFlags::NONBLOCK)
             .map_err(|e| at("make a pipe", e.into()))?;
-        let mut args = InitArgs {
+        let text = settings.clocks.map(ClockOffsets::to_text).unwrap_or_default();
+        let mut offsets = [0; 128];
+        for (slot, byte) in offsets.iter_mut().zip(&text) {
+            *slot = *byte;
+        }
+        let process = spawn_process(|give_back| InitArgs {
             control_read: control_read.as_raw_fd(),
             control_write: control_write.as_raw_fd(),
             status_write: status_write.as_raw_fd(),
             main_pid: settings.main_pid,
             new_session: i32::from(settings.new_session),
             new_clocks: i32::from(settings.clocks.is_some()),
-            offsets: [0; 128],
-            offsets_bytes: 0,
-            give_back: std::ptr::null(),
-            give_back_count: 0,
-        };
-        let text = settings.clocks.map(ClockOffsets::to_text).unwrap_or_default();
-        for (slot, byte) in args.offsets.iter_mut().zip(&text) {
-            *slot = *byte;
-        }
-        args.offsets_bytes = text.len() as u64;
-        let process = spawn_process(args)?;
+            offsets,
+            offsets_bytes: text.len() as u64,
+            give_back,
+        })?;
         drop((control_read, status_write));
         let mut status = File::from(status_read);
         let mut control = File::from(control_write);
@@ -195,7 +193,7 @@ fn pipe(flags: PipeFlags) -> Result<(OwnedFd, OwnedFd), InitError> {
     rustix::pipe::pipe_with(flags).map_err(|e| at("make a pipe", e.into()))
 }
 
-fn spawn_process(args: InitArgs) -> Result<InitProcess, InitError> {
+fn spawn_process(args: impl FnOnce(GiveBack) -> InitArgs) -> Result<InitProcess, InitError> {
     let step = "make a pid namespace (needs CAP_SYS_ADMIN)";
     let stack = ChildStack::with(args).map_err(|e| at("allocate a stack", e))?;
     let mut pidfd: i32 = -1;

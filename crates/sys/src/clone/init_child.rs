@@ -2,6 +2,7 @@
 
 use super::parked;
 use super::raw::{self, CloneArgs};
+use super::stack::GiveBack;
 
 /// A report's first word when all is well.
 pub(super) const OK: i32 = 0;
@@ -19,6 +20,7 @@ pub(super) const STEPS: [&str; 6] = [
 /// What the init is told. It lies at the start of the mapping its stack is in, and so do the
 /// arrays it points to.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub(super) struct InitArgs {
     pub(super) control_read: i32,
     pub(super) control_write: i32,
@@ -28,9 +30,7 @@ pub(super) struct InitArgs {
     pub(super) new_clocks: i32,
     pub(super) offsets: [u8; 128],
     pub(super) offsets_bytes: u64,
-    /// Ranges of private anonymous memory to give back, as (address, length).
-    pub(super) give_back: *const [u64; 2],
-    pub(super) give_back_count: usize,
+    pub(super) give_back: GiveBack,
 }
 
 /// The init's main function.
@@ -188,19 +188,10 @@ unsafe extern "C" fn sleep_in_namespace(_: *const u8) -> ! {
 /// # Safety
 /// Only in the init; the ranges must hold nothing that `serve` uses.
 unsafe fn shrink(args: &InitArgs) {
-    // SAFETY: nothing but the two pipes is used from here on.
-    unsafe { raw::close_all_but(&mut [args.control_read, args.status_write]) };
-    let advice = u64::from(libc::MADV_DONTNEED.unsigned_abs());
-    let mut at = 0_usize;
-    while at < args.give_back_count {
-        // SAFETY: the array has `give_back_count` elements; its ranges are heap, other threads'
-        // stacks and the like, of which nothing is used here. They read as zeros from now on,
-        // the restartable-sequence area among them, which then names no sequence.
-        unsafe {
-            let [start, len] = *args.give_back.add(at);
-            raw::call(libc::SYS_madvise, [start, len, advice, 0, 0, 0]);
-        }
-        at += 1;
+    // SAFETY: nothing but the two pipes and the stack is used from here on.
+    unsafe {
+        raw::close_all_but(&mut [args.control_read, args.status_write]);
+        args.give_back.now();
     }
 }
 

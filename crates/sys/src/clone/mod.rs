@@ -1,12 +1,14 @@
 //! New processes for rebuilding an instance in: clone3(2) with chosen pids.
 //!
 //! [`park`] makes a child that does nothing but sleep, to be taken over by a tracer.
-//! [`Init::spawn`] makes a pid namespace of its own with a tiny init and such a child in it. The
+//! [`Init::spawn`] makes a pid namespace of its own with a tiny init and such a child in it.
+//! [`Bystander`] makes a powerless process of another user, to see what a program may do to it. The
 //! code that runs in the children is made of plain system calls, since the caller may have any
 //! number of threads. Needs Linux >= 5.5 (`set_tid`) and `CAP_CHECKPOINT_RESTORE` or
 //! `CAP_SYS_ADMIN`.
 
 mod arbiter;
+mod bystander;
 mod init;
 mod init_child;
 mod parked;
@@ -22,6 +24,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 pub use arbiter::Arbiter;
+pub use bystander::Bystander;
 pub use init::{ClockOffsets, Init, InitError, InitSettings};
 pub use parked::{Parked, park};
 pub use reserved::Reserved;

@@ -4,12 +4,43 @@ use std::fs;
 use std::io;
 use std::ptr::NonNull;
 
-use super::init_child::InitArgs;
+use super::raw;
 use crate::proc::maps_entries;
 
 const STACK_BYTES: usize = 64 * 1024;
 
-/// A mapping that holds the arguments of an init, the ranges it shall give back, and its stack.
+/// Memory of the forking process that a child has no use for: private anonymous mappings, as
+/// (address, length).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GiveBack {
+    ranges: *const [u64; 2],
+    count: usize,
+}
+
+impl GiveBack {
+    /// Gives the ranges back: they read as zeros from now on.
+    ///
+    /// # Safety
+    /// Only in a child made by [`raw::clone3`] on the stack that this value came with, which uses
+    /// nothing that lies in other private anonymous memory.
+    pub(super) unsafe fn now(self) {
+        let advice = u64::from(libc::MADV_DONTNEED.unsigned_abs());
+        let mut at = 0_usize;
+        while at < self.count {
+            // SAFETY: the array has `count` elements; its ranges are heap, other threads' stacks
+            // and the like, of which nothing is used here, as the caller promises. The
+            // restartable-sequence area is among them, which then names no sequence.
+            unsafe {
+                let [start, len] = *self.ranges.add(at);
+                raw::call(libc::SYS_madvise, [start, len, advice, 0, 0, 0]);
+            }
+            at += 1;
+        }
+    }
+}
+
+/// A mapping that holds the arguments of a child, the ranges it shall give back, and its stack.
 #[derive(Debug)]
 pub(super) struct ChildStack {
     base: NonNull<u8>,
@@ -18,10 +49,12 @@ pub(super) struct ChildStack {
 }
 
 impl ChildStack {
-    /// Makes one. The ranges to give back are this process's private anonymous mappings of now.
-    pub(super) fn with(args: InitArgs) -> io::Result<Self> {
+    /// Makes one, with the arguments that `make` gives. The ranges to give back are this process's
+    /// private anonymous mappings of now.
+    pub(super) fn with<A: Copy>(make: impl FnOnce(GiveBack) -> A) -> io::Result<Self> {
+        const { assert!(align_of::<A>() <= 16, "the arguments are at a page's start") };
         let ranges = anonymous_ranges()?;
-        let args_bytes = size_of::<InitArgs>().next_multiple_of(16);
+        let args_bytes = size_of::<A>().next_multiple_of(16);
         let args_bytes = (args_bytes + ranges.len() * size_of::<[u64; 2]>()).next_multiple_of(4096);
         let len_bytes = args_bytes + STACK_BYTES;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
@@ -45,13 +78,9 @@ impl ChildStack {
         // SAFETY: the mapping is ours alone, page-aligned and has room for the arguments, padded
         // to 16 bytes, and the ranges behind them.
         unsafe {
-            let at = base.add(size_of::<InitArgs>().next_multiple_of(16)).cast::<[u64; 2]>();
+            let at = base.add(size_of::<A>().next_multiple_of(16)).cast::<[u64; 2]>();
             at.as_ptr().copy_from_nonoverlapping(ranges.as_ptr(), ranges.len());
-            base.cast::<InitArgs>().write(InitArgs {
-                give_back: at.as_ptr(),
-                give_back_count: ranges.len(),
-                ..args
-            });
+            base.cast::<A>().write(make(GiveBack { ranges: at.as_ptr(), count: ranges.len() }));
         }
         Ok(stack)
     }

@@ -1,4 +1,5 @@
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 
 use super::*;
 
@@ -21,6 +22,27 @@ fn a_parked_child_gets_its_pid() {
     assert_eq!(taken.raw_os_error(), Some(libc::EEXIST));
     child.pidfd.send_signal(libc::SIGKILL).unwrap();
     assert!(killed(reap(child.pid)));
+}
+
+/// A bystander is who it was asked to be, holds no memory of ours, and ends with its value.
+#[test]
+fn a_bystander_has_no_power_and_no_secret() {
+    let secret = vec![0x5a_u8; 1 << 20];
+    let bystander = Bystander::spawn(65534, 65533, None).unwrap();
+    let pid = bystander.pid_inside();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim();
+    assert_eq!(field("Uid:"), "65534\t65534\t65534\t65534");
+    assert_eq!(field("Gid:"), "65533\t65533\t65533\t65533");
+    assert_eq!(field("CapPrm:"), "0000000000000000");
+    let mut byte = [1];
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    memory.read_at(&mut byte, secret.as_ptr().addr() as u64).unwrap();
+    assert_eq!((byte[0], secret[0]), (0, 0x5a));
+    // The control pipe, and its standard streams are closed.
+    assert!(fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() <= 2);
+    drop(bystander);
+    assert!(!fs::exists(format!("/proc/{pid}")).unwrap());
 }
 
 /// Dropping an init ends its main child too.
