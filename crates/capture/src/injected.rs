@@ -224,6 +224,7 @@ pub(crate) struct GroupQuestions {
     mdwe: CallId,
     merge: CallId,
     membarrier: CallId,
+    descriptors: CallId,
     overruns: Vec<CallId>,
     new_page: NewPage,
 }
@@ -238,7 +239,7 @@ impl GroupQuestions {
         let actions = injection.reserve(ACTION_BYTES * 64)?;
         let interval_timers = injection.reserve(TIME_BYTES * 3)?;
         let times = injection.reserve(TIME_BYTES * timers.len().max(1) as u64)?;
-        let words = injection.reserve(16)?;
+        let words = injection.reserve(24)?;
         let mut required = Vec::new();
         for (signal, at) in (1..=SIGNALS).zip(parts(actions, ACTION_BYTES)) {
             let args = [signal.into(), 0.into(), at, 8.into()];
@@ -259,6 +260,9 @@ impl GroupQuestions {
         let merge = prctl(code::GET_MEMORY_MERGE, None);
         let command = [code::MEMBARRIER_GET_REGISTRATIONS.into()];
         let membarrier = batch.call(libc::SYS_membarrier, &command);
+        let place = words.part(16, 8).map_or(Arg::Imm(0), Arg::Scratch);
+        let read = 0;
+        let descriptors = batch.call(libc::SYS_modify_ldt, &[read.into(), place, 8.into()]);
         let mut overruns = Vec::new();
         for (id, at) in timers.iter().zip(parts(times, TIME_BYTES)) {
             required.push(batch.call(libc::SYS_timer_gettime, &[(*id).into(), at]));
@@ -279,6 +283,7 @@ impl GroupQuestions {
             mdwe,
             merge,
             membarrier,
+            descriptors,
             overruns,
             new_page,
         })
@@ -311,6 +316,7 @@ impl GroupQuestions {
         let is_set = |call: CallId| answers.get(call).is_ok_and(|value| value != 0);
         let unusual = [
             (is_set(self.mdwe), "it denies itself writable code (PR_SET_MDWE)"),
+            (is_set(self.descriptors), "it has segments of its own (modify_ldt(2))"),
             (is_set(self.merge), "it lets its memory be merged (PR_SET_MEMORY_MERGE)"),
         ];
         let registrations = answers.get(self.membarrier).ok();

@@ -35,6 +35,10 @@ pub(crate) fn read(
         let object = format!("thread {tid}, whose system calls are dispatched to user space");
         findings.block(StateKind::Unknown, object, "run the program without it (prctl(2))");
     }
+    if limits_speculation(status) {
+        let what = format!("thread {tid}: its speculation controls are the default (prctl(2))");
+        findings.change(ChangeKind::Placement, what);
+    }
     let robust = robust_list(tid).map_err(failed)?;
     Ok(Thread {
         tid: status.ns_tid.last().copied().unwrap_or(status.tid),
@@ -61,14 +65,24 @@ pub(crate) fn queued(signals: Vec<SigInfo>) -> Vec<QueuedSignal> {
     signals.into_iter().map(|info| QueuedSignal { siginfo: info.0 }).collect()
 }
 
+/// Whether the thread has asked for less speculation (`PR_SET_SPECULATION_CTRL`).
+fn limits_speculation(status: &Status) -> bool {
+    let (store, branch) = (&status.speculation_store_bypass, &status.speculation_indirect_branch);
+    matches!(store.as_slice(), b"thread mitigated" | b"thread force mitigated")
+        || matches!(branch.as_slice(), b"conditional disabled" | b"conditional force disabled")
+}
+
 /// Whether somebody has clamped the thread's utilisation (`SCHED_FLAG_UTIL_CLAMP`).
 fn is_clamped(attr: &SchedAttr) -> bool {
     /// `SCHED_CAPACITY_SCALE`: no upper clamp, and the lower one of real-time threads.
     const FULL: u32 = 1024;
     let is_real_time = matches!(attr.policy, 1 | 2);
-    // Both are 0 in a kernel without clamps.
-    !matches!((attr.util_min, attr.util_max), (0, 0 | FULL))
-        && !(is_real_time && (attr.util_min, attr.util_max) == (FULL, FULL))
+    match (attr.util_min, attr.util_max) {
+        // Both are 0 in a kernel without clamps.
+        (0, 0 | FULL) => false,
+        (FULL, FULL) => !is_real_time,
+        _ => true,
+    }
 }
 
 fn scheduling(thread: &StoppedThread, findings: &mut Findings) -> io::Result<Scheduling> {
@@ -94,6 +108,22 @@ fn scheduling(thread: &StoppedThread, findings: &mut Findings) -> io::Result<Sch
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn controls_of_speculation_are_told_from_what_the_host_does() {
+        let with = |store: &str, branch: &str| {
+            limits_speculation(&Status {
+                speculation_store_bypass: store.into(),
+                speculation_indirect_branch: branch.into(),
+                ..Status::default()
+            })
+        };
+        assert!(!with("vulnerable", "always enabled"));
+        assert!(!with("thread vulnerable", "conditional enabled"));
+        assert!(!with("globally mitigated", "always disabled"));
+        assert!(with("thread force mitigated", "conditional enabled"));
+        assert!(with("thread vulnerable", "conditional disabled"));
+    }
 
     #[test]
     fn clamps_are_told_from_defaults() {

@@ -120,6 +120,20 @@ fn keyrings() {
     assert_eq!(of_session("call(250, 1, None)").unwrap(), 1);
 }
 
+/// Settings of the process that no field of the checkpoint holds.
+#[test]
+fn unusual_settings() {
+    let cases = [
+        "need('segments', lambda: call(154, 1, struct.pack('4I', 0, 0, 0xfffff, 0x51), 16))",
+        "need('MDWE', lambda: call(157, 65, 1, 0, 0, 0))",
+        "need('merging', lambda: call(157, 67, 1, 0, 0, 0))",
+    ];
+    for case in cases {
+        let Some(found) = refused(case) else { continue };
+        assert_eq!(found, [StateKind::Unknown], "{case}");
+    }
+}
+
 #[test]
 fn numa_policies() {
     let bound = "

@@ -33,7 +33,7 @@ pub enum ChangeKind {
     Timer,
     /// A descriptor is provided from outside, or shared with a process outside no longer.
     Descriptor,
-    /// The cgroup, affinity or a limit could not be kept.
+    /// The cgroup, affinity, a limit or a setting of the kernel's is not kept.
     Placement,
 }
 
