@@ -1307,12 +1307,28 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__update)
-            opts="-v -h --eager --probe --probe-timeout --store --format --timeout --wait --dry-run --verbose --progress --help"
+            opts="-v -h --eager --cgroup --cpus --rlimit --huge --place --probe --probe-timeout --store --format --timeout --wait --dry-run --verbose --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --cgroup)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cpus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rlimit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --place)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --probe)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

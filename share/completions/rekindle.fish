@@ -162,6 +162,10 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l as-copy -d 
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l dry-run -d 'Say what would be done, and do nothing'
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -s v -l verbose -d 'More talk on stderr; repeat for more'
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l cgroup -d 'Directory of a control group that the new process begins in; once for each hierarchy' -r -F
+complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l cpus -d 'Processors that all threads of the new process may use (`0-3,8`)' -r
+complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l rlimit -d 'A resource limit of the new process, with the names of prlimit(1): `nofile=4096`, `core=0:unlimited`; can be given several times' -r
+complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l place -d 'Memory nodes that pages of a tier are moved to when all of them are there: `critical=0,cold=1`' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l probe -d 'Command that succeeds once the program answers; run until it does' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l probe-timeout -d 'How long the probe may fail' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l store -d 'Directory that holds the checkpoints [default: the user\'s state directory]' -r -F
@@ -174,6 +178,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l wait -d 'Ho
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l progress -d 'Whether to draw progress' -r -f -a "auto\t'On a terminal'
 never\t'Not at all'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l eager -d 'Bring all memory into the new process before it runs: a longer pause'
+complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l huge -d 'Huge pages for the new process\'s anonymous memory, made when all of it is there'
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l dry-run -d 'Say what would be done, and do nothing'
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -s v -l verbose -d 'More talk on stderr; repeat for more'
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -s h -l help -d 'Print help (see more with \'--help\')'

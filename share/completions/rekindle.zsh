@@ -181,6 +181,10 @@ never\:"Not at all"))' \
 ;;
 (update)
 _arguments "${_arguments_options[@]}" : \
+'*--cgroup=[Directory of a control group that the new process begins in; once for each hierarchy]:PATH:_files' \
+'--cpus=[Processors that all threads of the new process may use (\`0-3,8\`)]:LIST:_default' \
+'*--rlimit=[A resource limit of the new process, with the names of prlimit(1)\: \`nofile=4096\`, \`core=0\:unlimited\`; can be given several times]:NAME=SOFT[:HARD]:_default' \
+'*--place=[Memory nodes that pages of a tier are moved to when all of them are there\: \`critical=0,cold=1\`]:TIER=NODE:_default' \
 '--probe=[Command that succeeds once the program answers; run until it does]:CMD:_default' \
 '--probe-timeout=[How long the probe may fail]:TIME:_default' \
 '--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
@@ -193,6 +197,7 @@ csv\:"Comma-separated values (only \`heatmap\`)"))' \
 '--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
 never\:"Not at all"))' \
 '--eager[Bring all memory into the new process before it runs\: a longer pause]' \
+'--huge[Huge pages for the new process'\''s anonymous memory, made when all of it is there]' \
 '--dry-run[Say what would be done, and do nothing]' \
 '*-v[More talk on stderr; repeat for more]' \
 '*--verbose[More talk on stderr; repeat for more]' \

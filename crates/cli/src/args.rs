@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use values::{duration, permille, rehearse};
+use values::{CpuSet, cpus, duration, limit, permille, place, rehearse};
 pub(crate) use watch::{OnTerm, Watch};
 
 pub(crate) const EXAMPLES: &str = "\
@@ -413,6 +413,23 @@ pub(crate) struct Update {
     /// Bring all memory into the new process before it runs: a longer pause.
     #[arg(long)]
     pub(crate) eager: bool,
+    /// Directory of a control group that the new process begins in; once for each hierarchy.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Vec<PathBuf>,
+    /// Processors that all threads of the new process may use (`0-3,8`).
+    #[arg(long, value_name = "LIST", value_parser = cpus)]
+    pub(crate) cpus: Option<CpuSet>,
+    /// A resource limit of the new process, with the names of prlimit(1): `nofile=4096`,
+    /// `core=0:unlimited`; can be given several times.
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = limit)]
+    pub(crate) rlimit: Vec<engine::LimitChoice>,
+    /// Huge pages for the new process's anonymous memory, made when all of it is there.
+    #[arg(long)]
+    pub(crate) huge: bool,
+    /// Memory nodes that pages of a tier are moved to when all of them are there:
+    /// `critical=0,cold=1`.
+    #[arg(long, value_name = "TIER=NODE", value_parser = place, value_delimiter = ',')]
+    pub(crate) place: Vec<(engine::Tier, u32)>,
     /// Command that succeeds once the program answers; run until it does.
     #[arg(long, value_name = "CMD")]
     pub(crate) probe: Option<String>,

@@ -183,6 +183,9 @@ pub(crate) fn update(report: &UpdateReport) -> String {
     if let Some(id) = &report.id {
         text.push_str(&format!("checkpoint  {id}\n"));
     }
+    for row in &report.surroundings {
+        text.push_str(&format!("moved       {}: {} -> {}\n", row.what, row.before, row.after));
+    }
     for change in &report.changed {
         text.push_str(&format!("note        {}\n", change.what));
     }

@@ -277,6 +277,13 @@ fn update(context: &Context, arguments: &Update) -> ExitCode {
         load: if arguments.eager { engine::Load::Eager } else { engine::Load::Lazy },
         probe: arguments.probe.clone(),
         probe_timeout: arguments.probe_timeout,
+        surroundings: engine::Surroundings {
+            cgroups: arguments.cgroup.clone(),
+            processors: arguments.cpus.clone().map(|cpus| cpus.0),
+            limits: arguments.rlimit.clone(),
+            huge_pages: arguments.huge,
+            nodes: arguments.place.clone(),
+        },
     };
     let bar = context.bar();
     let result = engine::update(&context.settings, &request, &context.registry, &bar);

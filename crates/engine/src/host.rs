@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use sys::proc::{CgroupDirectory, Mount, cgroup_directory, parse_mountinfo};
+
 /// The id of this boot; `None` when it cannot be read.
 pub(crate) fn boot_id() -> Option<String> {
     sys::proc::boot_id().ok()
@@ -26,28 +28,31 @@ pub(crate) fn memory_available_bytes() -> Option<u64> {
 /// far as the limits of the memory controller can be read here, and the file with the limit that
 /// leaves least; `None`: no limit is seen.
 pub(crate) fn memory_left_in(cgroups: &[Vec<u8>]) -> Option<(u64, PathBuf)> {
-    let lines = cgroups.iter().filter_map(|line| std::str::from_utf8(line).ok());
-    lines.filter_map(|line| memory_left_in_one(Path::new("/sys/fs/cgroup"), line)).min()
+    let mounts = own_mounts();
+    let directories = cgroups.iter().filter_map(|line| cgroup_directory(line, &mounts));
+    directories.filter_map(|directory| memory_left_below(&directory)).min()
 }
 
-/// The same for one of them, below `root`: its own limit and those above it.
-fn memory_left_in_one(root: &Path, line: &str) -> Option<(u64, PathBuf)> {
-    let mut parts = line.trim().splitn(3, ':').skip(1);
-    let (controllers, path) = (parts.next()?, parts.next()?);
-    let (root, limit, usage) = match controllers {
-        "" => (root.to_owned(), "memory.max", "memory.current"),
-        _ if controllers.split(',').any(|c| c == "memory") => {
-            (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes")
-        }
-        _ => return None,
+/// What is mounted here; empty when that cannot be read.
+pub(crate) fn own_mounts() -> Vec<Mount> {
+    let text = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    parse_mountinfo(&text).unwrap_or_default()
+}
+
+/// The same for one of them: its own limit and those above it. Groups of hierarchies without the
+/// memory controller have no such files.
+fn memory_left_below(directory: &CgroupDirectory) -> Option<(u64, PathBuf)> {
+    let (limit, usage) = match directory.is_v2 {
+        true => ("memory.max", "memory.current"),
+        false => ("memory.limit_in_bytes", "memory.usage_in_bytes"),
     };
-    let leaf = root.join(path.trim_start_matches('/'));
     let number = |path: &Path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let left = |group: &Path| {
         let limit = group.join(limit);
         Some((number(&limit)?.saturating_sub(number(&group.join(usage))?), limit))
     };
-    leaf.ancestors().take_while(|group| group.starts_with(&root)).filter_map(left).min()
+    let groups = directory.group.ancestors();
+    groups.take_while(|group| group.starts_with(&directory.top)).filter_map(left).min()
 }
 
 /// CPU time of this process so far.
@@ -73,15 +78,14 @@ mod tests {
         write("a/memory.current", "900\n");
         write("a/b/memory.max", "max\n");
         write("a/b/memory.current", "10\n");
-        write("memory/c/memory.limit_in_bytes", "50\n");
-        write("memory/c/memory.usage_in_bytes", "70\n");
-        let left = |line| memory_left_in_one(root.path(), line).map(|(bytes, _)| bytes);
-        let tightest = memory_left_in_one(root.path(), "0::/a/b");
-        assert_eq!(tightest, Some((100, root.path().join("a/memory.max"))));
-        assert_eq!(left("0::/a/b"), Some(100));
-        assert_eq!(left("0::/elsewhere"), None);
-        assert_eq!(left("4:memory:/c"), Some(0));
-        assert_eq!(left("1:cpu:/a"), None);
-        assert_eq!(left("nonsense"), None);
+        write("c/memory.limit_in_bytes", "50\n");
+        write("c/memory.usage_in_bytes", "70\n");
+        let left = |group: &str, is_v2| {
+            let (group, top) = (root.path().join(group), root.path().to_owned());
+            memory_left_below(&CgroupDirectory { group, top, is_v2 })
+        };
+        assert_eq!(left("a/b", true), Some((100, root.path().join("a/memory.max"))));
+        assert_eq!(left("elsewhere", true), None);
+        assert_eq!(left("c", false).map(|(bytes, _)| bytes), Some(0));
     }
 }

@@ -38,7 +38,7 @@ mod target_name;
 mod update;
 mod watch;
 
-pub use ::plan::Thresholds;
+pub use ::plan::{Thresholds, Tier};
 pub use ::resume::{Exit, ExternalPolicy, FilesPolicy, Options as ResumeOptions, PidPolicy};
 pub use agent::{AgentError, AgentStart, StatusError, StatusReport, StatusRow, run_agent, status};
 pub use check::{CheckReport, KindRow, TargetRow, check};
@@ -67,8 +67,10 @@ pub use shelf::{
 };
 pub use sys::inherit::keep_descriptors_from;
 pub use sys::interrupt::catch_interrupts;
+pub use sys::limits::LIMIT_NAMES;
+pub use sys::sched::parse_cpu_list;
 pub use target_name::TargetError;
-pub use update::{UpdateError, UpdateRequest, update};
+pub use update::{LimitChoice, Surroundings, UpdateError, UpdateRequest, update};
 pub use watch::{
     CheckpointRow, Happened, MoveRow, OnTerm, PeriodRow, WatchError, WatchEvent, WatchLog,
     WatchRequest, WatchStatus, watch,

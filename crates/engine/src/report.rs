@@ -277,8 +277,21 @@ pub struct UpdateReport {
     pub loaded_before_start_bytes: u64,
     /// Pages compared between both processes.
     pub compared_pages: u64,
+    /// What is around the program and was asked to be different; with `--dry-run`, would be.
+    pub surroundings: Vec<SurroundingRow>,
     /// Every phase.
     pub phases: Vec<TimeReport>,
+}
+
+/// Something around a program that an update gives another value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SurroundingRow {
+    /// What it is: `cgroup`, `processors of thread TID`, `limit NAME`, `bytes in huge pages`.
+    pub what: String,
+    /// What the old process has or had.
+    pub before: String,
+    /// What the new one has.
+    pub after: String,
 }
 
 /// What any verb reports when it did not do what it was asked for.

@@ -11,6 +11,7 @@ pub mod inherit;
 pub mod interrupt;
 pub mod kcmp;
 pub mod limits;
+pub mod numa;
 pub mod pagemap;
 pub mod perf;
 pub mod pin;

@@ -35,9 +35,55 @@ fn limit(pid: Pid, resource: u32) -> io::Result<Limit> {
     }
 }
 
+/// Gives process `pid` a limit, by `RLIMIT_` number.
+///
+/// # Errors
+/// `EPERM` when the hard limit would be raised and we lack `CAP_SYS_RESOURCE`; `EINVAL` when the
+/// soft one is above the hard one.
+pub fn set_limit(pid: Pid, resource: u32, limit: Limit) -> io::Result<()> {
+    let new = libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard };
+    // SAFETY: the kernel reads one struct, which lives through the call, and writes none.
+    let result =
+        unsafe { libc::prlimit64(pid.raw(), resource, &raw const new, std::ptr::null_mut()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The name of a limit in lower case without `RLIMIT_`, as in prlimit(1), by its number.
+pub const LIMIT_NAMES: [&str; LIMIT_COUNT as usize] = [
+    "cpu",
+    "fsize",
+    "data",
+    "stack",
+    "core",
+    "rss",
+    "nproc",
+    "nofile",
+    "memlock",
+    "as",
+    "locks",
+    "sigpending",
+    "msgqueue",
+    "nice",
+    "rtprio",
+    "rttime",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_is_set() {
+        let core = LIMIT_NAMES.iter().position(|name| *name == "core").unwrap();
+        let core = u32::try_from(core).unwrap();
+        let before = limit(Pid::current(), core).unwrap();
+        let less = Limit { soft: before.soft.min(4096), ..before };
+        set_limit(Pid::current(), core, less).unwrap();
+        assert_eq!(limit(Pid::current(), libc::RLIMIT_CORE).unwrap(), less);
+        set_limit(Pid::current(), core, before).unwrap();
+        let above = Limit { soft: 2, hard: 1 };
+        assert!(set_limit(Pid::current(), core, above).is_err());
+    }
 
     #[test]
     fn own_limits_agree_with_getrlimit() {

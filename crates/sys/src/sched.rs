@@ -105,6 +105,21 @@ pub fn io_priority(tid: Tid) -> io::Result<u32> {
     u32::try_from(value).map_err(|_| io::Error::last_os_error())
 }
 
+/// Reads a list of CPUs such as `0-3,8`.
+pub fn parse_cpu_list(text: &str) -> Option<Vec<u32>> {
+    const CPUS_MAX: u32 = 8192;
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
+        if last >= CPUS_MAX {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,5 +133,13 @@ mod tests {
         let cpus = affinity(me).unwrap();
         assert!(cpus.iter().any(|w| *w != 0));
         assert!(io_priority(me).is_ok());
+    }
+
+    #[test]
+    fn lists_of_cpus() {
+        assert_eq!(parse_cpu_list("0"), Some(vec![0]));
+        assert_eq!(parse_cpu_list("0-2,5"), Some(vec![0, 1, 2, 5]));
+        assert_eq!(parse_cpu_list("0-99999999"), None);
+        assert_eq!(parse_cpu_list(""), None);
     }
 }

@@ -1,14 +1,16 @@
 //! A failure where each phase of `checkpoint`, `resume` and `update` begins: the program goes on as it was,
-//! nothing half-made is left, and the next try succeeds.
+//! nothing half-made is left, and the next try succeeds. And what an update can change, and cannot carry.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rekindle_system_tests::program::Program;
 use rekindle_system_tests::rekindle::{Rekindle, Report};
+use rekindle_system_tests::sandbox::{self, Place};
 use rekindle_system_tests::witness::Witness;
-use rekindle_system_tests::{sandbox, wait};
+use rekindle_system_tests::{skips, wait};
 
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -25,7 +27,7 @@ fn phases(report: &Report) -> Vec<String> {
     names
 }
 
-fn failing(place: &sandbox::Place, phase: &str) -> Rekindle {
+fn failing(place: &Place, phase: &str) -> Rekindle {
     let setting = format!("REKINDLE_FAIL_PHASE={phase}");
     Rekindle::new(&place.store(), place.dir()).through(&["env", &setting])
 }
@@ -161,5 +163,133 @@ fn an_update_names_what_cannot_travel() {
         let report = rekindle.run(&["check", &pid, "--update"]);
         assert_eq!((report.code, report.blockers().len()), (Some(3), 3), "{report}");
         program.kill();
+    });
+}
+
+/// A control group of this test alone, of the first version's memory controller or of the second
+/// version. Dropping it kills who is in it.
+struct Group(PathBuf);
+
+impl Group {
+    fn new(place: &Place) -> Option<Self> {
+        let tops = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+        let name = place.dir().file_name().unwrap();
+        let paths = tops.map(|top| Path::new(top).join(name));
+        let made = paths.into_iter().find(|path| {
+            std::fs::create_dir(path).is_ok_and(|()| path.join("cgroup.procs").exists())
+        });
+        if made.is_none() {
+            skips::skip("control groups", "a control group file system that can be written");
+        }
+        made.map(Self)
+    }
+
+    /// Who is in it, as this pid namespace knows them.
+    fn members(&self) -> Vec<i32> {
+        let text = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap();
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.members().into_iter().for_each(|pid| Program::of_pid(pid).kill());
+        let begun = std::time::Instant::now();
+        while std::fs::remove_dir(&self.0).is_err() && begun.elapsed() < wait::PATIENCE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn processors(program: &Program) -> String {
+    let status = program.proc_file("status");
+    let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
+    line.unwrap().to_owned()
+}
+
+/// Another control group, other processors and limits: the new process has them, the old one stays
+/// as it was when it is only tried, and what cannot be had is refused before anything is touched.
+#[test]
+fn an_update_can_change_what_is_around_the_program() {
+    sandbox::run(LIMIT, |place| {
+        let witness = Witness::start(place, &["--mb", "8", "--kinds", "heap,registers,ring"]);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let Some(group) = Group::new(place) else { return };
+        let (old, path) = (witness.program.pid(), group.0.display().to_string());
+        let pid = old.to_string();
+        let before = processors(&witness.program);
+        for (words, said) in [
+            (["--cgroup", "/nowhere"], "/nowhere"),
+            (["--cgroup", "/tmp"], "control group"),
+            (["--cpus", "4095"], "processors"),
+        ] {
+            let report = rekindle.run(&[&["update", &pid], &words[..]].concat());
+            let _ = report.expect_failure(&[4], "refused", &[said]);
+        }
+        let nodes = std::fs::read_to_string("/sys/devices/system/node/has_memory");
+        if nodes.is_ok_and(|text| text.trim() == "0") {
+            let report = rekindle.run(&["update", &pid, "--place", "critical=0,cold=0"]);
+            let _ = report.expect_failure(&[4], "refused", &["unavailable"]);
+        }
+        for limit in ["memory.limit_in_bytes", "memory.max"].map(|name| group.0.join(name)) {
+            if limit.exists() {
+                std::fs::write(&limit, "16M").unwrap();
+                let words = ["update", &pid, "--cgroup", &path];
+                let report = rekindle.run(&words).expect_failure(&[4], "refused", &["keep two"]);
+                assert!(report.talk.contains(&limit.display().to_string()), "{report}");
+                std::fs::write(&limit, "1G").unwrap();
+            }
+        }
+        let options = ["--cgroup", &path, "--cpus", "0", "--rlimit", "nofile=400:500"];
+        let words = [&["update", &pid, "--dry-run"], &options[..]].concat();
+        let tried = rekindle.run(&words).expect("rolled_back");
+        assert!(group.members().is_empty(), "{:?} {tried}", group.members());
+        assert_eq!(processors(&witness.program), before, "{tried}");
+        witness.moves();
+
+        let report = rekindle.update(old, &options);
+        let new = Program::of_pid(report.pid("pid"));
+        assert_eq!(group.members(), [new.pid()], "{report}");
+        assert_eq!(processors(&new), "0", "{report}");
+        let limits = new.proc_file("limits");
+        let limit = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        let words: Vec<&str> = limit.split_whitespace().collect();
+        assert_eq!(words[3..5], ["400", "500"], "{report}");
+        let told = report.json["surroundings"].as_array().unwrap();
+        let row = |what: &str| told.iter().find(|row| row["what"] == what).unwrap();
+        assert_eq!(row("limit nofile")["after"], "400:500", "{report}");
+        let last = group.0.file_name().unwrap().to_str().unwrap();
+        assert!(row("cgroup")["after"].as_str().unwrap().ends_with(last), "{report}");
+        witness.goes_on(1);
+    });
+}
+
+/// Huge pages where the host has them; where it does not, that is said before anything is touched.
+#[test]
+fn an_update_can_give_huge_pages() {
+    sandbox::run(LIMIT, |place| {
+        let witness = Witness::start(place, &["--mb", "32", "--kinds", "heap,registers,ring"]);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let pid = witness.program.pid().to_string();
+        let allowed = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+        if allowed.is_err() || allowed.is_ok_and(|text| text.contains("[never]")) {
+            let report = rekindle.run(&["update", &pid, "--huge"]);
+            let _ = report.expect_failure(&[4, 6], "refused", &["huge pages"]);
+            witness.program.kill();
+            return;
+        }
+        let report = rekindle.update(witness.program.pid(), &["--huge"]);
+        let new = Program::of_pid(report.pid("pid"));
+        let sums = new.proc_file("smaps_rollup");
+        let line = sums.lines().find_map(|line| line.strip_prefix("AnonHugePages:")).unwrap();
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(kib >= 16 << 10, "{kib} kB of 32 MB: {report}");
+        let told = report.json["surroundings"].as_array().unwrap();
+        let row = told.iter().find(|row| row["what"] == "bytes in huge pages").unwrap();
+        let after: u64 = row["after"].as_str().unwrap().parse().unwrap();
+        assert!(after >= 16 << 20, "{after}: {report}");
+        witness.goes_on(1);
+        new.kill();
+        witness.assert_content("at the end");
     });
 }

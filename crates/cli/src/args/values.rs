@@ -57,6 +57,59 @@ pub(super) fn permille(text: &str) -> Result<u32, String> {
     Ok((share * 10.0).round() as u32)
 }
 
+/// A set of processors, one bit each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CpuSet(pub(crate) Vec<u64>);
+
+/// Reads `0-3,8`.
+pub(super) fn cpus(text: &str) -> Result<CpuSet, String> {
+    let all = engine::parse_cpu_list(text).filter(|all| !all.is_empty());
+    let all = all.ok_or_else(|| "write processors such as 0-3,8".to_owned())?;
+    let mut set = Vec::new();
+    for cpu in all {
+        let (word, bit) = (usize::try_from(cpu / 64).unwrap_or_default(), cpu % 64);
+        set.resize(set.len().max(word + 1), 0);
+        set[word] |= 1_u64 << bit;
+    }
+    Ok(CpuSet(set))
+}
+
+/// Reads `critical=0`.
+pub(super) fn place(text: &str) -> Result<(engine::Tier, u32), String> {
+    let form = || "write a tier and a memory node such as critical=0 or cold=1".to_owned();
+    let (tier, node) = text.split_once('=').ok_or_else(form)?;
+    let tier = match tier {
+        "critical" => engine::Tier::Critical,
+        "warm" => engine::Tier::Warm,
+        "cold" => engine::Tier::Cold,
+        _ => return Err(form()),
+    };
+    Ok((tier, node.parse().map_err(|_| form())?))
+}
+
+/// Reads `nofile=4096`, `core=0:unlimited`, `core=:4096`.
+pub(super) fn limit(text: &str) -> Result<engine::LimitChoice, String> {
+    const FORM: &str = "write a limit such as nofile=4096 or core=0:unlimited";
+    let (name, values) = text.split_once('=').ok_or(FORM)?;
+    let number = engine::LIMIT_NAMES.iter().position(|known| *known == name);
+    let resource = number.and_then(|number| u32::try_from(number).ok()).ok_or_else(|| {
+        format!("`{name}` is no limit; there are {}", engine::LIMIT_NAMES.join(", "))
+    })?;
+    let value = |text: &str| match text {
+        "" => Ok(None),
+        "unlimited" => Ok(Some(u64::MAX)),
+        number => number.parse().map(Some).map_err(|_| FORM.to_owned()),
+    };
+    let (soft, hard) = match values.split_once(':') {
+        Some((soft, hard)) => (value(soft)?, value(hard)?),
+        None => (value(values)?, value(values)?),
+    };
+    if soft.is_none() && hard.is_none() {
+        return Err(FORM.to_owned());
+    }
+    Ok(engine::LimitChoice { resource, soft, hard })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +130,29 @@ mod tests {
         assert_eq!(rehearse("0ms"), Ok(engine::Rehearse::Off));
         assert_eq!(rehearse("50ms"), Ok(engine::Rehearse::For(Duration::from_millis(50))));
         assert!(rehearse("1h").is_err() && rehearse("on").is_err());
+    }
+
+    #[test]
+    fn processors_are_lists() {
+        assert_eq!(cpus("0-2,65"), Ok(CpuSet(vec![0b111, 0b10])));
+        assert!(cpus("").is_err() && cpus("a").is_err() && cpus("3-1").is_err());
+    }
+
+    #[test]
+    fn tiers_have_nodes() {
+        assert_eq!(place("cold=1"), Ok((engine::Tier::Cold, 1)));
+        assert!(place("cold").is_err() && place("hot=0").is_err() && place("cold=x").is_err());
+    }
+
+    #[test]
+    fn limits_have_names() {
+        let read = |text| limit(text).map(|l| (l.resource, l.soft, l.hard));
+        assert_eq!(read("nofile=64"), Ok((7, Some(64), Some(64))));
+        assert_eq!(read("core=0:unlimited"), Ok((4, Some(0), Some(u64::MAX))));
+        assert_eq!(read("cpu=:9"), Ok((0, None, Some(9))));
+        for bad in ["nofile", "nofile=", "nofile=:", "nofile=many", "files=3"] {
+            assert!(limit(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

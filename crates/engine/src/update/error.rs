@@ -42,6 +42,14 @@ pub enum UpdateError {
         /// Where.
         of: String,
     },
+    /// It cannot be given what was asked for. Nothing was touched.
+    #[error("{what}: {cause}")]
+    Surroundings {
+        /// What was tried, on a child of ours.
+        what: String,
+        /// Why not.
+        cause: io::Error,
+    },
     /// Something came up when the program stood still already.
     #[error("update the program: {object}: {lift}", object = .0.object, lift = .0.lift)]
     Late(Blocker),
@@ -102,6 +110,12 @@ impl VerbError for UpdateError {
             Self::Registry(_) | Self::Late(_) => ExitClass::Blocked,
             Self::Checkpoint(error) => error.class(),
             Self::Build(error) => error.class(),
+            Self::Surroundings { cause, .. } => match cause.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => {
+                    ExitClass::NotPermitted
+                }
+                _ => ExitClass::Incompatible,
+            },
             Self::Headroom { .. } => ExitClass::Incompatible,
             Self::Killed { .. } | Self::HandOver(HandOverError::Lost { .. }) => ExitClass::Lost,
             Self::Stopped(Stopped::TimedOut { .. }) => ExitClass::TimedOut,
@@ -114,7 +128,10 @@ impl VerbError for UpdateError {
 
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Target(_) | Self::Registry(_) | Self::Headroom { .. } => Outcome::Refused,
+            Self::Target(_)
+            | Self::Registry(_)
+            | Self::Surroundings { .. }
+            | Self::Headroom { .. } => Outcome::Refused,
             Self::Checkpoint(error) => match error.outcome() {
                 Outcome::Running => Outcome::RolledBack,
                 other => other,

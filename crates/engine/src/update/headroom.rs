@@ -1,16 +1,14 @@
 //! Whether a second process of the same size fits into memory, for as long as there are two.
 
-use target::Process;
-
 use super::error::UpdateError;
 use crate::host::{memory_available_bytes, memory_left_in};
 
 /// What stays free besides.
 const SPARE_BYTES: u64 = 64 << 20;
 
-/// Refuses when `bytes` more do not fit: into the host, or into a control group of the program,
-/// which the new process enters.
-pub(super) fn check(process: &Process, bytes: u64) -> Result<(), UpdateError> {
+/// Refuses when `bytes` more do not fit: into the host, or into one of the control groups that the
+/// new process enters (lines of `/proc/PID/cgroup`).
+pub(super) fn check(cgroups: &[Vec<u8>], bytes: u64) -> Result<(), UpdateError> {
     let needed = bytes.saturating_add(SPARE_BYTES);
     let refuse = |there: u64, of: String| {
         let (needed_mb, there_mb) = (needed >> 20, there >> 20);
@@ -19,11 +17,7 @@ pub(super) fn check(process: &Process, bytes: u64) -> Result<(), UpdateError> {
     if let Some(there) = memory_available_bytes() {
         refuse(there, "MemAvailable of the host".to_owned())?;
     }
-    let mut text = Vec::new();
-    // Gone meanwhile: whatever comes next says so.
-    let _ = process.dir().read("cgroup", &mut text);
-    let groups: Vec<Vec<u8>> = text.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
-    match memory_left_in(&groups) {
+    match memory_left_in(cgroups) {
         Some((there, limit)) => refuse(there, limit.display().to_string()),
         None => Ok(()),
     }

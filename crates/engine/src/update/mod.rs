@@ -9,6 +9,7 @@ mod compare;
 mod error;
 mod headroom;
 mod phases;
+mod surroundings;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -19,22 +20,25 @@ use capture::Captured;
 use image::CheckpointId;
 use process::{Change, LineIdentity};
 use store::{Checkpoint, CheckpointWriter, Store};
-use target::Frozen;
+use target::{Frozen, Process};
 
 use crate::agent::AgentLink;
 use crate::checkpoint::{BORROW, Carried, CheckpointRequest, LOOK, Run, Standing, Taken, look};
 use crate::events::Observer;
-use crate::phase::Phases;
+use crate::phase::{Phases, Watch};
 use crate::registry::Registry;
-use crate::report::{ChangeReport, Outcome, TimeReport, UpdateReport, micros};
+use crate::report::{ChangeReport, Outcome, SurroundingRow, TimeReport, UpdateReport, micros};
 use crate::resume::{Bridge, Inner, Later, Load, answered};
 use crate::settings::{Settings, workers};
 use crate::target_name::{Found, find};
 use crate::{PidPolicy, PlanChoice, ResumeOptions, ResumeVerbError};
 pub use error::UpdateError;
 use phases::{
-    AGENT_LIMIT, BUILD, COMMIT, COMPARE, END_LIMIT, HEADROOM, LET_GO, OPEN, PREPARE, SYNC,
+    AGENT_LIMIT, ARRANGE, BUILD, COMMIT, COMPARE, END_LIMIT, HEADROOM, LET_GO, OPEN, PREPARE,
+    SURROUNDINGS, SYNC,
 };
+use surroundings::{AfterRun, Chosen};
+pub use surroundings::{LimitChoice, Surroundings};
 
 /// What to update and how.
 #[derive(Clone, Debug)]
@@ -47,6 +51,8 @@ pub struct UpdateRequest {
     pub probe: Option<String>,
     /// How long the probe may fail.
     pub probe_timeout: Duration,
+    /// What the new process gets instead of what the old one has.
+    pub surroundings: Surroundings,
 }
 
 /// Replaces the process that `request` names by another one. With a dry run everything is done up to
@@ -64,7 +70,7 @@ pub fn update(
     let found = find(&request.target, registry)?;
     let mut lock = registry.lock(&found.line.instance, "update")?;
     let carried = Carried::lent(&mut lock, &found.process);
-    all_there(&found, settings, registry, observer, &mut phases)?;
+    phases.run(BORROW, |watch| all_there(&found.line, settings.wait, registry, observer, watch))?;
     let checkpoint = CheckpointRequest {
         target: request.target.clone(),
         stop: false,
@@ -81,7 +87,8 @@ pub fn update(
     let options = capture_options(false);
     let survey =
         phases.run(LOOK, |watch| look(&found.process, &options, settings.wait, watch, observer))?;
-    phases.run(HEADROOM, |_| headroom::check(&found.process, survey.resident_bytes()))?;
+    let chosen = phases.run(SURROUNDINGS, |_| request.surroundings.on(&found.process))?;
+    phases.run(HEADROOM, |_| headroom::check(&chosen.cgroups, survey.resident_bytes()))?;
     let run = Run {
         request: &checkpoint,
         found: &found,
@@ -103,8 +110,16 @@ pub fn update(
     let Some(standing) = standing else { return Err(gone_by_itself()) };
     let id = done.published.id.to_string();
     let checkpoint = done.published.id;
-    let update =
-        Update { settings, request, registry, observer, found: &found, checkpoint, id: &id };
+    let update = Update {
+        settings,
+        request,
+        registry,
+        observer,
+        found: &found,
+        chosen,
+        checkpoint,
+        id: &id,
+    };
     let copied_in_pause_bytes = done.copied_in_pause_bytes;
     let ended = update.replace(standing, agent, &mut phases);
     if settings.dry_run {
@@ -132,6 +147,7 @@ pub fn update(
         copied_in_pause_bytes,
         loaded_before_start_bytes: ended.loaded_bytes,
         compared_pages: ended.compared_pages,
+        surroundings: ended.surroundings,
         phases: rows,
     };
     if settings.dry_run {
@@ -146,6 +162,14 @@ pub fn update(
         observer.warn(&format!("checkpoint {id} may not survive a crash of the host: {why}"));
     }
     report.phases.push(TimeReport { name: SYNC, us: micros(begun.elapsed()) });
+    if !ended.after_run.is_empty() {
+        let begun = Instant::now();
+        match update.arrange((ended.pid, &ended.after_run), &mut phases) {
+            Ok(rows) => report.surroundings.extend(rows),
+            Err(error) => observer.warn(&format!("its pages are as they came: failed to {error}")),
+        }
+        report.phases.push(TimeReport { name: ARRANGE.name, us: micros(begun.elapsed()) });
+    }
     report.first_answer_us = answer.transpose()?.map(micros);
     Ok(report)
 }
@@ -171,34 +195,32 @@ pub(crate) fn capture_options(served: bool) -> capture::Options {
 /// Waits until all pages of a program that was resumed lazily are there: its memory is served by a
 /// process of ours until then, and cannot be tracked.
 fn all_there(
-    found: &Found,
-    settings: &Settings,
+    line: &LineIdentity,
+    wait: Duration,
     registry: &Registry,
     observer: &dyn Observer,
-    phases: &mut Phases<'_>,
+    watch: &Watch,
 ) -> Result<(), UpdateError> {
-    let run = (found.line.pid, found.line.start_time_ticks);
-    let until = Instant::now() + settings.wait;
+    let run = (line.pid, line.start_time_ticks);
+    let until = Instant::now() + wait;
     let mut told = false;
-    phases.run(BORROW, |watch| {
-        loop {
-            let check = || watch.check().map_err(crate::CheckpointError::from);
-            let instance = found.line.instance.as_str();
-            let Some(served) = crate::agent::served(registry, instance, run, check)? else {
-                return Ok(());
-            };
-            if Instant::now() >= until {
-                return Err(UpdateError::Late(still_loading()));
-            }
-            if !told {
-                observer.note("waiting for the rest of the program's memory to be loaded");
-                served.fill();
-                told = true;
-            }
-            watch.check()?;
-            std::thread::sleep(Duration::from_millis(5));
+    loop {
+        let check = || watch.check().map_err(crate::CheckpointError::from);
+        let Some(served) = crate::agent::served(registry, line.instance.as_str(), run, check)?
+        else {
+            return Ok(());
+        };
+        if Instant::now() >= until {
+            return Err(UpdateError::Late(still_loading()));
         }
-    })
+        if !told {
+            observer.note("waiting for the rest of the program's memory to be loaded");
+            served.fill();
+            told = true;
+        }
+        watch.check()?;
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn still_loading() -> process::Blocker {
@@ -256,6 +278,7 @@ struct Update<'a> {
     registry: &'a Registry,
     observer: &'a dyn Observer,
     found: &'a Found,
+    chosen: Chosen,
     /// The checkpoint, and as text.
     checkpoint: CheckpointId,
     id: &'a str,
@@ -271,6 +294,8 @@ struct Ended {
     changed: Vec<Change>,
     loaded_bytes: u64,
     compared_pages: u64,
+    surroundings: Vec<SurroundingRow>,
+    after_run: AfterRun,
     rows: Vec<TimeReport>,
 }
 
@@ -325,8 +350,10 @@ impl Update<'_> {
         };
         let (checkpoint, objects, later) = phases.run(OPEN, |_| self.open(captured, ahead))?;
         let lazy = later.as_ref().map(|later| Lazy { loader: &later.agent, first: &later.first });
+        let mut instance = checkpoint.instance().clone();
+        let surroundings = self.chosen.apply(&mut instance);
         let request = Request {
-            instance: checkpoint.instance(),
+            instance: &instance,
             source: &checkpoint,
             order: Some(checkpoint.plan()),
             lazy,
@@ -341,7 +368,10 @@ impl Update<'_> {
             built.and_then(Built::loosen).map_err(|error| UpdateError::from(bridge.explain(error)))
         };
         let mut new: HandOver<'_> = phases.run(BUILD, build)?;
-        let compared_pages = phases.run(COMPARE, |_| compare::pages(captured, new.pid()))?;
+        let compared_pages = phases.run(COMPARE, |_| {
+            self.chosen.verify(new.pid())?;
+            compare::pages(captured, new.pid())
+        })?;
         phases.run(PREPARE, |_| new.prepare(old).map_err(UpdateError::from))?;
         if self.settings.dry_run {
             return Ok(Ended {
@@ -352,6 +382,8 @@ impl Update<'_> {
                 changed: new.changed().to_vec(),
                 loaded_bytes: 0,
                 compared_pages,
+                surroundings,
+                after_run: AfterRun::default(),
                 rows: inner.rows(),
             });
         }
@@ -377,7 +409,8 @@ impl Update<'_> {
         }
         let mut rows = inner.rows();
         rows.push(TimeReport { name: LET_GO, us: micros(resumed.started_at - begun) });
-        Ok(ended(resumed, compared_pages, rows))
+        let after_run = self.chosen.after_run(captured, checkpoint.plan());
+        Ok(ended(resumed, compared_pages, (surroundings, after_run), rows))
     }
 
     /// The checkpoint as the source of pages, and what else the new process needs. What it builds
@@ -396,6 +429,21 @@ impl Update<'_> {
             load => Some(Later::begin(self.settings, &checkpoint, (load, agent), self.registry)?),
         };
         Ok((checkpoint, objects, later))
+    }
+
+    /// Waits until the new process, which runs, is all there, and arranges its pages.
+    fn arrange(
+        &self,
+        (pid, wanted): (i32, &AfterRun),
+        phases: &mut Phases<'_>,
+    ) -> Result<Vec<SurroundingRow>, UpdateError> {
+        let line = self.line_of(pid);
+        let process = Process::open(pid).map_err(crate::TargetError::from)?;
+        phases.run(ARRANGE, |watch| {
+            all_there(&line, ARRANGE.limit, self.registry, self.observer, watch)?;
+            let failed = |cause| UpdateError::Io { step: "arrange its pages", cause };
+            wanted.carry_out(&process).map_err(failed)
+        })
     }
 
     /// The instance as the process `pid`.
@@ -417,7 +465,12 @@ fn nothing_came(old: &Frozen<'_>, captured: &Captured) -> std::io::Result<()> {
     }
 }
 
-fn ended(resumed: Resumed, compared_pages: u64, rows: Vec<TimeReport>) -> Ended {
+fn ended(
+    resumed: Resumed,
+    compared_pages: u64,
+    (surroundings, after_run): (Vec<SurroundingRow>, AfterRun),
+    rows: Vec<TimeReport>,
+) -> Ended {
     Ended {
         pid: resumed.pid,
         pid_inside: resumed.pid_inside,
@@ -426,6 +479,8 @@ fn ended(resumed: Resumed, compared_pages: u64, rows: Vec<TimeReport>) -> Ended 
         changed: resumed.changed,
         loaded_bytes: resumed.loaded_bytes,
         compared_pages,
+        surroundings,
+        after_run,
         rows,
     }
 }

@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use crate::phase::Phase;
 
+pub(super) const SURROUNDINGS: Phase = Phase {
+    name: "surroundings",
+    limit: Duration::from_secs(10),
+    undo: "nothing to undo: it is tried on a child of ours, which ends",
+};
 pub(super) const HEADROOM: Phase = Phase {
     name: "headroom",
     limit: Duration::from_secs(10),
@@ -33,6 +38,12 @@ pub(super) const COMMIT: Phase = Phase {
     name: "commit",
     limit: Duration::from_secs(10),
     undo: "before its one byte is written everything is undone, after it nothing is",
+};
+/// When the program runs already; a failure is only told.
+pub(super) const ARRANGE: Phase = Phase {
+    name: "arrange",
+    limit: Duration::from_secs(600),
+    undo: "nothing to undo: where pages lie and how large they are changes no content",
 };
 /// Not run as a phase: from here on there is no way back, and nothing that could stop it.
 pub(super) const LET_GO: &str = "let-go";

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 
 use process::{Change, ChangeKind, TaskGroup, Thread};
 use sys::pin::set_affinity;
-use sys::proc::{parse_cgroup, parse_mountinfo};
+use sys::proc::{Mount, cgroup_directory, parse_mountinfo};
 use sys::task::{Pid, Tid};
 
 use crate::caller::OwnScheduling;
@@ -16,6 +15,7 @@ use crate::caller::OwnScheduling;
 pub(super) fn enter_cgroups(pid: Pid, group: &TaskGroup) -> Vec<Change> {
     let own = fs::read("/proc/self/cgroup").unwrap_or_default();
     let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = parse_mountinfo(&mounts).unwrap_or_default();
     let mut changes = Vec::new();
     for line in &group.cgroups {
         if own.split(|b| *b == b'\n').any(|o| o == line.as_slice()) {
@@ -32,29 +32,10 @@ pub(super) fn enter_cgroups(pid: Pid, group: &TaskGroup) -> Vec<Change> {
     changes
 }
 
-fn enter(pid: Pid, line: &[u8], mounts: &[u8]) -> io::Result<()> {
-    let directory = directory(line, mounts)
+fn enter(pid: Pid, line: &[u8], mounts: &[Mount]) -> io::Result<()> {
+    let directory = cgroup_directory(line, mounts)
         .ok_or_else(|| io::Error::other("its hierarchy is not mounted here"))?;
-    fs::write(directory.join("cgroup.procs"), pid.to_string())
-}
-
-/// Where the cgroup that `line` of `/proc/PID/cgroup` names is mounted. A first-version hierarchy
-/// is found by its mount point, which is named after its controllers everywhere.
-fn directory(line: &[u8], mounts: &[u8]) -> Option<PathBuf> {
-    let wanted = parse_cgroup(line).ok()?.into_iter().next()?;
-    let mounts = parse_mountinfo(mounts).ok()?;
-    let controllers = wanted.controllers.strip_prefix(b"name=").unwrap_or(&wanted.controllers);
-    let mount = mounts.iter().find(|mount| {
-        if controllers.is_empty() {
-            return mount.fs_type == b"cgroup2";
-        }
-        let name = mount.mount_point.rsplit(|b| *b == b'/').next().unwrap_or_default();
-        mount.fs_type == b"cgroup" && name == controllers
-    })?;
-    let inside = wanted.path.strip_prefix(mount.root.as_slice()).unwrap_or(&wanted.path);
-    let inside = inside.strip_prefix(b"/").unwrap_or(inside);
-    let point = Path::new(std::str::from_utf8(&mount.mount_point).ok()?);
-    Some(point.join(std::str::from_utf8(inside).ok()?))
+    fs::write(directory.group.join("cgroup.procs"), pid.to_string())
 }
 
 /// Writes the OOM score when it differs.
@@ -103,25 +84,5 @@ pub(super) fn unbind_for_deadlines(tid: Tid, thread: &Thread, own: &OwnSchedulin
     if thread.scheduling.policy == SCHED_DEADLINE {
         // Where it fails, so does what needs it, with an error of its own.
         let _ = set_affinity(tid, &own.affinity);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MOUNTS: &[u8] = b"30 1 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
-        31 1 0:31 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
-        32 1 0:32 /docker /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
-
-    #[test]
-    fn a_cgroup_is_found_below_its_hierarchys_mount() {
-        let check = |line: &[u8], expected: Option<&str>| {
-            assert_eq!(directory(line, MOUNTS), expected.map(PathBuf::from));
-        };
-        check(b"0::/a/b", Some("/sys/fs/cgroup/a/b"));
-        check(b"9:name=systemd:/x", Some("/sys/fs/cgroup/systemd/x"));
-        check(b"4:memory:/docker/y", Some("/sys/fs/cgroup/memory/y"));
-        check(b"5:freezer:/", None);
     }
 }

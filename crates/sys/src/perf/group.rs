@@ -121,35 +121,7 @@ impl EventGroup {
 /// When the kernel does not say.
 pub fn online_cpus() -> io::Result<Vec<u32>> {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
-    parse_cpu_list(text.trim()).ok_or_else(|| {
+    crate::sched::parse_cpu_list(text.trim()).ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidData, format!("`{text}` is no list of CPUs"))
     })
-}
-
-/// Reads a list such as `0-3,8`.
-fn parse_cpu_list(text: &str) -> Option<Vec<u32>> {
-    const CPUS_MAX: u32 = 8192;
-    let mut cpus = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
-        if last >= CPUS_MAX {
-            return None;
-        }
-        cpus.extend(first..=last);
-    }
-    Some(cpus)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_of_cpus() {
-        assert_eq!(parse_cpu_list("0"), Some(vec![0]));
-        assert_eq!(parse_cpu_list("0-2,5"), Some(vec![0, 1, 2, 5]));
-        assert_eq!(parse_cpu_list("0-99999999"), None);
-        assert_eq!(parse_cpu_list(""), None);
-    }
 }

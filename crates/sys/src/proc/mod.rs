@@ -7,6 +7,7 @@
 //! field says otherwise.
 
 mod auxv;
+mod cgroups;
 mod dir;
 mod fdinfo;
 mod host;
@@ -22,6 +23,7 @@ mod text;
 mod timers;
 
 pub use auxv::parse_auxv;
+pub use cgroups::{CgroupDirectory, cgroup_directory, cgroup_line_at};
 pub use dir::{FileStat, ProcDir, ProcError, file_stat, pids};
 pub use fdinfo::{EpollTarget, FdDetail, FdInfo, TimerfdInfo, parse_fdinfo};
 pub use host::{CpuInfo, boot_id, parse_cpuinfo, read_global, system_names};

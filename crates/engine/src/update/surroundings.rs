@@ -1,0 +1,400 @@
+//! What is around the program and not in it: its control groups, processors, limits, the size of its
+//! pages. The new process of an update may have others than the old one.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use capture::Captured;
+use mem::{Backing, MemoryId, PAGE_SIZE, PageSet, PageSource, Sharing, VirtAddr};
+use plan::Tier;
+use process::Instance;
+use sys::limits::{LIMIT_NAMES, Limit};
+use sys::proc::{ProcDir, cgroup_line_at, parse_smaps};
+use sys::task::{Pid, Tid};
+use target::Process;
+
+use super::error::UpdateError;
+use crate::host::own_mounts;
+use crate::report::SurroundingRow;
+
+/// What to give the new process instead of what the old one has.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Directories of control groups, one at most of each hierarchy.
+    pub cgroups: Vec<PathBuf>,
+    /// Processors for all threads, one bit each, 64 to a word.
+    pub processors: Option<Vec<u64>>,
+    /// Limits; one that is given twice has the last value.
+    pub limits: Vec<LimitChoice>,
+    /// Huge pages for anonymous memory.
+    pub huge_pages: bool,
+    /// On which memory node pages of a tier are to lie.
+    pub nodes: Vec<(Tier, u32)>,
+}
+
+/// A limit; what is `None` stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitChoice {
+    /// Its number, `RLIMIT_*`.
+    pub resource: u32,
+    /// What applies; `u64::MAX` is none.
+    pub soft: Option<u64>,
+    /// How far the program may raise it.
+    pub hard: Option<u64>,
+}
+
+impl LimitChoice {
+    fn on(&self, limits: &[Limit]) -> Option<Limit> {
+        let now = limits.get(usize::try_from(self.resource).ok()?)?;
+        Some(Limit { soft: self.soft.unwrap_or(now.soft), hard: self.hard.unwrap_or(now.hard) })
+    }
+
+    fn name(&self) -> &'static str {
+        let name = usize::try_from(self.resource).ok().and_then(|at| LIMIT_NAMES.get(at));
+        name.copied().unwrap_or("?")
+    }
+}
+
+/// Pages of a huge page on x86-64.
+const HUGE_PAGES: u64 = (2 << 20) / PAGE_SIZE;
+/// How long making huge pages may take, once the program runs.
+const HUGE_LIMIT: Duration = Duration::from_secs(60);
+const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+
+/// [`Surroundings`] as values of this host, tried.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    /// Lines of `/proc/PID/cgroup`, all of them, with what was chosen.
+    pub(super) cgroups: Vec<Vec<u8>>,
+    moved: Vec<(Vec<u8>, Vec<u8>)>,
+    processors: Option<Vec<u64>>,
+    limits: Vec<(LimitChoice, Limit)>,
+    huge_pages: bool,
+    nodes: Vec<(Tier, u32)>,
+}
+
+/// What is done when the program runs and is all there.
+#[derive(Debug, Default)]
+pub(super) struct AfterRun {
+    /// Tiers, and where their pages are to lie.
+    placed: Vec<(Tier, u32, PageSet)>,
+    /// What is to be put into huge pages.
+    huge_pages: PageSet,
+}
+
+impl Surroundings {
+    /// Looks whether the new process can be given all of it, with a child of ours in its place.
+    /// Nothing of the program is touched.
+    pub(super) fn on(&self, process: &Process) -> Result<Chosen, UpdateError> {
+        let nodes = self.nodes.clone();
+        let mut chosen = Chosen { huge_pages: self.huge_pages, nodes, ..Chosen::default() };
+        let mut text = Vec::new();
+        // Gone meanwhile: whatever comes next says so.
+        let _ = process.dir().read("cgroup", &mut text);
+        let lines = text.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+        chosen.cgroups = lines.map(<[u8]>::to_vec).collect();
+        self.find_cgroups(&mut chosen)?;
+        let limits = sys::limits::limits(process.pid())
+            .map_err(|cause| refused("read the program's limits".to_owned(), cause))?;
+        for choice in &self.limits {
+            let limit = choice.on(&limits).ok_or_else(|| {
+                let cause = io::Error::other("there is no such limit");
+                refused(format!("limit {}", choice.name()), cause)
+            })?;
+            chosen.limits.push((*choice, limit));
+        }
+        self.nodes.iter().try_for_each(|(_, node)| node_is_there(*node))?;
+        chosen.processors.clone_from(&self.processors);
+        chosen.try_on_a_child()?;
+        if self.huge_pages {
+            huge_pages_allowed(process)?;
+        }
+        Ok(chosen)
+    }
+
+    fn find_cgroups(&self, chosen: &mut Chosen) -> Result<(), UpdateError> {
+        let mounts = own_mounts();
+        for wanted in &self.cgroups {
+            let named = || format!("put it into {}", wanted.display());
+            let path = fs::canonicalize(wanted).map_err(|cause| refused(named(), cause))?;
+            let mut lines = chosen.cgroups.iter_mut();
+            let found = lines.find_map(|line| {
+                let new = cgroup_line_at(line, &path, &mounts)?;
+                Some((std::mem::replace(line, new.clone()), new))
+            });
+            let moved = found.ok_or_else(|| {
+                refused(named(), io::Error::other("that is no directory of a control group"))
+            })?;
+            chosen.moved.push(moved);
+        }
+        Ok(())
+    }
+}
+
+/// Fails where there is nothing to choose from, or not that node.
+fn node_is_there(node: u32) -> Result<(), UpdateError> {
+    let what = || format!("place pages on memory node {node}");
+    let all = sys::numa::nodes_with_memory().map_err(|cause| refused(what(), cause))?;
+    match all.as_slice() {
+        [_] => Err(refused(what(), io::Error::other("unavailable: this host has one memory node"))),
+        all if all.contains(&node) => Ok(()),
+        all => Err(refused(what(), io::Error::other(format!("this host has nodes {all:?}")))),
+    }
+}
+
+/// Fails when the program, or the host, has huge pages turned off.
+fn huge_pages_allowed(process: &Process) -> Result<(), UpdateError> {
+    let refuse = |why: &str| {
+        let what = "give it huge pages".to_owned();
+        Err(refused(what, io::Error::new(io::ErrorKind::Unsupported, why.to_owned())))
+    };
+    match fs::read_to_string(THP) {
+        Err(cause) => return Err(refused(format!("give it huge pages: {THP}"), cause)),
+        Ok(text) if text.contains("[never]") => {
+            return refuse(&format!("they are off on this host ({THP} says never)"));
+        }
+        Ok(_) => {}
+    }
+    let status = process.dir().parse("status", &mut Vec::new(), sys::proc::parse_status);
+    match status {
+        Ok(status) if !status.thp_enabled => {
+            refuse("the program turned them off for itself (PR_SET_THP_DISABLE)")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refused(what: String, cause: io::Error) -> UpdateError {
+    UpdateError::Surroundings { what, cause }
+}
+
+impl Chosen {
+    /// Gives a child of ours, which does nothing and ends here, what the new process is to have.
+    fn try_on_a_child(&self) -> Result<(), UpdateError> {
+        if self.moved.is_empty() && self.processors.is_none() && self.limits.is_empty() {
+            return Ok(());
+        }
+        let child = sys::clone::park(None, rustix::process::Signal::CHILD.as_raw())
+            .map_err(|cause| refused("try it on a child".to_owned(), cause))?;
+        let tried = self.give(child.pid);
+        // It is ours, and sleeps.
+        let _ = child.pidfd.send_signal(rustix::process::Signal::KILL.as_raw());
+        sys::clone::reap(child.pid);
+        tried
+    }
+
+    fn give(&self, child: Pid) -> Result<(), UpdateError> {
+        let mounts = own_mounts();
+        for (_, line) in &self.moved {
+            let entered = sys::proc::cgroup_directory(line, &mounts)
+                .ok_or_else(|| io::Error::other("its hierarchy is not mounted here"))
+                .and_then(|to| fs::write(to.group.join("cgroup.procs"), child.to_string()));
+            entered.map_err(|cause| {
+                refused(format!("put a process into {}", line.escape_ascii()), cause)
+            })?;
+        }
+        if let Some(processors) = &self.processors {
+            let thread = child.main_thread();
+            sys::pin::set_affinity(thread, processors)
+                .and_then(|()| has_processors(thread, processors))
+                .map_err(|cause| refused("give a thread those processors".to_owned(), cause))?;
+        }
+        for (choice, limit) in &self.limits {
+            sys::limits::set_limit(child, choice.resource, *limit)
+                .map_err(|cause| refused(format!("set limit {}", choice.name()), cause))?;
+        }
+        Ok(())
+    }
+
+    /// `instance` as the new process is to be, and what is different.
+    pub(super) fn apply(&self, instance: &mut Instance) -> Vec<SurroundingRow> {
+        let mut rows = Vec::new();
+        let mut row = |what: String, before: String, after: String| {
+            rows.push(SurroundingRow { what, before, after });
+        };
+        for group in &mut instance.groups {
+            if !self.moved.is_empty() {
+                group.cgroups.clone_from(&self.cgroups);
+            }
+            for (before, after) in &self.moved {
+                let shown = |line: &[u8]| line.escape_ascii().to_string();
+                row("cgroup".to_owned(), shown(before), shown(after));
+            }
+            for thread in &mut group.threads {
+                if let Some(processors) = &self.processors {
+                    let now = &mut thread.scheduling.affinity;
+                    let what = format!("processors of thread {}", thread.tid);
+                    row(what, processor_list(now), processor_list(processors));
+                    now.clone_from(processors);
+                }
+            }
+            for (choice, limit) in &self.limits {
+                let at = usize::try_from(choice.resource).unwrap_or(usize::MAX);
+                let Some(now) = group.rlimits.get_mut(at) else { continue };
+                let before = Limit { soft: now.0, hard: now.1 };
+                row(format!("limit {}", choice.name()), limit_text(before), limit_text(*limit));
+                *now = (limit.soft, limit.hard);
+            }
+        }
+        if self.huge_pages {
+            for mapping in instance.spaces.iter_mut().flat_map(|space| &mut space.mappings) {
+                let own = mapping.backing == Backing::Anonymous
+                    && mapping.sharing == Sharing::Private
+                    && !mapping.has_flag(b"nh");
+                if own && !mapping.has_flag(b"hg") {
+                    mapping.vm_flags.push(*b"hg");
+                }
+            }
+        }
+        rows
+    }
+
+    /// Fails when process `pid`, which was built, does not have all of it.
+    pub(super) fn verify(&self, pid: i32) -> Result<(), UpdateError> {
+        let failed = |cause| UpdateError::Io { step: "look what is around the new process", cause };
+        let other = |error| failed(io::Error::other(error));
+        let dir = ProcDir::open(pid).map_err(other)?;
+        let mut text = Vec::new();
+        dir.read("cgroup", &mut text).map_err(other)?;
+        for (_, line) in &self.moved {
+            if !text.split(|b| *b == b'\n').any(|has| has == line.as_slice()) {
+                let why = format!("it did not get into {}", line.escape_ascii());
+                return Err(failed(io::Error::other(why)));
+            }
+        }
+        let Some(processors) = &self.processors else { return Ok(()) };
+        let threads = dir.tids().map_err(other)?;
+        let mut threads = threads.into_iter().filter_map(Tid::new);
+        threads.try_for_each(|thread| has_processors(thread, processors)).map_err(failed)
+    }
+
+    /// What of the program comes later.
+    pub(super) fn after_run(&self, captured: &Captured, plan: &plan::Plan) -> AfterRun {
+        let memory = MemoryId::Private(0);
+        let placed =
+            self.nodes.iter().map(|(tier, node)| (*tier, *node, plan.tier_pages(memory, *tier)));
+        let filled = || captured.memory.pages(memory).unwrap_or_default();
+        let huge_pages = if self.huge_pages { mostly_filled(&filled()) } else { PageSet::new() };
+        AfterRun { placed: placed.collect(), huge_pages }
+    }
+}
+
+impl AfterRun {
+    /// There is nothing to do.
+    pub(super) fn is_empty(&self) -> bool {
+        self.placed.is_empty() && self.huge_pages.is_empty()
+    }
+
+    /// Moves pages of a process that runs and is all there, and puts others into huge ones.
+    pub(super) fn carry_out(&self, process: &Process) -> io::Result<Vec<SurroundingRow>> {
+        let mut rows = Vec::new();
+        for (tier, node, pages) in &self.placed {
+            let all: Vec<VirtAddr> = pages
+                .runs()
+                .iter()
+                .flat_map(|run| (0..run.count().0).map(|n| run.start.offset(n).addr()))
+                .collect();
+            let there = sys::numa::move_pages(process.pid(), &all, *node)?;
+            let what = format!("{tier:?} pages on memory node {node}").to_lowercase();
+            rows.push(SurroundingRow { what, before: String::new(), after: there.to_string() });
+        }
+        if !self.huge_pages.is_empty() {
+            let before = huge_bytes(process.dir()).to_string();
+            let made = capture::give_back_huge_pages(process, &self.huge_pages, HUGE_LIMIT);
+            tracing::info!(?made, "huge pages");
+            let (what, after) = ("bytes in huge pages".to_owned(), huge_bytes(process.dir()));
+            rows.push(SurroundingRow { what, before, after: after.to_string() });
+        }
+        Ok(rows)
+    }
+}
+
+fn has_processors(thread: Tid, wanted: &[u64]) -> io::Result<()> {
+    let has = sys::sched::affinity(thread)?;
+    let words = wanted.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
+    if wanted.get(..words) == Some(&has) {
+        return Ok(());
+    }
+    let (wanted, has) = (processor_list(wanted), processor_list(&has));
+    Err(io::Error::other(format!("of processors {wanted} only {has} are there for it")))
+}
+
+/// Anonymous memory in huge pages.
+fn huge_bytes(dir: &ProcDir) -> u64 {
+    let entries = dir.parse("smaps", &mut Vec::new(), parse_smaps);
+    entries.map_or(0, |all| all.iter().map(|entry| entry.anon_huge_bytes).sum())
+}
+
+/// Whole huge pages of which at least half has content.
+fn mostly_filled(pages: &PageSet) -> PageSet {
+    let mut wanted = PageSet::new();
+    let mut last = None;
+    for chunk in pages.runs().iter().flat_map(|run| run.aligned_chunks(HUGE_PAGES)) {
+        let start = mem::PageIndex(chunk.start.0 / HUGE_PAGES * HUGE_PAGES);
+        if last == Some(start) {
+            continue;
+        }
+        last = Some(start);
+        let whole = mem::PageRange { start, end: start.offset(HUGE_PAGES) };
+        let filled: u64 = pages.within(whole).map(|run| run.count().0).sum();
+        if filled * 2 >= HUGE_PAGES {
+            wanted.insert(whole);
+        }
+    }
+    wanted
+}
+
+fn limit_text(limit: Limit) -> String {
+    let shown = |value: u64| match value {
+        u64::MAX => "unlimited".to_owned(),
+        some => some.to_string(),
+    };
+    format!("{}:{}", shown(limit.soft), shown(limit.hard))
+}
+
+/// A set of processors as `0-3,8`.
+fn processor_list(set: &[u64]) -> String {
+    let has = |cpu: usize| set.get(cpu / 64).is_some_and(|word| word >> (cpu % 64) & 1 == 1);
+    let (mut parts, mut cpu) = (Vec::new(), 0);
+    while cpu < set.len() * 64 {
+        let first = cpu;
+        while has(cpu) {
+            cpu += 1;
+        }
+        match cpu - first {
+            0 => {}
+            1 => parts.push(first.to_string()),
+            _ => parts.push(format!("{first}-{}", cpu - 1)),
+        }
+        cpu += 1;
+    }
+    parts.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_are_told_as_ranges() {
+        assert_eq!(processor_list(&[0b1111_0101]), "0,2,4-7");
+        assert_eq!(processor_list(&[1 << 63, 1]), "63-64");
+        assert_eq!(processor_list(&[]), "");
+    }
+
+    #[test]
+    fn a_huge_page_is_made_where_half_of_it_is_there() {
+        let mut pages = PageSet::new();
+        // A half in two parts; less than a half; a whole one.
+        for (start, end) in [(512, 640), (700, 828), (1024, 1279), (2048, 2560)] {
+            pages.insert(mem::PageRange::new(start, end));
+        }
+        let wanted = mostly_filled(&pages);
+        assert_eq!(
+            wanted.runs(),
+            [mem::PageRange::new(512, 1024), mem::PageRange::new(2048, 2560)]
+        );
+    }
+}
