@@ -5,6 +5,8 @@
 //! registers point to it. The mark is written first and zeroed last, a slot's owner likewise, so
 //! that whatever an interrupted tracer leaves behind is recognised by the next one.
 
+use std::cell::RefCell;
+
 use mem::{AddrRange, VirtAddr};
 use sys::ptrace::StoppedThread;
 use sys::remote::{self, ProcMem};
@@ -33,6 +35,8 @@ pub(crate) struct Tail {
     slots: u64,
     blob: Blob,
     mark: u64,
+    /// Slots that were claimed here and not released, each with its owner.
+    claimed: RefCell<Vec<(u64, u64)>>,
 }
 
 impl Tail {
@@ -41,7 +45,8 @@ impl Tail {
         let memory = ProcMem::open_writable_via(tid).ok();
         let blob = blob();
         let mark = MARK | checksum(blob.code);
-        let mut tail = Self { pid, memory, vdso, base: vdso.end.0, slots: 0, blob, mark };
+        let (base, claimed) = (vdso.end.0, RefCell::default());
+        let mut tail = Self { pid, memory, vdso, base, slots: 0, blob, mark, claimed };
         let image = tail.read(tid)?;
         let (base, slots) = tail.place(&image)?;
         tail.base = base;
@@ -68,12 +73,13 @@ impl Tail {
         rip >= self.base && self.vdso.contains(VirtAddr(rip))
     }
 
-    /// Takes a free slot for `data.owner` and fills it; the code is put in place if it is not
-    /// there. Says where the slot is.
+    /// Takes a free slot for `data.owner`, which is stopped outside of our code, and fills it; the
+    /// code is put in place if it is not there. Says where the slot is.
     pub(crate) fn claim(&self, thread: &StoppedThread, data: SlotData) -> Result<u64, InjectError> {
         let image = self.read(thread.tid())?;
         self.install(thread, &image)?;
         let slot = self.free_slot(&image)?;
+        self.claimed.borrow_mut().push((slot, data.owner));
         let data = data.to_words();
         let mut bytes: Vec<u8> = data.iter().flat_map(|word| word.to_ne_bytes()).collect();
         bytes.extend(self.blob.slot.iter().skip(bytes.len()));
@@ -88,6 +94,7 @@ impl Tail {
     pub(crate) fn release(&self, thread: &StoppedThread, slot: u64) -> Result<(), InjectError> {
         self.zero(thread, slot + 8, slot + self.slot_bytes())?;
         self.zero(thread, slot, slot + 8)?;
+        self.claimed.borrow_mut().retain(|(claimed, _)| *claimed != slot);
         let image = self.read(thread.tid())?;
         if self.owners(&image).all(|(_, owner)| owner == 0) {
             self.zero(thread, self.base + 8, self.vdso.end.0)?;
@@ -146,16 +153,25 @@ impl Tail {
         self.write(thread, self.code(), self.blob.code)
     }
 
-    /// A slot nobody has; else one whose owner is certainly elsewhere.
+    /// A slot nobody has; else one whose owner is certainly elsewhere. Tracers that were killed may
+    /// have left several with one owner.
     fn free_slot(&self, image: &[u8]) -> Result<u64, InjectError> {
+        let claimed = self.claimed.borrow();
         let slots: Vec<_> = self.owners(image).collect();
         let unused = slots.iter().find(|(_, owner)| *owner == 0);
+        let is_left = |owner: u64| {
+            // It was outside when it got the slot from us in which it works now.
+            let works_in_another = claimed.iter().any(|(_, claimer)| *claimer == owner);
+            works_in_another
+                || match whereabouts(self.pid, owner) {
+                    Whereabouts::At(pc) => !self.contains(pc),
+                    Whereabouts::Running => false,
+                    Whereabouts::Gone => true,
+                }
+        };
         let left = || {
-            slots.iter().find(|(_, owner)| match whereabouts(self.pid, *owner) {
-                Whereabouts::At(pc) => !self.contains(pc),
-                Whereabouts::Running => false,
-                Whereabouts::Gone => true,
-            })
+            let not_ours = |slot: u64| claimed.iter().all(|(claimed, _)| *claimed != slot);
+            slots.iter().find(|(slot, owner)| not_ours(*slot) && is_left(*owner))
         };
         unused.or_else(left).map(|(slot, _)| *slot).ok_or(InjectError::Busy { pid: self.pid })
     }

@@ -7,7 +7,8 @@ mod witness;
 
 use std::time::{Duration, Instant};
 
-use rekindle_inject::{Arg, Batch, CallId, Injector, Undo};
+use rekindle_inject::{Arg, Batch, CallId, InjectError, Injection, Injector, Undo};
+use sys::proc::{ProcDir, parse_status};
 use sys::ptrace::{Options, Traced};
 use sys::task::{Pid, Tid};
 
@@ -121,6 +122,69 @@ fn a_child_that_is_let_go_ends_at_its_first_instruction() {
         injection.finish().unwrap();
         assert!(!std::path::Path::new(&format!("/proc/{number}")).exists());
         thread.detach(0).unwrap();
+    }
+    witness.goes_on(2);
+}
+
+/// Tracers that were killed may each have left a slot to the same thread. It works in one of them
+/// now, and the others do for other threads.
+#[test]
+fn slots_left_to_one_thread_are_used_again() {
+    let mut witness = witness::spawn("witness_role");
+    witness.goes_on(1);
+    let pid = Pid::new(witness.pid()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let stopped = |tid: i32| {
+        let traced = Traced::seize(Tid::new(tid).unwrap(), Options::default()).unwrap();
+        traced.interrupt().unwrap();
+        traced.into_stopped(deadline).unwrap()
+    };
+    let tids = witness.threads();
+    let injector = || Injector::new(pid).unwrap();
+    let slots = injector().threads_max();
+    assert!(slots > 1, "there is one slot");
+    for _ in 0..slots {
+        let mut is_left = false;
+        while !is_left {
+            assert!(Instant::now() < deadline, "thread {} does not leave our code", tids[0]);
+            let mut thread = stopped(tids[0]);
+            let injector = injector();
+            // As it is when the tracer dies: the thread is let go and finds its way back.
+            match injector.open(&mut thread, 16 * 1024) {
+                Ok(injection) => {
+                    std::mem::forget(injection);
+                    is_left = true;
+                }
+                Err(InjectError::Busy { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+            thread.detach(0).unwrap();
+        }
+    }
+    let process = ProcDir::open(pid.raw()).unwrap();
+    loop {
+        let mut threads: Vec<_> = tids[..slots].iter().map(|tid| stopped(*tid)).collect();
+        let status = |tid: &i32| {
+            process.parse(&format!("task/{tid}/status"), &mut Vec::new(), parse_status).unwrap()
+        };
+        let statuses: Vec<_> = tids[..slots].iter().map(status).collect();
+        let each = threads.iter_mut().zip(&statuses).map(|(t, status)| (t, status, 16 * 1024));
+        let injector = injector();
+        let is_open = match injector.open_each(each) {
+            Ok(injections) => {
+                Injection::finish_each(injections).unwrap();
+                true
+            }
+            // The last one's thread is still on its way back.
+            Err(InjectError::Busy { .. }) if Instant::now() < deadline => false,
+            Err(error) => panic!("{error}"),
+        };
+        for thread in threads {
+            thread.detach(0).unwrap();
+        }
+        if is_open {
+            break;
+        }
     }
     witness.goes_on(2);
 }
