@@ -1399,7 +1399,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__watch)
-            opts="-v -h --every --checkpoint-every --keep --on-term --metrics --for --max-slowdown --exact --max-pause --rehearse --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
+            opts="-v -h --every --checkpoint-every --keep --on-term --metrics --for --max-slowdown --exact --max-pause --rehearse --tui --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

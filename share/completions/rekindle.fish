@@ -207,6 +207,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l wait -d 'How
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l progress -d 'Whether to draw progress' -r -f -a "auto\t'On a terminal'
 never\t'Not at all'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l exact -d 'Track reads exactly, too: NUMA balancing is turned on for the whole host meanwhile (and put back), and the slowdown may be more than asked for'
+complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l tui -d 'Show the tiers over time on the terminal, instead of one line for each event'
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l dry-run -d 'Say what would be done, and do nothing'
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -s v -l verbose -d 'More talk on stderr; repeat for more'
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'

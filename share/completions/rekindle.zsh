@@ -233,6 +233,7 @@ csv\:"Comma-separated values (only \`heatmap\`)"))' \
 '--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
 never\:"Not at all"))' \
 '--exact[Track reads exactly, too\: NUMA balancing is turned on for the whole host meanwhile (and put back), and the slowdown may be more than asked for]' \
+'(--format)--tui[Show the tiers over time on the terminal, instead of one line for each event]' \
 '--dry-run[Say what would be done, and do nothing]' \
 '*-v[More talk on stderr; repeat for more]' \
 '*--verbose[More talk on stderr; repeat for more]' \

@@ -19,7 +19,7 @@ pub(crate) fn render(map: &HeatMap, format: Format, output: Option<&Path>) -> St
 
 /// What stdout can show: colour only on a terminal that wants it (`NO_COLOR`, `TERM`), characters
 /// beyond ASCII only where the locale has them.
-fn style(to_stdout: bool) -> TextStyle {
+pub(crate) fn style(to_stdout: bool) -> TextStyle {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let stdout = std::io::stdout();
     let is_terminal = to_stdout && stdout.is_terminal();

@@ -11,6 +11,7 @@ mod heatmap;
 mod manual;
 mod plan;
 mod progress;
+mod tui;
 mod verbs;
 mod watch;
 

@@ -7,6 +7,7 @@ use engine::{ExitClass, Happened, WatchEvent, WatchLog, WatchRequest};
 use crate::args::{Format, OnTerm, Tcp, Watch};
 use crate::context::{Context, exit, externals, interruptible, to_stdout};
 use crate::draw::{bytes as size, time, utc};
+use crate::tui::Live;
 
 /// Prints events.
 struct Printer {
@@ -54,15 +55,38 @@ pub(crate) fn run(context: &Context, arguments: &Watch) -> ExitCode {
         tcp_close: arguments.descriptors.tcp == Tcp::Close,
         external,
     };
-    let printer = Printer { format: context.format };
-    match engine::watch(&context.settings, &request, &context.registry, &printer) {
+    let watch =
+        |log: &dyn WatchLog| engine::watch(&context.settings, &request, &context.registry, log);
+    let result = match arguments.tui {
+        false => watch(&Printer { format: context.format }),
+        true => {
+            let live = Live::default();
+            let result = live.during(|| watch(&live));
+            if let Some(words) = live.last_words() {
+                eprintln!("rekindle: {words}");
+            }
+            match result {
+                Ok(result) => result,
+                Err(error) => {
+                    eprintln!("rekindle: failed to show the watch: {error}");
+                    return exit(ExitClass::Usage);
+                }
+            }
+        }
+    };
+    match result {
         Ok(()) => exit(ExitClass::Done),
         Err(error) => context.fail(&error),
     }
 }
 
 fn text(event: &WatchEvent) -> String {
-    let what = match &event.what {
+    format!("{} {}", utc(event.time_ns), words(event))
+}
+
+/// What an event says, without its time.
+pub(crate) fn words(event: &WatchEvent) -> String {
+    match &event.what {
         Happened::Attached { pid, stop_us, missing } => {
             let mut text = format!(
                 "watching process {pid}, instance {}; it stood still for {}",
@@ -114,8 +138,7 @@ fn text(event: &WatchEvent) -> String {
         Happened::Degraded { text } => text.clone(),
         Happened::Trouble { text } => format!("trouble: {text}"),
         Happened::Ended { text, .. } => format!("the watch is over: {text}"),
-    };
-    format!("{} {what}", utc(event.time_ns))
+    }
 }
 
 fn share(permille: u64) -> String {

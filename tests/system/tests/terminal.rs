@@ -4,8 +4,10 @@
 
 use rekindle_system_tests::program::{Program, python};
 use rekindle_system_tests::rekindle::Rekindle;
-use rekindle_system_tests::sandbox;
 use rekindle_system_tests::wait::{self, PATIENCE};
+use rekindle_system_tests::{binaries, sandbox};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(300);
@@ -58,5 +60,74 @@ fn a_terminal_that_is_open_twice_has_one_stand_in() {
         assert_eq!(now[3].1, now[0].1, "{now:?}");
         program.kill();
         holder.kill();
+    });
+}
+
+/// Runs the words it is given on a terminal of its own until a period was seen, presses `q`, and
+/// says how it ended and how the terminal was left.
+const LOOKER: &str = r#"
+import fcntl, os, pty, select, struct, sys, termios, time
+ENTER, LEAVE = b'\x1b[?1049h', b'\x1b[?1049l'
+out, words = sys.argv[1], sys.argv[2:]
+master, slave = pty.openpty()
+fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack('4H', 24, 100, 0, 0))
+before = termios.tcgetattr(slave)
+child = os.fork()
+if child == 0:
+    os.close(master)
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for fd in range(3):
+        os.dup2(slave, fd)
+    os.environ['TERM'] = 'xterm'
+    os.execv(words[0], words)
+seen, pressed = b'', False
+while True:
+    if select.select([master], [], [], 0.1)[0]:
+        seen += os.read(master, 65536)
+    if b'period 1 ' in seen and b'critical' in seen and not pressed:
+        pressed = True
+        os.write(master, b'xq')
+    done, status = os.waitpid(child, os.WNOHANG)
+    if done:
+        break
+while select.select([master], [], [], 0.1)[0]:
+    seen += os.read(master, 65536)
+same = termios.tcgetattr(slave)[3] == before[3]
+after = seen.rsplit(LEAVE, 1)[-1].decode(errors='replace')
+text = f'{os.waitstatus_to_exitcode(status)}\n{seen.count(ENTER)}\n{same}\n{after}'
+with open(out + '.new', 'w') as file:
+    file.write(text)
+os.rename(out + '.new', out)
+"#;
+
+#[test]
+fn a_watch_that_is_looked_at_gives_the_terminal_back() {
+    sandbox::run(LIMIT, |place| {
+        let script = "while True:\n    pass";
+        let program = python(place, "program", script, &[]);
+        let (out, rekindle) = (place.path("out"), binaries::rekindle());
+        let (store, pid) = (place.store(), program.pid().to_string());
+        let words = ["watch", &pid, "--every", "1s", "--tui", "--store"].map(Path::new);
+        let mut arguments = vec![out.as_path(), rekindle.as_path()];
+        arguments.extend(words);
+        arguments.push(&store);
+        let looker = python(place, "looker", LOOKER, &arguments);
+        let text = wait::until("the watch to end", PATIENCE, || std::fs::read_to_string(&out));
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("0"), "{text}");
+        assert_eq!(lines.next(), Some("1"), "another screen: {text}");
+        assert_eq!(lines.next(), Some("True"), "echo is on again: {text}");
+        assert!(text.contains("rekindle: the watch is over: it was asked to end"), "{text}");
+        assert!(program.exists());
+        // Without a terminal it says so, and watches nothing.
+        let mut refused = Command::new(&rekindle);
+        refused.args(words).arg(&store).stdin(Stdio::null());
+        let refused = refused.output().unwrap();
+        let talk = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{talk}");
+        assert!(talk.contains("leave --tui out"), "{talk}");
+        looker.kill();
+        program.kill();
     });
 }

@@ -45,6 +45,9 @@ pub(crate) struct Watch {
     /// As in `checkpoint`, for each checkpoint.
     #[arg(long, value_name = "auto|off|TIME", value_parser = rehearse, default_value = "off")]
     pub(crate) rehearse: engine::Rehearse,
+    /// Show the tiers over time on the terminal, instead of one line for each event.
+    #[arg(long, conflicts_with = "format")]
+    pub(crate) tui: bool,
     #[command(flatten)]
     pub(crate) descriptors: Descriptors,
 }
@@ -52,6 +55,7 @@ pub(crate) struct Watch {
 const WATCH_EXAMPLES: &str = "\
 Examples:
   rekindle watch 4711                          say every minute which memory it needs
+  rekindle watch 4711 --tui                    the same, to look at
   rekindle watch 4711 --checkpoint-every 5m    and keep the last five checkpoints
   rekindle watch 4711 --metrics 127.0.0.1:9464 --on-term checkpoint
   rekindle checkpoint 4711 --stop              meanwhile, elsewhere: the watch makes way";

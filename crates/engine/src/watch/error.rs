@@ -11,7 +11,7 @@ use crate::CheckpointError;
 use crate::classes::{store_class, target_class};
 use crate::failure::{ExitClass, VerbError};
 use crate::registry::RegistryError;
-use crate::report::Outcome;
+use crate::report::{BlockerReport, Outcome};
 use crate::target_name::TargetError;
 
 /// Why a watch did not begin, or came to a bad end. The instance runs in any case.
@@ -68,6 +68,13 @@ impl VerbError for WatchError {
         match self {
             Self::Last(error) => error.outcome(),
             _ => Outcome::Refused,
+        }
+    }
+
+    fn blockers(&self) -> Vec<BlockerReport> {
+        match self {
+            Self::Last(error) => error.blockers(),
+            _ => Vec::new(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Metrics for Prometheus: OpenMetrics text over HTTP.
+//! Metrics for Prometheus over HTTP: OpenMetrics text for who asks for it, else the older text
+//! format (0.0.4), which everything reads.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
@@ -19,12 +21,15 @@ use crate::loan::Told;
 const REQUEST_BYTES: usize = 8192;
 /// How long a client may take for it, and to read the answer.
 const CLIENT_WITHIN: Duration = Duration::from_secs(2);
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A float gauge.
 type Float = Gauge<f64, AtomicU64>;
+/// One for each tier.
+type ByTier = Family<[(&'static str, &'static str); 1], Float>;
 
-/// The metrics of `status`, `now_ns` since the epoch.
+/// The metrics of `status` as OpenMetrics, `now_ns` since the epoch.
 pub(super) fn render(status: &WatchStatus, now_ns: u64) -> String {
     let mut registry = Registry::with_prefix("rekindle_watch");
     let info = vec![
@@ -33,7 +38,7 @@ pub(super) fn render(status: &WatchStatus, now_ns: u64) -> String {
         ("state".to_owned(), status.state.clone()),
     ];
     registry.register("target", "What is watched", Info::new(info));
-    let tiers = prometheus_client::metrics::family::Family::<[(&str, &str); 1], Float>::default();
+    let (tiers, counts) = (ByTier::default(), ByTier::default());
     let of = [
         ("critical", status.critical_pages),
         ("warm", status.warm_pages),
@@ -41,8 +46,10 @@ pub(super) fn render(status: &WatchStatus, now_ns: u64) -> String {
     ];
     for (tier, pages) in of {
         tiers.get_or_create(&[("tier", tier)]).set((pages * mem::PAGE_SIZE) as f64);
+        counts.get_or_create(&[("tier", tier)]).set(pages as f64);
     }
     registry.register_with_unit("tier", "Memory by tier", Unit::Bytes, tiers);
+    registry.register("tier_pages", "The same in pages", counts);
     let mut count = |name: &str, help: &str, value: u64| {
         registry.register(name, help, ConstCounter::new(value));
     };
@@ -73,11 +80,12 @@ pub(super) fn render(status: &WatchStatus, now_ns: u64) -> String {
     }
     let expected = seconds(status.expected_pause_us);
     gauge("expected_pause", "Of a checkpoint or an update now", Some(Unit::Seconds), expected);
+    let ratio = || Some(Unit::Other("ratio".to_owned()));
     let share = |permille: u64| permille as f64 / 1000.0;
     let slowdown = share(status.slowdown_permille);
-    gauge("slowdown", "Cost to the program's CPU time", Some(Unit::Ratios), slowdown);
+    gauge("slowdown", "Cost to the program's CPU time", ratio(), slowdown);
     let own = share(status.own_cpu_permille);
-    gauge("own_cpu", "CPU time of the watch, of one processor", Some(Unit::Ratios), own);
+    gauge("own_cpu", "CPU time of the watch, of one processor", ratio(), own);
     let memory = status.own_memory_bytes as f64;
     gauge("own_memory", "Memory of the watch", Some(Unit::Bytes), memory);
     gauge("plan_every_periods", "Periods to a division", None, status.plan_every as f64);
@@ -87,6 +95,34 @@ pub(super) fn render(status: &WatchStatus, now_ns: u64) -> String {
     // Writing to a string fails for no metric.
     let _ = encode(&mut text, &registry);
     text
+}
+
+/// OpenMetrics text in the older format: there are no units and no end, an information is a gauge,
+/// and the type of a counter is that of its sample, whose name has an ending.
+fn classic(text: &str) -> String {
+    let mut lines = String::with_capacity(text.len());
+    // Help comes first and must be under the sample's name as well: it waits for the type.
+    let mut help = None;
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ');
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap_or((rest, "untyped"));
+            let (kind, ending) = match kind {
+                "counter" => ("counter", "_total"),
+                "info" => ("gauge", "_info"),
+                other => (other, ""),
+            };
+            if let Some((_, text)) = help.take() {
+                lines.push_str(&format!("# HELP {name}{ending} {text}\n"));
+            }
+            lines.push_str(&format!("# TYPE {name}{ending} {kind}\n"));
+        } else if !line.starts_with('#') {
+            lines.push_str(line);
+            lines.push('\n');
+        }
+    }
+    lines
 }
 
 /// Answers scrapes at `address` until it is dropped, one client after the other: a scrape takes a
@@ -105,11 +141,15 @@ pub(super) fn open(address: SocketAddr, told: Told) -> io::Result<Listening> {
 }
 
 fn serve(mut stream: TcpStream, told: &Told) -> io::Result<()> {
-    let path = request(&mut stream)?;
-    let (status, kind, body) = match path.as_deref() {
-        Some("/metrics") => {
+    let wanted = request(&mut stream)?;
+    let (status, kind, body) = match wanted {
+        Some(Wanted { path, open }) if path == "/metrics" => {
             let status = WatchStatus::of(told).unwrap_or_default();
-            ("200 OK", CONTENT_TYPE, render(&status, crate::heat_map::realtime_ns()))
+            let text = render(&status, crate::heat_map::realtime_ns());
+            match open {
+                true => ("200 OK", OPEN_METRICS, text),
+                false => ("200 OK", CLASSIC, classic(&text)),
+            }
         }
         Some(_) => ("404 Not Found", "text/plain", "metrics are at /metrics\n".to_owned()),
         None => ("400 Bad Request", "text/plain", "only GET is answered\n".to_owned()),
@@ -123,8 +163,15 @@ fn serve(mut stream: TcpStream, told: &Told) -> io::Result<()> {
     )
 }
 
-/// The path of a GET request; `None` when it is no such request.
-fn request(stream: &mut TcpStream) -> io::Result<Option<String>> {
+/// What a GET request asks for.
+struct Wanted {
+    path: String,
+    /// It names OpenMetrics among what it takes.
+    open: bool,
+}
+
+/// What is asked for; `None` when it is no GET request.
+fn request(stream: &mut TcpStream) -> io::Result<Option<Wanted>> {
     let until = Instant::now() + CLIENT_WITHIN;
     let mut bytes = [0; REQUEST_BYTES];
     let mut length = 0;
@@ -144,7 +191,13 @@ fn request(stream: &mut TcpStream) -> io::Result<Option<String>> {
             Ok(httparse::Status::Partial) => {}
             Ok(httparse::Status::Complete(_)) if request.method == Some("GET") => {
                 let path = request.path.unwrap_or_default();
-                return Ok(Some(path.split('?').next().unwrap_or_default().to_owned()));
+                let path = path.split('?').next().unwrap_or_default().to_owned();
+                let takes = |header: &httparse::Header<'_>| {
+                    let value = String::from_utf8_lossy(header.value);
+                    header.name.eq_ignore_ascii_case("accept")
+                        && value.contains("application/openmetrics-text")
+                };
+                return Ok(Some(Wanted { path, open: request.headers.iter().any(takes) }));
             }
             _ => return Ok(None),
         }
@@ -200,13 +253,45 @@ mod tests {
             stream.read_to_string(&mut answer).unwrap();
             answer
         };
-        let scrape = ask("GET /metrics HTTP/1.1\r\nhost: here\r\n\r\n");
+        let open = "accept: application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1";
+        let scrape = ask(&format!("GET /metrics HTTP/1.1\r\nhost: here\r\n{open}\r\n\r\n"));
         assert!(
             scrape.starts_with("HTTP/1.1 200 OK\r\n") && scrape.ends_with("# EOF\n"),
+            "{scrape}"
+        );
+        let scrape = ask("GET /metrics?x HTTP/1.1\r\nhost: here\r\n\r\n");
+        assert!(
+            scrape.contains("version=0.0.4")
+                && scrape.contains("# TYPE rekindle_watch_periods_total counter\n")
+                && scrape.contains("# TYPE rekindle_watch_target_info gauge\n")
+                && !scrape.contains("# EOF"),
             "{scrape}"
         );
         assert!(ask("GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
         assert!(ask("POST /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 400"));
         assert!(ask("nonsense\r\n\r\n").starts_with("HTTP/1.1 400"));
+    }
+
+    /// The dashboard asks for nothing that is not served.
+    #[test]
+    fn the_dashboard_knows_the_metrics() {
+        let dashboard = include_str!("../../../../share/grafana/rekindle-watch.json");
+        let json: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+        let panels = json["panels"].as_array().unwrap();
+        let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+        let queries: Vec<&str> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
+        assert!(queries.len() >= 10, "{queries:?}");
+        let served = classic(&render(&status(), 3_000_000_000));
+        let names: Vec<&str> = served
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split(['{', ' ']).next())
+            .collect();
+        for query in queries {
+            let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let asked: Vec<&str> = words.filter(|word| word.starts_with("rekindle_")).collect();
+            assert!(!asked.is_empty(), "{query}");
+            assert!(asked.iter().all(|name| names.contains(name)), "{query}: {names:?}");
+        }
     }
 }

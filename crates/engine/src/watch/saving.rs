@@ -13,6 +13,7 @@ use super::events::{CheckpointRow, Happened, WatchLog};
 use super::run::{LOOK, Watcher, tell};
 use crate::checkpoint::{Carried, CheckpointRequest, PlanChoice, With, checkpoint_of};
 use crate::events::Observer;
+use crate::failure::VerbError;
 use crate::loan::Borrower;
 use crate::phase::Phases;
 use crate::report::micros;
@@ -134,7 +135,10 @@ impl Watcher<'_> {
             }
             Err(error) => {
                 self.status.failures += 1;
-                self.trouble(&format!("failed to {error}"));
+                let reasons = error.blockers();
+                let reasons = reasons.iter().map(|one| format!("; {}: {}", one.object, one.lift));
+                let reasons: String = reasons.collect();
+                self.trouble(&format!("failed to {error}{reasons}"));
                 Err(error.into())
             }
         };
