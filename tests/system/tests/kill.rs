@@ -357,6 +357,79 @@ fn killed_during_updates() {
     });
 }
 
+/// Processes below `ancestor`, the youngest first.
+fn descendants(ancestor: i32) -> Vec<i32> {
+    let parent = |pid: i32| -> Option<i32> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_below = |pid: &i32| {
+        std::iter::successors(parent(*pid), |pid| parent(*pid)).any(|pid| pid == ancestor)
+    };
+    let mut below: Vec<i32> = pids.filter(is_below).collect();
+    below.sort_unstable_by_key(|pid| std::cmp::Reverse(*pid));
+    below
+}
+
+/// The agent, the fault server, the old process, the new one or what belongs to it is killed at
+/// some instant of an update: one process runs the program, or, when the program itself was
+/// killed, its last checkpoint does.
+#[test]
+fn others_killed_during_updates() {
+    use rustix::process::{Pid, Signal, kill_process};
+    sandbox::run(LIMIT, |place| {
+        let kinds = "heap,copy-on-write,memfd,anonymous-shared,epoll,pipes,listeners,timer-fds,\
+                     registers,actions,in-poll,in-futex,ring";
+        let options = ["--mb", "4", "--still-files", "--stop-may-interrupt", "--kinds", kinds];
+        let witness = Witness::start(place, &options);
+        witness.goes_on(1);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let update = |pid: i32| rekindle.update(pid, &["--wait", "60s"]).pid("pid");
+        let first = update(witness.program.pid());
+        let begin = Instant::now();
+        let mut outside = update(first);
+        let whole = begin.elapsed();
+        for (number, delay) in instants(whole, rounds(4, 300)).enumerate() {
+            let begin = Instant::now();
+            let running = rekindle.start(&["update", &outside.to_string(), "--wait", "60s"]);
+            let verb = Pid::from_child(&running.child).as_raw_pid();
+            sleep_until(begin + delay);
+            let (victim, pids) = match number % 4 {
+                0 => ("the agent", named("rekindle-agent")),
+                1 => ("the fault server", named("rekindle-faults")),
+                2 => ("the old process", vec![outside]),
+                _ => ("the new process", descendants(verb)),
+            };
+            let killed = pids.first().copied();
+            let killed = killed
+                .filter(|pid| kill_process(Pid::from_raw(*pid).unwrap(), Signal::KILL).is_ok());
+            let report = running.finish();
+            let when = format!("{victim} ({killed:?}) killed at {delay:?}: {report}");
+            let now = wait::until("one witness or none", wait::PATIENCE, || {
+                match witnesses().as_slice() {
+                    [] => Ok(None),
+                    [one] => Ok(Some(*one)),
+                    several => Err(format!("{several:?}: {when}")),
+                }
+            });
+            outside = match now {
+                Some(now) => now,
+                None => {
+                    assert!(number % 4 > 1, "nobody lives: {when}");
+                    rekindle.resume("latest", &[]).pid("pid")
+                }
+            };
+            goes_on_after(&witness, number);
+        }
+        outside = update(outside);
+        witness.goes_on(1);
+        assert_eq!(witnesses(), [outside]);
+        Program::of_pid(outside).kill();
+    });
+}
+
 /// A witness, its update that stands still at `step`, and the name of who is killed then. Gives
 /// what the update said, if it was not the one that was killed.
 fn killed_at(place: &Place, pid: i32, step: &str, victim: &str) -> Option<Report> {
