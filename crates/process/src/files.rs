@@ -1,5 +1,7 @@
 //! Descriptors and open file descriptions (open(2), "Open file descriptions").
 
+use std::collections::BTreeSet;
+
 use mem::FileIdentity;
 
 use crate::graph::index;
@@ -153,6 +155,18 @@ pub struct EpollInterest {
     pub data: u64,
 }
 
+impl EpollInterest {
+    /// What an entry keeps when it has fired: `EPOLLEXCLUSIVE`, `EPOLLWAKEUP`, `EPOLLONESHOT`,
+    /// `EPOLLET`.
+    const KEPT: u32 = 0xf000_0000;
+    const ONE_SHOT: u32 = 1 << 30;
+
+    /// Whether it is a one-shot entry that has fired.
+    pub const fn has_fired(&self) -> bool {
+        self.events & Self::ONE_SHOT != 0 && self.events & !Self::KEPT == 0
+    }
+}
+
 /// timerfd_create(2), from fdinfo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerFd {
@@ -164,6 +178,30 @@ pub struct TimerFd {
     pub settime_flags: u32,
     /// Time left and interval.
     pub setting: TimerSetting,
+}
+
+/// The epolls that wait for a signalfd, directly or through another of them. An epoll hears of the
+/// signals of the process that put the signalfd on its list, and of no other's.
+pub fn hear_signals(descriptions: &[Description]) -> BTreeSet<DescriptionId> {
+    let mut hear = BTreeSet::new();
+    loop {
+        let before = hear.len();
+        for (id, description) in (0..).map(DescriptionId).zip(descriptions) {
+            let DescriptionKind::Epoll { interests } = &description.kind else { continue };
+            let hears = interests.iter().any(|interest| {
+                let watched = descriptions.get(interest.description.0 as usize);
+                let is_signalfd =
+                    watched.is_some_and(|d| matches!(d.kind, DescriptionKind::SignalFd { .. }));
+                is_signalfd || hear.contains(&interest.description)
+            });
+            if hears {
+                hear.insert(id);
+            }
+        }
+        if hear.len() == before {
+            return hear;
+        }
+    }
 }
 
 /// Whose lock it is.
@@ -188,4 +226,33 @@ pub struct FileLock {
     pub start: u64,
     /// Last byte; `u64::MAX` is the end of the file.
     pub end: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoll_may_hear_of_signals_through_another() {
+        let description = |kind| Description {
+            kind,
+            flags: 0,
+            position_bytes: 0,
+            owner: None,
+            owner_signal: 0,
+            locks: Vec::new(),
+            external: false,
+        };
+        let epoll = |watched: u32| {
+            let description = DescriptionId(watched);
+            let interest = EpollInterest { fd: 9, description, events: 1, data: 0 };
+            DescriptionKind::Epoll { interests: vec![interest] }
+        };
+        let signals = DescriptionKind::SignalFd { mask: SignalSet(1) };
+        let events = DescriptionKind::EventFd { count: 0, semaphore: false };
+        let all: Vec<Description> =
+            [epoll(1), epoll(2), signals, events, epoll(3)].map(description).into();
+        let heard: Vec<u32> = hear_signals(&all).into_iter().map(|id| id.0).collect();
+        assert_eq!(heard, [0, 1]);
+    }
 }

@@ -26,7 +26,7 @@ mod timers;
 pub use blocker::{Blocker, Change, ChangeKind};
 pub use files::{
     Description, DescriptionId, DescriptionKind, Descriptor, DescriptorTable, EpollInterest,
-    FileLock, FileLockKind, Pipe, PipeEnd, PipeId, RegularFile, TimerFd,
+    FileLock, FileLockKind, Pipe, PipeEnd, PipeId, RegularFile, TimerFd, hear_signals,
 };
 pub use graph::{CredentialsId, Instance, NamespacesId, SpaceId, TableId, TaskGroup, TerminalId};
 pub use host::{Clocks, Host};

@@ -1,7 +1,9 @@
 //! Handing a program over from one process to the other, so that at every instant exactly one of
 //! them will run it, whoever of us is killed. Why it works: docs/decisions/0014-update.md.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use mem::VirtAddr;
@@ -25,6 +27,8 @@ pub struct HandOver<'a> {
     loose: Loose,
     plan: Plan<'a>,
     phases: Phases<'a>,
+    /// Files of the old process about which it gets signals, and who is to get them.
+    owners: Vec<(OwnedFd, (i32, i32))>,
 }
 
 /// Why a program was not handed over.
@@ -49,7 +53,7 @@ pub enum HandOverError {
 
 impl<'a> HandOver<'a> {
     pub(crate) fn new(loose: Loose, plan: Plan<'a>, phases: Phases<'a>) -> Self {
-        Self { arbiter: Dismissed::default(), loose, plan, phases }
+        Self { arbiter: Dismissed::default(), loose, plan, phases, owners: Vec::new() }
     }
 
     /// The new process's pid in our namespace.
@@ -69,16 +73,44 @@ impl<'a> HandOver<'a> {
     /// When that cannot be arranged. Nothing was done to `old`.
     pub fn prepare(&mut self, old: &Frozen<'_>) -> Result<(), HandOverError> {
         let failed = |step| move |cause| HandOverError::Undecided { step, cause };
+        self.owners = self.owners(old).map_err(failed("see who gets signals"))?;
         let made = &mut self.loose.made;
         let init = made.init_mut().ok_or_else(|| {
             failed("find its init")(io::Error::other("it has no pid namespace of its own"))
         })?;
-        let arbiter = Arbiter::spawn(old.process().pidfd(), init);
+        let arbiter = Arbiter::spawn(old.process().pidfd(), init, &self.owners);
         self.arbiter.0 = Some(arbiter.map_err(failed("make an arbiter"))?);
         init.main_pidfd().send_signal(libc::SIGSTOP).map_err(failed("hold the new process"))?;
         init.outlive_us().map_err(|error| failed("free the init")(error.cause))?;
         let unguarded = self.loose.unguard();
         unguarded.map_err(|error| failed("free the new process")(io::Error::other(error)))
+    }
+
+    /// The files about which a thread, the process or its group gets signals, with the ids that these
+    /// have in the new process. They are descriptions that both processes have, and the owner is
+    /// a part of them: it can be told only when it is decided.
+    fn owners(&self, old: &Frozen<'_>) -> io::Result<Vec<(OwnedFd, (i32, i32))>> {
+        let (instance, group) = (self.plan.request.instance, self.plan.group);
+        let table = instance.tables.get(group.table.0 as usize);
+        let (mut owners, mut seen) = (Vec::new(), BTreeSet::new());
+        for descriptor in table.iter().flat_map(|table| &table.descriptors) {
+            let id = descriptor.description;
+            let description = instance.descriptions.get(id.0 as usize);
+            let Some((kind, inside)) = description.and_then(|d| d.owner) else { continue };
+            if !seen.insert(id) {
+                continue;
+            }
+            let thread = group.threads.iter().position(|thread| thread.tid == inside);
+            let outside = match thread.and_then(|thread| self.loose.threads.get(thread)) {
+                Some(thread) => thread.tid().raw(),
+                None => {
+                    let why = format!("there is no thread {inside} to get signals");
+                    return Err(io::Error::other(why));
+                }
+            };
+            owners.push((old.process().pidfd().descriptor(descriptor.fd)?, (kind, outside)));
+        }
+        Ok(owners)
     }
 
     /// **Decides** that the new process runs the program from now on, and the old one never again.
@@ -120,9 +152,14 @@ impl<'a> HandOver<'a> {
     /// # Errors
     /// When somebody killed the new process.
     pub fn let_go(self, old: Frozen<'_>, deadline: Instant) -> Result<Resumed, HandOverError> {
-        let Self { arbiter, mut loose, plan, phases } = self;
+        let Self { arbiter, mut loose, plan, phases, owners } = self;
         let observer = phases.observer();
         observer.reached("committed");
+        for (file, owner) in owners {
+            if let Err(error) = sys::file::set_signal_owner(file, owner) {
+                tracing::warn!(%error, "a descriptor's signals go to nobody");
+            }
+        }
         let mut old = Some(old);
         let closed = old.as_mut().map_or(Ok(()), |old| close_descriptors(old, &plan));
         observer.reached("closed");

@@ -51,6 +51,30 @@ pub fn kernel_tmpfs_device() -> io::Result<u64> {
     Ok(rustix::fs::fstat(file)?.st_dev)
 }
 
+/// `F_SETOWN_EX`.
+pub(crate) const F_SETOWN_EX: i32 = 15;
+
+/// `struct f_owner_ex`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct RawOwner {
+    pub(crate) kind: i32,
+    pub(crate) pid: i32,
+}
+
+/// Has signals about `file` go to the owner of this kind and id, as [`signal_owner`] gives them.
+///
+/// # Errors
+/// `ESRCH` when there is no such process.
+pub fn set_signal_owner(file: impl AsFd, (kind, pid): (i32, i32)) -> io::Result<()> {
+    let owner = RawOwner { kind, pid };
+    // SAFETY: F_SETOWN_EX reads one `struct f_owner_ex`, two ints, from a live struct.
+    match unsafe { libc::fcntl(file.as_fd().as_raw_fd(), F_SETOWN_EX, &raw const owner) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Who is told of a file's readiness by a signal (`F_GETOWN_EX`): the kind (`F_OWNER_TID` 0,
 /// `F_OWNER_PID` 1, `F_OWNER_PGRP` 2) and the id, in our pid namespace; `None` when nobody is.
 ///
@@ -58,12 +82,7 @@ pub fn kernel_tmpfs_device() -> io::Result<u64> {
 /// What fcntl(2) says.
 pub fn signal_owner(file: impl AsFd) -> io::Result<Option<(i32, i32)>> {
     const F_GETOWN_EX: i32 = 16;
-    #[repr(C)]
-    struct Owner {
-        kind: i32,
-        pid: i32,
-    }
-    let mut owner = Owner { kind: 0, pid: 0 };
+    let mut owner = RawOwner { kind: 0, pid: 0 };
     // SAFETY: F_GETOWN_EX writes one `struct f_owner_ex`, two ints, to a live struct.
     let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), F_GETOWN_EX, &raw mut owner) };
     if result < 0 {

@@ -1,13 +1,16 @@
 //! What epoll instances wait for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use process::{DescriptionId, DescriptionKind, EpollInterest, StateKind};
+use process::{DescriptionId, DescriptionKind, EpollInterest, StateKind, hear_signals};
 use sys::kcmp::watches_file;
 use sys::proc::{EpollTarget, FdDetail};
 
 use super::slots::Slot;
 use super::{DescriptorError, Reader};
+
+const OFF_THE_LIST: &str =
+    "the program has to take it off the list (EPOLL_CTL_DEL) or close its other copies";
 
 /// Where a watched file may be found: descriptions by descriptor number and by inode.
 struct Places {
@@ -43,6 +46,7 @@ impl Reader<'_> {
     /// Fills the interest lists, once every description is known.
     pub(super) fn interests(&mut self, groups: &[Vec<usize>]) -> Result<(), DescriptorError> {
         let places = Places::new(self.slots, groups);
+        let mut lost = BTreeSet::new();
         for (number, group) in groups.iter().enumerate() {
             let slot = &self.slots[group[0]];
             let FdDetail::Epoll(targets) = &slot.info.detail else { continue };
@@ -51,7 +55,11 @@ impl Reader<'_> {
             for target in targets {
                 // Several files may have been added under one number, one after the other.
                 let occurrence = occurrences.entry(target.fd).or_default();
-                interests.extend(self.interest(slot, target, *occurrence, &places)?);
+                let interest = self.interest(slot, target, *occurrence, &places)?;
+                if interest.is_none() && self.context.frozen {
+                    lost.insert(number);
+                }
+                interests.extend(interest);
                 *occurrence += 1;
             }
             let description = &mut self.found.descriptions[number];
@@ -59,17 +67,40 @@ impl Reader<'_> {
                 description.kind = DescriptionKind::Epoll { interests };
             }
         }
+        self.refuse_what_cannot_be_made(groups, &lost);
         Ok(())
     }
 
-    /// An epoll hears of the signals of the process that added the signalfd, and of no other's.
-    fn refuse_signals(&mut self, slot: &Slot, watched: usize) {
-        let kind = self.found.descriptions.get(watched).map(|description| &description.kind);
-        if self.context.options.takeover && matches!(kind, Some(DescriptionKind::SignalFd { .. })) {
-            let object = format!("{slot}, which waits for a signalfd");
-            let lift = "the program has to take the signalfd off the list (EPOLL_CTL_DEL): it \
-                        would hear of no signal any more";
-            self.context.findings.block(StateKind::SignalFd, object, lift);
+    /// An epoll that waits for signals is not taken over by an update but made anew. Refuses what
+    /// cannot be made: the others are taken as they are.
+    fn refuse_what_cannot_be_made(&mut self, groups: &[Vec<usize>], lost: &BTreeSet<usize>) {
+        if !self.context.options.takeover {
+            return;
+        }
+        for id in hear_signals(&self.found.descriptions) {
+            let number = id.0 as usize;
+            let (Some(description), Some(group)) =
+                (self.found.descriptions.get(number), groups.get(number))
+            else {
+                continue;
+            };
+            let DescriptionKind::Epoll { interests } = &description.kind else { continue };
+            let slot = &self.slots[group[0]];
+            let fired = interests.iter().find(|interest| interest.has_fired());
+            if let Some(interest) = fired {
+                let object = format!(
+                    "{slot}, which waits for signals and has an entry for descriptor {} that has \
+                     fired (EPOLLONESHOT)",
+                    interest.fd
+                );
+                let lift = "wait until the program arms it again";
+                self.context.findings.block_for_now(StateKind::Epoll, object, "", lift);
+            }
+            if lost.contains(&number) {
+                let object =
+                    format!("{slot}, which waits for signals and for a file that is closed");
+                self.context.findings.block(StateKind::Epoll, object, OFF_THE_LIST);
+            }
         }
     }
 
@@ -85,7 +116,6 @@ impl Reader<'_> {
         for (number, fd) in candidates {
             match watches_file(task, fd, slot.fd, target.fd, occurrence) {
                 Ok(true) => {
-                    self.refuse_signals(slot, number);
                     let number = u32::try_from(number).unwrap_or(u32::MAX);
                     return Ok(Some(EpollInterest {
                         fd: target.fd,
@@ -101,10 +131,8 @@ impl Reader<'_> {
             }
         }
         let object = format!("{slot}, which waits for a file closed as descriptor {}", target.fd);
-        let lift = "the program has to take it off the list (EPOLL_CTL_DEL) or close its other \
-                    copies";
         if self.context.frozen && !self.context.options.takeover {
-            self.context.findings.block(StateKind::Epoll, object, lift);
+            self.context.findings.block(StateKind::Epoll, object, OFF_THE_LIST);
         }
         Ok(None)
     }

@@ -270,7 +270,8 @@ impl Reader<'_> {
             None => None,
             Some((kind, id)) => {
                 let known = self.context.ids.iter().find(|(outside, _)| *outside == id);
-                if known.is_none() {
+                // Whoever is outside stays the owner of what is taken over.
+                if known.is_none() && !self.context.options.takeover {
                     let lift = "the program has to take the descriptor's owner back (F_SETOWN)";
                     self.context.findings.block(
                         StateKind::Unknown,
@@ -284,17 +285,20 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Whoever gets signals about a description is a process, which will be another one.
+    /// Whoever gets signals about a description is told to the kernel anew when the new process
+    /// runs. A process group of somebody else is none that it could be put into.
     fn refuse_owner(&mut self, slot: &Slot) {
+        const F_OWNER_PGRP: i32 = 2;
         // A running program may have closed it; the freeze looks again.
         let Ok(copy) = self.copy_of(slot) else { return };
-        let has_owner = sys::file::signal_owner(&copy).is_ok_and(|owner| owner.is_some());
-        if has_owner || slot.info.flags & O_ASYNC != 0 {
-            let lift = "the program has to take the descriptor's owner back (F_SETOWN, O_ASYNC): \
-                        its signals would go to the process that ends";
+        let Ok(Some((F_OWNER_PGRP, group))) = sys::file::signal_owner(&copy) else { return };
+        let is_own = self.context.ids.iter().any(|(outside, _)| *outside == group);
+        if is_own && group != self.context.process.pid().raw() {
+            let lift = "the program has to take the descriptor's owner back (F_SETOWN): the new \
+                        process will not be in that process group";
             self.context.findings.block(
                 StateKind::Unknown,
-                format!("{slot}, which has an owner that gets signals"),
+                format!("{slot}, which signals a process group that somebody else leads"),
                 lift,
             );
         }
@@ -361,7 +365,6 @@ impl Reader<'_> {
 /// What lifts most descriptors that cannot be carried.
 const CLOSE: &str = "the program has to close it before the checkpoint";
 /// Flags of open(2) as fdinfo shows them.
-const O_ASYNC: u32 = 0o20_000;
 const O_PATH: u32 = 0o10_000_000;
 const O_ACCMODE: u32 = 0o3;
 const O_WRONLY: u32 = 0o1;

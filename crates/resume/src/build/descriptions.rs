@@ -1,5 +1,7 @@
 //! Open file descriptions, each opened once and kept at its slot; then the descriptors.
 
+use std::collections::BTreeSet;
+
 use inject::Arg;
 use process::{
     Description, DescriptionId, DescriptionKind as Kind, DescriptorTable, FileLock, FileLockKind,
@@ -10,7 +12,7 @@ use super::group::as_timespecs;
 use super::mappings::keep;
 use super::script::Script;
 use super::slots::{Slots, StandIn, stand_in};
-use super::watches::{self, has_fired, interests, watch};
+use super::watches::{self, interests, watch};
 use super::{pipes, sockets};
 use crate::request::Takeover;
 use crate::{Options, Phase, ResumeError};
@@ -57,6 +59,17 @@ impl<'a> Files<'a> {
     /// Every description with its id.
     pub(super) fn all(&self) -> impl Iterator<Item = (DescriptionId, &'a Description)> {
         (0..).map(DescriptionId).zip(&self.instance.descriptions)
+    }
+
+    /// The epolls that are made, not taken over.
+    pub(super) fn made_epolls(&self) -> BTreeSet<DescriptionId> {
+        match self.takeover {
+            Some(_) => process::hear_signals(&self.instance.descriptions),
+            None => {
+                let is_epoll = |d: &Description| matches!(d.kind, Kind::Epoll { .. });
+                self.all().filter(|(_, d)| is_epoll(d)).map(|(id, _)| id).collect()
+            }
+        }
     }
 
     /// What stands in for a description from outside.
@@ -117,12 +130,9 @@ pub(super) fn open_devices(script: &mut Script<'_>, files: Files<'_>) -> Result<
 
 /// Opens every other description of the instance at its slot. Shared objects are there already.
 pub(super) fn open_all(script: &mut Script<'_>, files: Files<'_>) -> Result<(), ResumeError> {
-    for (id, description) in files.all() {
-        if let Kind::Epoll { .. } = description.kind {
-            let made = script.call("make an epoll", libc::SYS_epoll_create1, &[0_u64.into()]);
-            keep(script, made.into(), files.slots.description(id));
-            script.flush()?;
-        }
+    for id in files.made_epolls() {
+        make_epoll(script, files.slots.description(id));
+        script.flush()?;
     }
     pipes::open_all(script, files)?;
     sockets::open_all(script, files)?;
@@ -140,6 +150,12 @@ pub(super) fn open_all(script: &mut Script<'_>, files: Files<'_>) -> Result<(), 
         script.flush()?;
     }
     watches::fire_all(script, files)
+}
+
+/// Makes an epoll that watches nothing yet.
+pub(super) fn make_epoll(script: &mut Script<'_>, slot: u64) {
+    let made = script.call("make an epoll", libc::SYS_epoll_create1, &[0_u64.into()]);
+    keep(script, made.into(), slot);
 }
 
 fn open(
@@ -266,7 +282,7 @@ pub(super) fn finish_all(script: &mut Script<'_>, files: Files<'_>) -> Result<()
 pub(super) fn place(script: &mut Script<'_>, files: Files<'_>) -> Result<(), ResumeError> {
     let Some(table) = files.table() else { return Ok(()) };
     let now = |fd: i32| table.descriptors.iter().find(|d| d.fd == fd).map(|d| d.description);
-    let waiting = || interests(files).filter(|(_, interest)| !has_fired(interest));
+    let waiting = || interests(files).filter(|(_, interest)| !interest.has_fired());
     for (id, interest) in waiting() {
         if now(interest.fd) != Some(interest.description) {
             put(script, files.slots.description(interest.description), interest.fd, false);
@@ -291,6 +307,10 @@ pub(super) fn place(script: &mut Script<'_>, files: Files<'_>) -> Result<(), Res
     }
     let args: [Arg; 3] = [files.slots.base().into(), u64::from(u32::MAX).into(), 0_u64.into()];
     script.call("close passing descriptors", libc::SYS_close_range, &args);
+    if files.takeover.is_some() {
+        // What was taken over has its locks.
+        return script.flush();
+    }
     // Closing any descriptor of a file drops the process's locks on it, so these come last.
     for descriptor in &table.descriptors {
         let description = files.instance.descriptions.get(descriptor.description.0 as usize);

@@ -16,19 +16,19 @@ use super::script::Script;
 use super::slots::StandIn;
 use crate::ResumeError;
 
-/// What an entry keeps when it has fired: `EPOLLEXCLUSIVE`, `EPOLLWAKEUP`, `EPOLLONESHOT`,
-/// `EPOLLET`.
-const KEPT: u32 = 0xf000_0000;
 /// Every event there may be.
 const EVERY: u32 = 0x07ff_ffff;
 /// How long a timer of a nanosecond may take.
 const EXPIRY_MAX_MS: i32 = 1000;
 
-/// Every entry with its epoll. What is closed by the resume is on no list, as after close(2).
+/// Every entry of an epoll that is made, with its epoll. What is closed by the resume is on no list, as
+/// after close(2).
 pub(super) fn interests<'a>(
     files: Files<'a>,
 ) -> impl Iterator<Item = (DescriptionId, &'a EpollInterest)> {
+    let made = files.made_epolls();
     let all = (0..).map(DescriptionId).zip(&files.instance.descriptions);
+    let all = all.filter(move |(id, _)| made.contains(id));
     all.flat_map(move |(id, description)| {
         let interests = match &description.kind {
             Kind::Epoll { interests } => interests.as_slice(),
@@ -39,11 +39,6 @@ pub(super) fn interests<'a>(
             .filter(move |interest| files.stand_in(interest.description) != Some(StandIn::Nothing));
         kept.map(move |interest| (id, interest))
     })
-}
-
-/// Whether it is a one-shot entry that has fired.
-pub(super) const fn has_fired(interest: &EpollInterest) -> bool {
-    interest.events & libc::EPOLLONESHOT.cast_unsigned() != 0 && interest.events & !KEPT == 0
 }
 
 /// Adds an entry that waits.
@@ -59,7 +54,7 @@ pub(super) fn fire_early(
     description: DescriptionId,
 ) -> Result<(), ResumeError> {
     for (id, interest) in interests(files).filter(|(_, i)| i.description == description) {
-        if has_fired(interest) {
+        if interest.has_fired() {
             fire(script, files, id, interest, 0)?;
         }
     }
@@ -68,7 +63,7 @@ pub(super) fn fire_early(
 
 /// Adds every other entry that has fired. Nothing else is on any list yet.
 pub(super) fn fire_all(script: &mut Script<'_>, files: Files<'_>) -> Result<(), ResumeError> {
-    for (id, interest) in interests(files).filter(|(_, interest)| has_fired(interest)) {
+    for (id, interest) in interests(files).filter(|(_, interest)| interest.has_fired()) {
         let watched = files.instance.descriptions.get(interest.description.0 as usize);
         let slot = files.slots.description(interest.description);
         match watched.map(|description| &description.kind) {

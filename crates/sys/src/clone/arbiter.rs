@@ -8,13 +8,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::pipe::PipeFlags;
 
 use super::init::Init;
 use super::parked::{BlockedSignals, pid_from};
 use super::raw::{self, CloneArgs};
+use crate::file::{F_SETOWN_EX, RawOwner};
 use crate::task::{Pid, PidFd};
 
 /// A byte that says: from now on a `SIGSTOP` may wait in the old one.
@@ -35,14 +36,33 @@ pub struct Arbiter {
 
 impl Arbiter {
     /// Makes it, for `old` and the main process of `new`. Each of the three is known by a
-    /// descriptor, so that no number can come to mean somebody else.
+    /// descriptor, so that no number can come to mean somebody else. `owners`: who gets signals about
+    /// which files when the new one lives, as [`crate::file::signal_owner`] gives them.
     ///
     /// # Errors
     /// When no process or pipe can be made.
-    pub fn spawn(old: &PidFd, new: &Init) -> io::Result<Self> {
+    pub fn spawn(old: &PidFd, new: &Init, owners: &[(OwnedFd, (i32, i32))]) -> io::Result<Self> {
         let (control_read, control_write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let (status_read, status_write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let owners: Vec<Owner> = owners
+            .iter()
+            .map(|(file, (kind, pid))| Owner {
+                file: file.as_raw_fd(),
+                owner: RawOwner { kind: *kind, pid: *pid },
+            })
+            .collect();
+        let mut kept: Vec<i32> = owners.iter().map(|owner| owner.file).collect();
+        kept.extend([
+            control_read.as_raw_fd(),
+            status_write.as_raw_fd(),
+            old.as_fd().as_raw_fd(),
+            new.main_pidfd().as_fd().as_raw_fd(),
+            new.pidfd().as_fd().as_raw_fd(),
+            new.control().as_raw_fd(),
+        ]);
         let args = Args {
+            kept: kept.as_mut_slice(),
+            owners: owners.as_slice(),
             control: control_read.as_raw_fd(),
             status: status_write.as_raw_fd(),
             old: old.as_fd().as_raw_fd(),
@@ -55,8 +75,8 @@ impl Arbiter {
             ..CloneArgs::default()
         };
         let blocked = BlockedSignals::all()?;
-        // SAFETY: no CLONE_VM; `arbitrate` makes only system calls, and reads `args` in the
-        // child's own copy of this stack.
+        // SAFETY: no CLONE_VM; `arbitrate` makes only system calls, and reads `args` and what that
+        // leads to in the child's own copy of this memory.
         let child = unsafe { raw::clone3(&clone, arbitrate, (&raw const args).cast()) };
         drop(blocked);
         let pid = pid_from(child)?;
@@ -116,8 +136,17 @@ impl Drop for Arbiter {
     }
 }
 
+/// A file, and who gets signals about it.
+struct Owner {
+    file: i32,
+    owner: RawOwner,
+}
+
 #[repr(C)]
 struct Args {
+    /// Descriptors that it needs.
+    kept: *mut [i32],
+    owners: *const [Owner],
     control: i32,
     status: i32,
     old: i32,
@@ -136,14 +165,7 @@ unsafe extern "C" fn arbitrate(arg: *const u8) -> ! {
         let name = c"rekindle-commit".as_ptr().addr() as u64;
         let set_name = u64::from(libc::PR_SET_NAME.unsigned_abs());
         raw::call(libc::SYS_prctl, [set_name, name, 0, 0, 0, 0]);
-        raw::close_all_but(&mut [
-            args.control,
-            args.status,
-            args.old,
-            args.new,
-            args.init,
-            args.init_control,
-        ]);
+        raw::close_all_but(&mut *args.kept);
         raw::write_word(args.status, 0);
         match raw::read_byte(args.control) {
             Some(BRAKE) => {}
@@ -161,6 +183,12 @@ unsafe extern "C" fn arbitrate(arg: *const u8) -> ! {
         if raw::read_byte(args.control).is_none() {
             send(args.old, libc::SIGKILL);
             await_end(args.old);
+            for owner in &*args.owners {
+                let at = (&raw const owner.owner).addr() as u64;
+                let (file, set) = (owner.file.unsigned_abs(), F_SETOWN_EX.unsigned_abs());
+                let call = [u64::from(file), u64::from(set), at, 0, 0, 0];
+                raw::call(libc::SYS_fcntl, call);
+            }
             // The init first, so that there is somebody to reap what the new one leaves.
             raw::write_byte(args.init_control, b'g');
             send(args.new, libc::SIGCONT);
