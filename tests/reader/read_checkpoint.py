@@ -7,6 +7,9 @@ standard library, checks every checksum and hash, and prints what it holds as JS
 CHECKPOINT is the directory STORE/checkpoints/ID; its parents lie beside it. The key is taken from
 the store unless --key names it. --pages writes the bytes of all pages, one after the other, in the order of the JSON
 list "frames". This program proves that the format's description is complete; it is slow.
+
+Frames of numbers may hold pco files, which only the package "pcodec" (with numpy) reads here. Without it
+the bytes of such pages are not known: their hashes are checked among each other, and --pages is refused.
 """
 
 import argparse
@@ -163,9 +166,63 @@ def lz4_block(data, size):
 WIDTHS = (None, 1, 2, 4, 8, 1, 2, 4, 8, 4, 8)
 
 
+FORMATS = (None, "B", "H", "I", "Q", "b", "h", "i", "q", "f", "d")
+
+
+def pco_file(data):
+    """The numbers of a pco file as bytes, and as a list; None when nobody here can read it."""
+    try:
+        from pcodec import standalone
+    except ImportError:
+        return None
+    return standalone.simple_decompress(data)
+
+
+def lossy_head(data, size):
+    """Form, type, the part of the frame in which numbers may have changed, and what follows."""
+    need(len(data) >= 10, "a lossy frame is too short")
+    form, kind, start, end = struct.unpack_from("<BBII", data)
+    need(form in (1, 2) and 0 < kind < len(WIDTHS), "a lossy frame of no form or type")
+    need(start < end <= size and (end - start) % WIDTHS[kind] == 0, "a lossy frame's part")
+    return form, kind, start, end, 10 + start + size - end
+
+
+def quantised(data, kind, count):
+    bound, exceptions = struct.unpack_from("<dI", data)
+    need(bound > 0 and exceptions <= count, "a lossy frame's bound or exceptions")
+    width = WIDTHS[kind]
+    places = struct.unpack_from(f"<{exceptions}H", data, 12)
+    exact, at = 12 + 2 * exceptions, 12 + (2 + width) * exceptions
+    steps = pco_file(data[at:])
+    if steps is None:
+        return None
+    need(len(steps) == count, "a lossy frame has another number of steps")
+    if kind >= 9:
+        values = [float(int(k)) * (2 * bound) for k in steps]
+    else:
+        far = int(bound)
+        values = [int(k) * (2 * far + 1) + far for k in steps]
+    out = bytearray(struct.pack(f"<{count}{FORMATS[kind]}", *values))
+    for n, place in enumerate(places):
+        out[place * width : (place + 1) * width] = data[exact + n * width : exact + (n + 1) * width]
+    return bytes(out)
+
+
+def lossy_frame(data, size):
+    form, kind, start, end, at = lossy_head(data, size)
+    part = data[at:]
+    part = quantised(part, kind, (end - start) // WIDTHS[kind]) if form == 1 else typed_frame(part, end - start)
+    if part is None:
+        return None
+    return data[10 : 10 + start] + part + data[10 + start : at]
+
+
 def typed_frame(data, size):
     need(len(data) > 2 and data[1] < len(WIDTHS) and data[1], "a frame of numbers of no type")
-    need(data[0] == 1, f"a frame of numbers of form {data[0]}, which this does not read")
+    need(data[0] in (1, 2), f"a frame of numbers of form {data[0]}, which this does not read")
+    if data[0] == 2:
+        numbers = pco_file(data[2:])
+        return None if numbers is None else numbers.tobytes()
     planes, width = lz4_block(data[2:], size), WIDTHS[data[1]]
     need(len(planes) == size, "a frame of numbers has another length")
     count = size // width // 8 * 8
@@ -246,6 +303,8 @@ class Schema:
         if kind in self.enums:
             need(raw in self.enums[kind] and raw != 0, f"{kind} has no value {raw}")
             return self.enums[kind][raw]
+        if kind == "double":
+            return struct.unpack("<d", struct.pack("<Q", raw))[0]
         if kind == "bool":
             return bool(raw)
         if kind == "sint32" or kind == "sint64":
@@ -334,7 +393,7 @@ def read_header(manifest):
     return header
 
 
-KNOWN = {1: "Instance", 2: "Plan", 3: "Files", 4: "Summary"}
+KNOWN = {1: "Instance", 2: "Plan", 3: "Files", 4: "Summary", 6: "Loss"}
 
 
 def read_manifest(manifest, header, key, schema):
@@ -488,21 +547,52 @@ class Checkpoint:
         base = b""
         if frame["treatment"] == "delta":
             need(self.parent, "a delta without a parent")
-            base = b"".join(self.parent.pages.get(place, b"") for place in held)
+            base = [self.parent.pages.get(place, b"") for place in held]
+            need(None not in base, "a delta to numbers that only pcodec reads")
+            base = b"".join(base)
             need(base and base[:4] != b"\x37\xa4\x30\xec", "a delta's base")
         pages = decode_frame(frame, len(held) * PAGE, self.data_files, base, self.twins)
-        hashes = []
+        name, written = f"page {first:#x}", []
+        if frame["treatment"] != "zero":
+            written = [next(self.hashes) for _ in held]
+        hashes = written if pages is None else []
         for n, place in enumerate(held):
-            page = pages[n * PAGE : n * PAGE + PAGE]
-            hashes.append(page_hash(page, self.key))
+            page = None
+            if pages is not None:
+                page = pages[n * PAGE : n * PAGE + PAGE]
+                hashes.append(page_hash(page, self.key))
             if place in places:
                 self.pages[place] = page
-                self.page_hashes[place] = hashes[-1]
+                self.page_hashes[place] = hashes[n]
+        if frame["treatment"] == "lossy":
+            self.check_loss(frame, held)
         if frame["treatment"] != "zero":
-            name = f"page {first:#x}"
-            need(hashes == [next(self.hashes) for _ in held], f"page hashes from {name} on")
+            need(hashes == written, f"page hashes from {name} on")
             need(keyed_hash(self.key, b"".join(hashes))[:16] == frame["hash"], f"hash of {name}")
         return sum(place not in held for place in places)
+
+
+    def check_loss(self, frame, held):
+        """Every frame with a loss is in a range that the manifest names, within its bound."""
+        start = frame["offset"]
+        stored = self.data_files[frame["file"]][start : start + frame["stored_bytes"]]
+        form, kind, start, end, at = lossy_head(stored, len(held) * PAGE)
+        first, last = (held[byte // PAGE][2] * PAGE + byte % PAGE for byte in (start, end - 1))
+        memory = ("MEMORY_KIND_PRIVATE", "MEMORY_KIND_SHARED")[frame["place"][0] - 1]
+        need(frame["tier"] != "critical", "critical memory that lost something")
+        for entry in self.sections.get(6, {"entries": []})["entries"]:
+            span = entry["range_relative"]
+            bound = span["fraction"] * span["span"] if span else entry["absolute"]
+            is_here = (
+                (entry["memory_kind"], entry["memory_number"]) == (memory, frame["place"][1])
+                and entry["start"] <= first
+                and last < entry["end"]
+                and entry["type"] == kind
+            )
+            is_bound = struct.unpack_from("<d", stored, at)[0] <= bound if bound and form == 1 else False
+            if is_here and (is_bound or (form == 2 and entry["relative"])):
+                return
+        raise Refused(f"page {first // PAGE:#x} lost something that nobody named")
 
 
 def twin_pages(stored, size, twins):
@@ -532,13 +622,15 @@ def decode_frame(frame, size, data_files, base, twins):
         pages = zstd_frame(stored)
     elif treatment == "typed":
         pages = typed_frame(stored, size)
+    elif treatment == "lossy":
+        pages = lossy_frame(stored, size)
     elif treatment == "delta":
         pages = zstd_frame(stored, base)
     elif treatment == "twin":
         pages = twin_pages(stored, size, twins)
     else:
         raise Refused(f"no decoder for treatment {treatment}")
-    need(len(pages) == size, "a frame decodes to another length")
+    need(pages is None or len(pages) == size, "a frame decodes to another length")
     return pages
 
 
@@ -570,6 +662,7 @@ def main():
     shown = Checkpoint(arguments.checkpoint, arguments.key, schema)
     header, sections = shown.header, shown.sections
     if arguments.pages:
+        need(None not in shown.pages.values(), "numbers that only pcodec reads: install it")
         with open(arguments.pages, "wb") as sink:
             for place in sorted(shown.pages):
                 sink.write(shown.pages[place])
@@ -590,6 +683,7 @@ def main():
             "plan": sections[2],
             "files": sections[3],
             "summary": sections.get(4),
+            "loss": sections.get(6),
             "frames": shown.frames,
         },
         sys.stdout,

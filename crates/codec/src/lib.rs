@@ -23,6 +23,8 @@ pub use decode::{DecodeError, Decoder};
 pub use encode::{EncodeError, Encoder, Want};
 pub use frame::{FRAME_BYTES_MAX, FRAME_PAGES_MAX, Frame, is_zero};
 pub use level::{DiskCost, LEVELS, LevelCost, choose_level};
-pub use numeric::{Effort, FiniteSpan, LossyEncoder, LossyFrame, LossyPart, NumericEncoder};
+pub use numeric::{
+    Effort, FiniteSpan, LossyEncoder, LossyFrame, LossyHead, LossyPart, NumericEncoder,
+};
 pub use same::{PageKey, SameFinder};
 pub use twin::{Slices, TwinBudget, TwinFiles, TwinIndex, TwinRun, TwinSearch};

@@ -13,5 +13,6 @@ mod summary;
 mod task;
 mod wire;
 
+pub(crate) use plan::{coded, memory_codes, memory_of};
 pub(crate) use references::check as check_references;
 pub(crate) use wire::{Invalid, Wire};

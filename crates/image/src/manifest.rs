@@ -8,7 +8,7 @@ use crate::convert::{Wire, check_references};
 use crate::header::{HEADER_BYTES, Header};
 use crate::limits::{CHAIN_LENGTH_MAX, MANIFEST_BYTES_MAX, SECTION_BYTES_MAX, SECTIONS_MAX};
 use crate::section::{self, ENTRY_BYTES, Kind, Section};
-use crate::{CheckpointId, Files, FormatError, LayoutError, LineKey, Summary};
+use crate::{CheckpointId, Files, FormatError, LayoutError, LineKey, LossRecord, Summary};
 
 /// Bytes of the keyed hash at the end of a manifest.
 const TRAILER_BYTES: usize = 32;
@@ -34,6 +34,8 @@ pub struct Manifest {
     pub summary: Summary,
     /// Its other files.
     pub files: Files,
+    /// Where its memory is not exactly what the program had.
+    pub loss: Vec<LossRecord>,
 }
 
 impl Manifest {
@@ -47,12 +49,16 @@ impl Manifest {
         let plan = message_bytes(&self.plan, section::PLAN)?;
         let files = message_bytes(&self.files, section::FILES)?;
         let summary = message_bytes(&self.summary, section::SUMMARY)?;
-        let sections = [
+        let loss = message_bytes(&self.loss, section::LOSS)?;
+        let mut sections = vec![
             Section::new(section::INSTANCE, &instance),
             Section::new(section::PLAN, &plan),
             Section::new(section::FILES, &files),
             Section::new(section::SUMMARY, &summary),
         ];
+        if !self.loss.is_empty() {
+            sections.push(Section::new(section::LOSS, &loss));
+        }
         self.assemble(key, &sections)
     }
 
@@ -123,7 +129,8 @@ impl Manifest {
     }
 
     fn from_sections(header: &Header, sections: &[Section<'_>]) -> Result<Self, FormatError> {
-        let known = [section::INSTANCE, section::PLAN, section::FILES, section::SUMMARY];
+        let known =
+            [section::INSTANCE, section::PLAN, section::FILES, section::SUMMARY, section::LOSS];
         for (i, section) in sections.iter().enumerate() {
             let reads = |kind: &Kind| kind.code == section.code && section.version <= kind.version;
             if section.required && !known.iter().any(reads) {
@@ -147,6 +154,7 @@ impl Manifest {
             plan: required(sections, section::PLAN)?,
             files: required(sections, section::FILES)?,
             summary: optional(sections, section::SUMMARY)?.unwrap_or_default(),
+            loss: optional(sections, section::LOSS)?.unwrap_or_default(),
         };
         check_references(&manifest.instance)
             .map_err(|e| FormatError::invalid("section \"instance\"", &e))?;

@@ -70,15 +70,21 @@ impl Sealer {
         })
     }
 
+    /// Seals pages with these hashes that are encoded already, as `bytes`.
+    pub fn seal_encoded<'a>(
+        &self,
+        treatment: Treatment,
+        bytes: &'a [u8],
+        hashes: &[PageHash],
+    ) -> Sealed<'a> {
+        let hash = FrameHash::of(&self.key, hashes);
+        Sealed { treatment, bytes, hash, stored_crc32c: crc32c::crc32c(bytes) }
+    }
+
     /// Seals pages with these hashes, which are at `place` of a file.
     pub fn seal_twin(&mut self, hashes: &[PageHash], place: TwinPlace) -> Sealed<'_> {
         self.twin = place.encode();
-        Sealed {
-            treatment: Treatment::Twin,
-            bytes: &self.twin,
-            hash: FrameHash::of(&self.key, hashes),
-            stored_crc32c: crc32c::crc32c(&self.twin),
-        }
+        self.seal_encoded(Treatment::Twin, &self.twin, hashes)
     }
 }
 

@@ -24,6 +24,9 @@ pub(crate) struct Kind {
 pub(crate) const INSTANCE: Kind = Kind { code: 1, name: "instance", version: 1, required: true };
 pub(crate) const PLAN: Kind = Kind { code: 2, name: "plan", version: 1, required: true };
 pub(crate) const FILES: Kind = Kind { code: 3, name: "files", version: 1, required: true };
+/// Only there when somebody allowed a loss. Required: whoever does not know it would take
+/// approximated memory for what the program had.
+pub(crate) const LOSS: Kind = Kind { code: 6, name: "loss", version: 1, required: true };
 pub(crate) const SUMMARY: Kind = Kind { code: 4, name: "summary", version: 1, required: false };
 
 /// A section: its kind and its bytes.

@@ -3,7 +3,10 @@
 
 mod common;
 
-use common::{arbitrary_files, arbitrary_instance, arbitrary_plan, arbitrary_summary, draw, key};
+use common::{
+    arbitrary_files, arbitrary_instance, arbitrary_loss, arbitrary_plan, arbitrary_summary, draw,
+    key,
+};
 use mem::{Backing, Mapping};
 use proptest::prelude::*;
 use rekindle_image::{
@@ -34,6 +37,7 @@ proptest! {
             plan: arbitrary_plan(&mut draw),
             summary: arbitrary_summary(&mut draw),
             files,
+            loss: arbitrary_loss(&mut draw),
         };
         let bytes = manifest.encode(&key()).unwrap();
         prop_assert_eq!(&Manifest::decode(&bytes, &key()).unwrap(), &manifest);

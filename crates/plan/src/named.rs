@@ -1,7 +1,9 @@
 //! Ranges that somebody named: numeric types that were declared or seen, and the error-bounded
 //! loss that is allowed nowhere else.
 
-use mem::{AddrRange, MemoryId};
+use std::ops::Range;
+
+use mem::{AddrRange, MemoryId, PAGE_SIZE, PageIndex};
 
 use crate::NumericType;
 
@@ -29,7 +31,8 @@ pub enum LossBound {
 pub struct LossyRange {
     /// Which memory.
     pub memory: MemoryId,
-    /// Which bytes of it, whole elements from the first on.
+    /// Which bytes of it, whole elements from the first on, which lies at a multiple of an
+    /// element's bytes: so no element lies in two pages.
     pub range: AddrRange,
     /// What the elements are.
     pub numeric: NumericType,
@@ -44,10 +47,36 @@ pub struct LossEntry {
     pub named: LossyRange,
     /// The largest `|y - x|` of all elements, by decoding what was written.
     pub largest_error: f64,
-    /// Elements in frames that lose something.
+    /// Elements that do not come back bit by bit.
     pub elements_lossy: u64,
-    /// Elements that came out bit by bit: exceptions, and frames that did not profit.
+    /// The other elements of the range: exceptions, those in frames that did not profit, in
+    /// critical pages, and in pages that the program has not got.
     pub elements_exact: u64,
+    /// Elements that are NaN or infinite; they come back bit by bit.
+    pub elements_not_finite: u64,
+    /// Bytes of the range's pages, as far as the program has them.
+    pub page_bytes: u64,
+    /// Bytes that were newly stored for them.
+    pub stored_bytes: u64,
+}
+
+impl LossyRange {
+    /// The bytes of whole elements in `page`, as places in the page.
+    pub fn part_of(&self, page: PageIndex) -> Option<Range<usize>> {
+        let width = u64::try_from(self.numeric.width_bytes()).unwrap_or(u64::MAX);
+        let Self { range: AddrRange { start, end }, .. } = *self;
+        let end = end.0 - (end.0 - start.0) % width;
+        let first = page.addr().0;
+        let from = start.0.max(first);
+        let to = end.min(first.saturating_add(PAGE_SIZE));
+        let place = |at: u64| usize::try_from(at - first).ok();
+        if from < to { Some(place(from)?..place(to)?) } else { None }
+    }
+
+    /// How many whole elements there are.
+    pub fn elements(&self) -> u64 {
+        self.range.len() / u64::try_from(self.numeric.width_bytes()).unwrap_or(u64::MAX)
+    }
 }
 
 impl LossBound {
@@ -57,6 +86,23 @@ impl LossBound {
             Self::Absolute(bound) => bound,
             Self::Relative(bound) => bound * x.abs(),
             Self::RangeRelative { fraction, span } => fraction * span,
+        }
+    }
+
+    /// How it is written: `abs`, `rel`, `range-rel`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Absolute(_) => "abs",
+            Self::Relative(_) => "rel",
+            Self::RangeRelative { .. } => "range-rel",
+        }
+    }
+
+    /// The number that was asked for.
+    pub const fn value(self) -> f64 {
+        match self {
+            Self::Absolute(value) | Self::Relative(value) => value,
+            Self::RangeRelative { fraction, .. } => fraction,
         }
     }
 

@@ -42,6 +42,7 @@ impl Store {
         let mut writer = CheckpointWriter::begin_as(self, lock, options, id)?;
         writer.divide(old.plan())?;
         writer.keep_twins(&old.manifest.files.twins);
+        writer.keep_loss(old.loss());
         put_all(&old, &writer)?;
         let written = writer.write(old.instance(), old.plan(), old.summary())?;
         if written.content != old.content() {

@@ -214,6 +214,17 @@ pub enum ReadError {
          checkpoint is damaged, use another one"
     )]
     Content(CheckpointId),
+    /// The loss manifest is not that of what is stored.
+    #[error(
+        "verify checkpoint {id}: its loss manifest does not tell of what is stored with a loss: \
+         {detail}; do not trust its figures"
+    )]
+    Loss {
+        /// Which one.
+        id: CheckpointId,
+        /// What does not agree.
+        detail: String,
+    },
     /// The line's key is gone.
     #[error(
         "open checkpoint {id}: the key of its line is not at {}; without it nothing in the \

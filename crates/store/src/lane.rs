@@ -1,10 +1,12 @@
 //! What one thread does with the pages that are put: compare, encode, gather, write.
 
+mod named;
+
 use std::io;
 use std::time::Instant;
 
-use codec::{FRAME_PAGES_MAX, Want};
-use image::{Frame, LineKey, PageHash, PageMask, Put, Sealer, TwinPlace};
+use codec::{FRAME_PAGES_MAX, LossyEncoder, Want};
+use image::{Frame, LineKey, PageHash, PageMask, Put, Sealed, Sealer, TwinPlace};
 use mem::{MemoryId, PAGE_SIZE, PageIndex, PageRange, PageSource};
 use plan::{Tier, Treatment};
 
@@ -14,6 +16,7 @@ use crate::divide::{self, Division};
 use crate::hashes::{ChunkHashes, chunk_of};
 use crate::pace::Pace;
 use crate::twin_find::TwinFinder;
+pub(crate) use named::{NamedChunk, Tally};
 
 /// Deltas behind each other at most: reading such a page decodes that many frames and the one
 /// they end at. A page that changes every time is stored whole every eighth time.
@@ -27,6 +30,7 @@ const TWIN_BYTES_MIN: usize = 4 * PAGE_BYTES;
 #[derive(Debug)]
 pub(crate) struct Lane {
     sealer: Sealer,
+    lossy: LossyEncoder,
     /// For each file what is encoded and what is raw.
     pieces: Vec<[Piece; 2]>,
     /// The round of copying that goes on.
@@ -73,6 +77,7 @@ impl Lane {
     pub(crate) fn new(key: &LineKey, twins: Option<&TwinFinder>) -> Self {
         Self {
             sealer: Sealer::new(key),
+            lossy: LossyEncoder::new(),
             pieces: Vec::new(),
             round: 0,
             puts: Vec::new(),
@@ -185,11 +190,11 @@ impl Lane {
         let chunk = chunk_of(pages.start).start;
         let all = PageMask::of(pages, chunk);
         let Some(division) = target.division else {
-            return self.put_frame(target, (Tier::Critical, chunk, all), bytes, buffers);
+            return self.put_frame(target, (Tier::Critical, chunk, all), bytes, buffers).map(drop);
         };
         let masks = division.masks(target.memory, chunk).map(|(tier, mask)| (tier, mask.and(all)));
         if let Some((tier, _)) = masks.iter().find(|(_, mask)| *mask == all) {
-            return self.put_frame(target, (*tier, chunk, all), bytes, buffers);
+            return self.put_frame(target, (*tier, chunk, all), bytes, buffers).map(drop);
         }
         let hashes = std::mem::take(&mut buffers.hashes);
         let mut part = std::mem::take(&mut buffers.part);
@@ -209,29 +214,26 @@ impl Lane {
     }
 
     /// Takes the pages `all` of a chunk, of one tier, whose hashes are in `buffers`: those that
-    /// are as in the parent are referred to, the others make one frame.
+    /// are as in the parent are referred to, the others make one frame. Says how many bytes that
+    /// stores.
     fn put_frame(
         &mut self,
         target: &Target<'_>,
         (tier, chunk, all): (Tier, PageIndex, PageMask),
         bytes: &[u8],
         buffers: &mut Buffers,
-    ) -> io::Result<()> {
+    ) -> io::Result<u32> {
         let memory = target.memory;
         let place = Place { tier, chunk, pages: all };
         let Some(parent) = target.parent else {
             return self.seal(target, place, all, (bytes, &buffers.hashes), None);
         };
         let known = parent.chunk_hashes(memory, chunk, all).map_err(io::Error::other)?;
-        // What was cold and is not any more is stored again, where a resume reads on its way.
-        let promoted = match (target.division, tier) {
-            (None, _) | (_, Tier::Cold) => PageMask::default(),
-            _ => parent.cold_pages(memory, chunk).and(all),
-        };
+        let promoted = promoted(target, parent, place);
         let changed = changed_pages(&buffers.hashes, &known, all).or(promoted);
         if changed.is_empty() {
             self.refer_to(memory, chunk, all);
-            return Ok(());
+            return Ok(0);
         }
         buffers.changed.clear();
         buffers.changed_hashes.clear();
@@ -265,7 +267,7 @@ impl Lane {
         held: PageMask,
         (bytes, hashes): (&[u8], &[PageHash]),
         base: Option<(&[u8], u8)>,
-    ) -> io::Result<()> {
+    ) -> io::Result<u32> {
         let twin = match base {
             Some(_) => None,
             None => self.twin(target, place, held, bytes),
@@ -283,27 +285,15 @@ impl Lane {
                 sealed
             }
         };
-        let stored_bytes = u32::try_from(sealed.bytes.len()).map_err(io::Error::other)?;
         let depth = base.map_or(0, |(_, depth)| depth);
-        let hull = hull(place.pages, place.chunk);
-        let frame = Frame {
-            held,
-            tier: place.tier,
-            file: target.division.map_or(0, |_| divide::file_of(place.tier)),
-            treatment: sealed.treatment,
-            delta_depth: if sealed.treatment == Treatment::Delta { depth } else { 0 },
-            stored_bytes,
-            hash: sealed.hash,
-            stored_crc32c: sealed.stored_crc32c,
-            ..Frame::without_bytes(target.memory, hull, sealed.treatment)
-        };
+        let frame = frame_of(target, place, held, &sealed, depth)?;
         let round = self.round;
         if sealed.treatment == Treatment::Zero {
             for pages in divide::runs(place.pages, place.chunk) {
                 let parts = zeros_and_others(&Frame { pages, ..frame }).into_iter();
                 self.puts.extend(parts.map(|frame| Put { round, frame }));
             }
-            return Ok(());
+            return Ok(0);
         }
         let piece = piece(&mut self.pieces, &frame);
         make_room(
@@ -314,7 +304,7 @@ impl Lane {
             &mut self.hashed,
         )?;
         piece.add(Put { round, frame }, place.pages, sealed.bytes, hashes);
-        Ok(())
+        Ok(frame.stored_bytes)
     }
 
     /// Where the pages `held` are in a file outside of the store. What is needed before the first
@@ -334,11 +324,11 @@ impl Lane {
         finder.find(place.chunk, held, bytes)
     }
 
-    /// Takes a frame that is encoded already.
+    /// Takes a frame that is encoded already and stands for `pages` of its chunk.
     pub(crate) fn add(
         &mut self,
         data: &[DataFile],
-        frame: Frame,
+        (frame, pages): (Frame, PageMask),
         stored: &[u8],
         hashes: &[PageHash],
     ) -> io::Result<()> {
@@ -349,7 +339,7 @@ impl Lane {
         }
         let piece = piece(&mut self.pieces, &frame);
         make_room(piece, stored.len(), data_of(data, &frame)?, &mut self.puts, &mut self.hashed)?;
-        piece.add(put, PageMask::of(frame.pages, frame.chunk()), stored, hashes);
+        piece.add(put, pages, stored, hashes);
         Ok(())
     }
 
@@ -370,6 +360,35 @@ struct Place {
     tier: Tier,
     chunk: PageIndex,
     pages: PageMask,
+}
+
+/// A sealed frame of the pages of `place`, of which it holds `held`.
+fn frame_of(
+    target: &Target<'_>,
+    place: Place,
+    held: PageMask,
+    sealed: &Sealed<'_>,
+    depth: u8,
+) -> io::Result<Frame> {
+    let hull = hull(place.pages, place.chunk);
+    Ok(Frame {
+        held,
+        tier: place.tier,
+        file: target.division.map_or(0, |_| divide::file_of(place.tier)),
+        delta_depth: if sealed.treatment == Treatment::Delta { depth } else { 0 },
+        stored_bytes: u32::try_from(sealed.bytes.len()).map_err(io::Error::other)?,
+        hash: sealed.hash,
+        stored_crc32c: sealed.stored_crc32c,
+        ..Frame::without_bytes(target.memory, hull, sealed.treatment)
+    })
+}
+
+/// What was cold and is not any more is stored again, where a resume reads on its way.
+fn promoted(target: &Target<'_>, parent: &Checkpoint, place: Place) -> PageMask {
+    match (target.division, place.tier) {
+        (None, _) | (_, Tier::Cold) => PageMask::default(),
+        _ => parent.cold_pages(target.memory, place.chunk).and(place.pages),
+    }
 }
 
 /// At least as small as the fastest level that nobody waits for: cold pages are encoded outside

@@ -12,6 +12,8 @@ pub(crate) const PAGES: &str = "pages";
 pub(crate) const CRITICAL: &str = "critical";
 /// For cold pages, which a resume does not read unless they are touched.
 pub(crate) const COLD: &str = "cold";
+/// Pages of ranges in which a loss is allowed, until all is copied; it has no name for long.
+pub(crate) const NAMED: &str = "named";
 /// A data file while it is written anew.
 pub(crate) const NEW_DATA: &str = "data.new";
 

@@ -70,6 +70,7 @@ impl Checkpoint {
             })?;
         }
         self.verify_own_padding()?;
+        self.verify_loss()?;
         // Each frame's page hashes are compared with the frame's hash, as its pages were.
         let path = self.dir.join(&self.manifest.files.hashes.name);
         let computed = self.computed_content().map_err(|cause| ReadError::Frame { path, cause })?;

@@ -350,3 +350,28 @@ fn it_reads_twins() {
     let frames = read["frames"].as_array().unwrap();
     assert!(frames.iter().any(|frame| frame["treatment"] == "twin"), "{frames:?}");
 }
+
+#[test]
+fn it_reads_what_was_lost() {
+    let (_dir, store) = new_store();
+    let mut field = common::Field::new(99);
+    let (first, _) = field.publish(&store, None);
+    let parent = store.checkpoint(first.id).unwrap();
+    let (second, _) = field.publish(&store, Some(parent));
+    let path = store.root().join("checkpoints").join(second.id.to_string());
+    // Not the pages: what they are is in pco files, which it may not be able to read.
+    let output = run(&[&path]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let entries = read["loss"]["entries"].as_array().unwrap();
+    assert!(entries.len() >= second.loss.len());
+    for (entry, told) in second.loss.iter().zip(entries) {
+        assert_eq!(told["start"], entry.named.range.start.0);
+        assert_eq!(told["type"], entry.named.numeric.code());
+        assert_eq!(told["elements_lossy"], entry.elements_lossy);
+        let error = told["largest_error"].as_f64().unwrap();
+        assert!((error - entry.largest_error).abs() <= error * 1e-15);
+    }
+    let frames = read["frames"].as_array().unwrap();
+    assert!(frames.iter().any(|frame| frame["treatment"] == "lossy"));
+}

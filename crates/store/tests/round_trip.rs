@@ -234,3 +234,79 @@ fn a_file_that_changes_while_the_checkpoint_is_made_is_not_relied_on() {
     assert!(matches!(error, rekindle_store::WriteError::TwinChanged { .. }), "{error}");
     assert_eq!(store.list().unwrap().len(), 0);
 }
+
+/// All of it as `checkpoint` has it.
+fn bytes_of(checkpoint: &Checkpoint) -> Vec<u8> {
+    let pages = PageRange::new(0, common::Field::PAGES);
+    let mut bytes = vec![0; usize::try_from(pages.bytes()).unwrap()];
+    checkpoint.read(PRIVATE, pages, &mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_loss_is_where_it_was_named_and_nowhere_else() {
+    for seed in 1..=5 {
+        let (_dir, store) = new_store();
+        let mut field = common::Field::new(seed * 7919);
+        let mut parent: Option<Checkpoint> = None;
+        for generation in 0..3 {
+            let (published, plan) = field.publish(&store, parent.take());
+            let checkpoint = store.checkpoint(published.id).unwrap();
+            field.compare(&bytes_of(&checkpoint), &plan, &published.loss);
+            let told = checkpoint.loss().iter().filter(|record| record.made_in.is_none());
+            assert!(told.map(|record| &record.entry).eq(&published.loss));
+            checkpoint.verify().unwrap();
+            if generation == 0 {
+                let first = &published.loss[0];
+                assert!(first.page_bytes > 0 && first.stored_bytes > 0);
+            } else {
+                // What did not change is not stored again, however it was stored.
+                assert!(published.referenced_bytes > published.page_bytes / 3, "{published:?}");
+            }
+            parent = Some(checkpoint);
+        }
+        // The same in another form.
+        let last = parent.take().unwrap();
+        let (id, bytes, loss) = (last.id(), bytes_of(&last), last.loss().to_vec());
+        drop(last);
+        store.consolidate(id).unwrap().unwrap();
+        let whole = store.checkpoint(id).unwrap();
+        assert!(bytes_of(&whole) == bytes && whole.loss() == loss);
+        whole.verify().unwrap();
+    }
+}
+
+#[test]
+fn who_goes_on_from_an_approximation_loses_nothing_more() {
+    let (_dir, store) = new_store();
+    let mut field = common::Field::new(4711);
+    let (first, _) = field.publish(&store, None);
+    let first = store.checkpoint(first.id).unwrap();
+    let ranges = std::mem::take(&mut field.ranges);
+    // A program that runs on has what it had: pages that were approximated are stored again.
+    let publish = |field: &common::Field, parent: &Checkpoint| {
+        let parent = Some(store.checkpoint(parent.id()).unwrap());
+        let writer = begin_on(&store, 1, Want::Zstd(1), parent);
+        let set: PageSet = [PageRange::new(0, common::Field::PAGES)].into_iter().collect();
+        writer.put(PRIVATE, PageRange::new(0, common::Field::PAGES), &field.bytes).unwrap();
+        let plan = Plan::everything(&[(PRIVATE, set)], Treatment::Zstd);
+        let made = writer.finish(&instance(1), &plan, &summary(2)).unwrap();
+        store.checkpoint(made.id).unwrap()
+    };
+    let exact = publish(&field, &first);
+    assert!(bytes_of(&exact) == field.bytes);
+    assert!(exact.referenced_bytes() > 0 && exact.inexact_pages(PRIVATE).is_empty());
+    // One that was resumed has the approximation, all of which is there already.
+    let mut resumed = field.clone();
+    resumed.bytes = bytes_of(&first);
+    assert!(resumed.bytes != field.bytes);
+    let child = publish(&resumed, &first);
+    assert!(bytes_of(&child) == resumed.bytes);
+    assert_eq!(child.referenced_bytes(), child.page_bytes());
+    assert!(!child.loss().is_empty());
+    assert!(child.loss().iter().all(|record| record.made_in == Some(first.id())));
+    child.verify().unwrap();
+    assert!(child.inexact_pages(PRIVATE).is_empty());
+    let inexact = first.inexact_pages(PRIVATE);
+    assert!(ranges.iter().all(|range| inexact.contains(range.range.pages().start)));
+}

@@ -46,6 +46,41 @@ pub struct LossyFrame<'a> {
     pub largest_error: f64,
     /// Elements that do not come back bit by bit.
     pub elements_changed: u64,
+    /// The pages as they come back.
+    pub pages: &'a [u8],
+}
+
+/// What the stored bytes of a lossy frame say of themselves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LossyHead {
+    /// The part of the frame in which elements may have changed.
+    pub bytes: Range<usize>,
+    /// What they are.
+    pub numeric: NumericType,
+    /// How far they may be from what they were; `None` where mantissas were rounded.
+    pub bound: Option<f64>,
+}
+
+impl LossyHead {
+    /// The head of a frame of `frame_bytes` bytes of pages; `None` when `stored` is none.
+    pub fn read(stored: &[u8], frame_bytes: usize) -> Option<Self> {
+        let (form, numeric) = (*stored.first()?, *stored.get(1)?);
+        let numeric = NumericType::try_from(numeric).ok()?;
+        let mut rest = stored.get(2..)?;
+        let (start, end) = (take_u32(&mut rest).ok()?, take_u32(&mut rest).ok()?);
+        let is_part = start < end && end <= frame_bytes;
+        if !is_part || !(end - start).is_multiple_of(numeric.width_bytes()) {
+            return None;
+        }
+        // What lies before the part and behind it.
+        take(&mut rest, start + frame_bytes - end).ok()?;
+        let bound = match form {
+            FORM_ROUNDED => None,
+            FORM_QUANTISED => Some(f64::load(take(&mut rest, 8).ok()?)),
+            _ => return None,
+        };
+        Some(Self { bytes: start..end, numeric, bound })
+    }
 }
 
 /// Encodes frames with a loss; one for each thread.
@@ -96,7 +131,7 @@ impl LossyEncoder {
             return Ok(None);
         };
         let frame = Frame { treatment: Treatment::Lossy, bytes: &self.out };
-        Ok(Some(LossyFrame { frame, largest_error, elements_changed }))
+        Ok(Some(LossyFrame { frame, largest_error, elements_changed, pages: &self.decoded }))
     }
 
     fn head(&mut self, form: u8, pages: &[u8], part: &LossyPart) {

@@ -9,7 +9,7 @@ mod quantise;
 mod shuffle;
 mod span;
 
-pub use lossy::{LossyEncoder, LossyFrame, LossyPart};
+pub use lossy::{LossyEncoder, LossyFrame, LossyHead, LossyPart};
 pub use pack::{Effort, NumericEncoder};
 pub use span::FiniteSpan;
 

@@ -1,19 +1,21 @@
-//! Smallest and largest value of a range.
+//! Smallest and largest value of a range, and what of it is no number.
 
 use plan::NumericType;
 
 use super::elements::{Element, with_element};
 
-/// Smallest and largest finite value of all elements that were looked at.
+/// Smallest and largest finite value of all elements that were looked at, and how many of them
+/// were not finite.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FiniteSpan {
     ends: Option<(f64, f64)>,
+    not_finite: u64,
 }
 
 impl FiniteSpan {
     /// Nothing looked at yet.
     pub const fn new() -> Self {
-        Self { ends: None }
+        Self { ends: None, not_finite: 0 }
     }
 
     /// Looks at the whole elements of `bytes`.
@@ -24,9 +26,16 @@ impl FiniteSpan {
                 if value.is_finite() {
                     let (low, high) = self.ends.unwrap_or((value, value));
                     self.ends = Some((low.min(value), high.max(value)));
+                } else {
+                    self.not_finite += 1;
                 }
             }
         });
+    }
+
+    /// NaN and infinities.
+    pub const fn not_finite(&self) -> u64 {
+        self.not_finite
     }
 
     /// Largest minus smallest; 0 if there was nothing finite. Infinite when the difference is

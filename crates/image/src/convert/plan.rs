@@ -53,12 +53,9 @@ fn check(extents: usize) -> Result<(), Invalid> {
 }
 
 fn extent_message(extent: &Extent, reason: u32) -> proto::Extent {
-    let (memory_kind, memory_number) = match extent.memory {
-        MemoryId::Private(number) => (proto::MemoryKind::Private, number),
-        MemoryId::Shared(number) => (proto::MemoryKind::Shared, number),
-    };
+    let (memory_kind, memory_number) = memory_codes(extent.memory);
     proto::Extent {
-        memory_kind: memory_kind.into(),
+        memory_kind,
         memory_number,
         first_page: extent.pages.start.0,
         page_count: extent.pages.count().0,
@@ -70,15 +67,7 @@ fn extent_message(extent: &Extent, reason: u32) -> proto::Extent {
 }
 
 fn extent_value(message: &proto::Extent, reasons: &[Arc<str>]) -> Result<Extent, Invalid> {
-    let number = message.memory_number;
-    let memory = match proto::MemoryKind::try_from(message.memory_kind) {
-        Ok(proto::MemoryKind::Private) => MemoryId::Private(number),
-        Ok(proto::MemoryKind::Shared) => MemoryId::Shared(number),
-        Ok(proto::MemoryKind::Unspecified) | Err(_) => {
-            let code = message.memory_kind;
-            return Err(Invalid::new(format!("memory_kind: has no value for code {code}")));
-        }
-    };
+    let memory = memory_of(message.memory_kind, message.memory_number)?;
     let end = message.first_page.checked_add(message.page_count);
     let end = end
         .filter(|&end| end <= PAGE_NUMBER_END)
@@ -97,7 +86,26 @@ fn extent_value(message: &proto::Extent, reasons: &[Arc<str>]) -> Result<Extent,
     })
 }
 
-fn coded<T: TryFrom<u8>>(code: u32, field: &str) -> Result<T, Invalid> {
+/// Kind and number of a memory.
+pub(crate) fn memory_codes(memory: MemoryId) -> (i32, u32) {
+    match memory {
+        MemoryId::Private(number) => (proto::MemoryKind::Private.into(), number),
+        MemoryId::Shared(number) => (proto::MemoryKind::Shared.into(), number),
+    }
+}
+
+/// The memory with this kind and number.
+pub(crate) fn memory_of(kind: i32, number: u32) -> Result<MemoryId, Invalid> {
+    match proto::MemoryKind::try_from(kind) {
+        Ok(proto::MemoryKind::Private) => Ok(MemoryId::Private(number)),
+        Ok(proto::MemoryKind::Shared) => Ok(MemoryId::Shared(number)),
+        Ok(proto::MemoryKind::Unspecified) | Err(_) => {
+            Err(Invalid::new(format!("memory_kind: has no value for code {kind}")))
+        }
+    }
+}
+
+pub(crate) fn coded<T: TryFrom<u8>>(code: u32, field: &str) -> Result<T, Invalid> {
     u8::try_from(code)
         .ok()
         .and_then(|code| T::try_from(code).ok())

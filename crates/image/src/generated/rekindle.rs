@@ -735,6 +735,59 @@ pub struct FileEntry {
     pub hash: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Loss {
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<LossEntry>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LossEntry {
+    #[prost(enumeration = "MemoryKind", tag = "1")]
+    pub memory_kind: i32,
+    #[prost(uint32, tag = "2")]
+    pub memory_number: u32,
+    #[prost(uint64, tag = "3")]
+    pub start: u64,
+    #[prost(uint64, tag = "4")]
+    pub end: u64,
+    #[prost(uint32, tag = "5")]
+    pub r#type: u32,
+    #[prost(double, tag = "9")]
+    pub largest_error: f64,
+    #[prost(uint64, tag = "10")]
+    pub elements_lossy: u64,
+    #[prost(uint64, tag = "11")]
+    pub elements_exact: u64,
+    #[prost(uint64, tag = "12")]
+    pub elements_not_finite: u64,
+    #[prost(uint64, tag = "13")]
+    pub page_bytes: u64,
+    #[prost(uint64, tag = "14")]
+    pub stored_bytes: u64,
+    #[prost(string, tag = "15")]
+    pub made_in: ::prost::alloc::string::String,
+    #[prost(oneof = "loss_entry::Bound", tags = "6, 7, 8")]
+    pub bound: ::core::option::Option<loss_entry::Bound>,
+}
+/// Nested message and enum types in `LossEntry`.
+pub mod loss_entry {
+    #[derive(Clone, Copy, PartialEq, ::prost::Oneof)]
+    pub enum Bound {
+        #[prost(double, tag = "6")]
+        Absolute(f64),
+        #[prost(double, tag = "7")]
+        Relative(f64),
+        #[prost(message, tag = "8")]
+        RangeRelative(super::RangeRelative),
+    }
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct RangeRelative {
+    #[prost(double, tag = "1")]
+    pub fraction: f64,
+    #[prost(double, tag = "2")]
+    pub span: f64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Summary {
     #[prost(uint64, tag = "1")]
     pub created_ns: u64,

@@ -6,12 +6,13 @@ mod golden;
 mod instance;
 
 use codec::{FRAME_PAGES_MAX, Want};
-use mem::{MemoryId, PageIndex, PageRange};
-use plan::{Extent, Plan, Tier, Treatment};
+use mem::{AddrRange, MemoryId, PageIndex, PageRange};
+use plan::{Extent, LossBound, LossEntry, LossyRange, NumericType, Plan, Tier, Treatment};
 use process::{Change, ChangeKind, Instance};
 use rekindle_image::{
-    CheckpointId, ContentHash, ContentHasher, DataFile, Files, Frame, IndexFile, LineKey, Manifest,
-    PageHash, PageMask, ParentEntry, Sealer, Summary, arrange, encode_index, hashes_header,
+    CheckpointId, ContentHash, ContentHasher, DataFile, Files, Frame, IndexFile, LineKey,
+    LossRecord, Manifest, PageHash, PageMask, ParentEntry, Sealer, Summary, arrange, encode_index,
+    hashes_header,
 };
 
 pub(crate) use draw::{Draw, draw};
@@ -328,4 +329,33 @@ pub(crate) fn arbitrary_files(draw: &mut Draw) -> Files {
         content: content(draw),
         twins: Vec::new(),
     }
+}
+
+pub(crate) fn arbitrary_loss(draw: &mut Draw) -> Vec<LossRecord> {
+    draw.list(4, |draw| {
+        let (start, length) = (draw.u64() >> 8 << 3, u64::from(draw.u32()) + 8);
+        let small = |draw: &mut Draw| f64::from(draw.u32()) / 1e6;
+        let bound = match draw.u8() % 3 {
+            0 => LossBound::Absolute(small(draw)),
+            1 => LossBound::Relative(small(draw)),
+            _ => LossBound::RangeRelative { fraction: small(draw), span: small(draw) },
+        };
+        let named = LossyRange {
+            memory: MemoryId::Private(draw.u32()),
+            range: AddrRange::new(start, start + length),
+            numeric: draw.one_of(NumericType::ALL),
+            bound,
+        };
+        let elements_lossy = draw.u64() % (named.elements() + 1);
+        let entry = LossEntry {
+            named,
+            largest_error: bound.allowed(0.0) / 2.0,
+            elements_lossy,
+            elements_exact: named.elements() - elements_lossy,
+            elements_not_finite: draw.u64(),
+            page_bytes: draw.u64(),
+            stored_bytes: draw.u64(),
+        };
+        LossRecord { entry, made_in: draw.maybe(|draw| CheckpointId(draw.u64())) }
+    })
 }

@@ -39,6 +39,10 @@ impl CheckpointWriter {
         plan: &Plan,
         summary: &Summary,
     ) -> Result<Written, WriteError> {
+        // Nearly always there is nothing left to be done here.
+        if let Some(nearing) = self.nearing(plan)? {
+            nearing.work(&|_| Ok::<_, WriteError>(()))?;
+        }
         let Settled { puts, hashed } = self.flush()?;
         let twins = match &self.twins {
             Some(finder) => finder.used()?,
@@ -53,6 +57,7 @@ impl CheckpointWriter {
         let file =
             |name: &str, length_bytes| image::DataFile { name: name.to_owned(), length_bytes };
         let parent = self.parent.as_deref();
+        let (entries, loss) = self.losses(&frames);
         let manifest = Manifest {
             id: self.id,
             page_bytes: frames.iter().map(|frame| frame.pages.bytes()).sum(),
@@ -69,6 +74,7 @@ impl CheckpointWriter {
                 content,
                 twins,
             },
+            loss,
         };
         let bytes = manifest.encode(self.lock.key())?;
         self.write_file(layout::MANIFEST, &bytes)?;
@@ -82,6 +88,7 @@ impl CheckpointWriter {
             referenced_bytes: manifest.referenced_bytes,
             stored_bytes: data_bytes + hashes_bytes + length(&index) + length(&bytes),
             tiers: tiers::sums(frames.iter().copied()),
+            loss: entries,
             twins: self.twins.as_ref().map(TwinFinder::found).unwrap_or_default(),
         };
         Ok(Written { published, content })

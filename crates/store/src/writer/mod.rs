@@ -1,17 +1,19 @@
 //! Writing a checkpoint.
 
 mod finish;
+mod named;
 mod settle;
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use codec::Want;
-use image::{CheckpointId, Frame, PageHash, Summary};
+use image::{CheckpointId, Frame, LossRecord, PageHash, PageMask, Summary};
 use mem::{MemoryId, PageIndex, PageRange, PageSink, PageSinkError};
-use plan::{Plan, Tier};
+use plan::{LossEntry, Plan, Tier};
 use process::Instance;
 use rustix::fs::FlockOperation;
 
@@ -24,6 +26,8 @@ use crate::pace::Pace;
 use crate::tiers::TierSum;
 use crate::twin_find::{TwinFinder, Twins};
 use crate::{CHAIN_DEPTH_MAX, Checkpoint, LineLock, Store, layout};
+use named::Named;
+pub use named::Nearing;
 use settle::Settled;
 
 /// How a checkpoint is to be written.
@@ -67,6 +71,10 @@ pub struct CheckpointWriter {
     page_bytes: AtomicU64,
     /// Looks for pages that files outside of the store have.
     twins: Option<TwinFinder>,
+    /// Ranges in which somebody allowed a loss.
+    named: Option<Named>,
+    /// The loss manifest of the checkpoint that this is another form of.
+    kept_loss: Vec<LossRecord>,
     /// Files that stored frames of another checkpoint refer to.
     kept_twins: Vec<image::TwinFile>,
     /// The round of copying: see [`CheckpointWriter::next_round`].
@@ -81,7 +89,7 @@ pub struct CheckpointWriter {
 }
 
 /// A checkpoint that was published.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Published {
     /// Its id.
     pub id: CheckpointId,
@@ -95,6 +103,8 @@ pub struct Published {
     pub stored_bytes: u64,
     /// What each tier holds, in the order critical, warm, cold.
     pub tiers: [TierSum; 3],
+    /// What was made of each range in which a loss was allowed.
+    pub loss: Vec<LossEntry>,
     /// Files outside of the store that pages are read from, each with how many bytes of them were
     /// found there.
     pub twins: Vec<(PathBuf, u64)>,
@@ -182,6 +192,8 @@ impl CheckpointWriter {
                 settled: Mutex::default(),
                 page_bytes: AtomicU64::new(0),
                 twins: None,
+                named: None,
+                kept_loss: Vec::new(),
                 kept_twins: Vec::new(),
                 round: AtomicU32::new(0),
                 failed: Mutex::new(None),
@@ -258,6 +270,11 @@ impl CheckpointWriter {
         self.kept_twins = files.to_vec();
     }
 
+    /// Keeps what the manifest of another form says of losses.
+    pub(crate) fn keep_loss(&mut self, records: &[LossRecord]) {
+        self.kept_loss = records.to_vec();
+    }
+
     /// The plan of the checkpoint it builds on.
     pub fn parent_plan(&self) -> Option<&Plan> {
         self.parent.as_ref().map(|parent| parent.plan())
@@ -285,7 +302,24 @@ impl CheckpointWriter {
         bytes: &[u8],
         want: Want,
     ) -> Result<(), PageSinkError> {
-        self.with_lane(memory, pages, |lane| lane.put(&self.target(memory, want), pages, bytes))
+        let put = |pages, bytes: &[u8]| {
+            self.with_lane(memory, pages, |lane| lane.put(&self.target(memory, want), pages, bytes))
+        };
+        let Some(named) = &self.named else { return put(pages, bytes) };
+        let mut rest = bytes;
+        for (part, is_named) in named.parts(memory, pages) {
+            let length = usize::try_from(part.bytes()).unwrap_or(usize::MAX).min(rest.len());
+            let (these, others) = rest.split_at(length);
+            rest = others;
+            if !is_named {
+                put(part, these)?;
+                continue;
+            }
+            let kept = named.keep(memory, part, these);
+            kept.map_err(|cause| self.has_failed(memory, part, cause))?;
+            self.page_bytes.fetch_add(part.bytes(), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Takes `pages` of `memory`, which are the same as those of `source` from page `from.1` of
@@ -329,7 +363,8 @@ impl CheckpointWriter {
     ) -> Result<(), PageSinkError> {
         let file = self.division.as_ref().map_or(0, |_| divide::file_of(frame.tier));
         self.with_lane(frame.memory, frame.pages, |lane| {
-            lane.add(&self.data, Frame { file, ..frame }, stored, hashes)
+            let pages = PageMask::of(frame.pages, frame.chunk());
+            lane.add(&self.data, (Frame { file, ..frame }, pages), stored, hashes)
         })
     }
 
@@ -338,27 +373,40 @@ impl CheckpointWriter {
         &self,
         memory: MemoryId,
         pages: PageRange,
-        work: impl FnOnce(&mut Lane) -> std::io::Result<()>,
+        work: impl FnOnce(&mut Lane) -> io::Result<()>,
     ) -> Result<(), PageSinkError> {
+        self.lend_lane(memory, pages, work)?;
+        self.page_bytes.fetch_add(pages.bytes(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Lends a lane for `work` on `pages` of `memory`.
+    fn lend_lane<T>(
+        &self,
+        memory: MemoryId,
+        pages: PageRange,
+        work: impl FnOnce(&mut Lane) -> io::Result<T>,
+    ) -> Result<T, PageSinkError> {
         let lane = lock(&self.lanes).pop();
         let mut lane = lane.unwrap_or_else(|| Lane::new(self.lock.key(), self.twins.as_ref()));
         lane.round = self.round.load(Ordering::Relaxed);
         let put = work(&mut lane);
         lock(&self.lanes).push(lane);
-        put.map_err(|cause| {
-            lock(&self.failed).get_or_insert_with(|| cause.to_string());
-            PageSinkError { memory, pages, cause }
-        })?;
-        self.page_bytes.fetch_add(pages.bytes(), Ordering::Relaxed);
+        let done = put.map_err(|cause| self.has_failed(memory, pages, cause))?;
         let synced = self.sync_early().map_err(|e| {
-            lock(&self.failed).get_or_insert_with(|| e.to_string());
-            let cause = std::io::Error::new(e.cause.kind(), e.to_string());
-            PageSinkError { memory, pages, cause }
+            let cause = io::Error::new(e.cause.kind(), e.to_string());
+            self.has_failed(memory, pages, cause)
         })?;
         if let (Some(pace), Some((bytes, took))) = (&self.pace, synced) {
             pace.synced(bytes, took);
         }
-        Ok(())
+        Ok(done)
+    }
+
+    /// Remembers the first failure, so that [`Self::finish`] fails whatever becomes of this one.
+    fn has_failed(&self, memory: MemoryId, pages: PageRange, cause: io::Error) -> PageSinkError {
+        lock(&self.failed).get_or_insert_with(|| cause.to_string());
+        PageSinkError { memory, pages, cause }
     }
 
     /// Syncs what is going to stay as it is. Critical pages are written anew in load order.

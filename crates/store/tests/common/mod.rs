@@ -1,15 +1,18 @@
 //! A small checkpoint for the tests of the store.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "test data")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use codec::Want;
 use image::Summary;
-use mem::{MemoryId, PAGE_SIZE, PageRange, PageSet};
-use plan::{Extent, Plan, Tier, Treatment};
+use mem::{AddrRange, MemoryId, PAGE_SIZE, PageRange, PageSet, VirtAddr};
+use plan::{Extent, LossBound, LossEntry, LossyRange, NumericType, Plan, Tier, Treatment};
 use process::{Instance, InstanceId, LineIdentity};
-use rekindle_store::{Checkpoint, CheckpointWriter, Keep, Published, Store, WriteOptions};
+use rekindle_store::{
+    Checkpoint, CheckpointWriter, Keep, Published, Store, WriteError, WriteOptions,
+};
 
 pub(crate) const PRIVATE: MemoryId = MemoryId::Private(0);
 pub(crate) const SHARED: MemoryId = MemoryId::Shared(0);
@@ -381,5 +384,186 @@ impl History {
                 }
             }
         }
+    }
+}
+
+/// A program's memory in which somebody allows a loss, and what has to be true of its checkpoints.
+#[derive(Clone, Debug)]
+pub(crate) struct Field {
+    state: u64,
+    /// Pages `0..PAGES` of private memory.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) ranges: Vec<LossyRange>,
+}
+
+impl Field {
+    pub(crate) const PAGES: u64 = 100;
+
+    /// Fields of numbers, one behind the other, with what is not a number here and there.
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut field = Self { state: seed | 1, bytes: Vec::new(), ranges: Vec::new() };
+        let mut at = 8 * field.draw(700);
+        let types = [NumericType::F64, NumericType::F32, NumericType::I32, NumericType::F64];
+        for numeric in types {
+            let length = 8 * (1 + field.draw(9000));
+            let size = 10f64.powi(i32::try_from(field.draw(9)).unwrap() - 6);
+            let bound = match field.draw(3) {
+                0 => LossBound::Absolute(size * 100.0),
+                1 => LossBound::Relative(size),
+                _ => LossBound::RangeRelative { fraction: size, span: 0.0 },
+            };
+            // A part of an element at the end is nobody's.
+            let range = AddrRange::new(at, at + length + 3);
+            field.ranges.push(LossyRange { memory: PRIVATE, range, numeric, bound });
+            at += length + 8 + 8 * field.draw(900);
+        }
+        assert!(at < Self::PAGES * PAGE_SIZE);
+        field.compute(0..usize::try_from(Self::PAGES).unwrap());
+        field
+    }
+
+    fn draw(&mut self, below: u64) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        (self.state >> 20) % below
+    }
+
+    /// New content for some pages: what the ranges that touch them take for numbers, else noise.
+    pub(crate) fn compute(&mut self, pages: std::ops::Range<usize>) {
+        self.bytes.resize(usize::try_from(Self::PAGES * PAGE_SIZE).unwrap(), 0);
+        for page in pages {
+            let zero = self.draw(9) == 0;
+            let phase = self.draw(1000) as f64;
+            for word in 0..512 {
+                let at = page * 4096 + word * 8;
+                let x = (phase + word as f64 / 90.0).sin() * 50.0;
+                let value = match self.draw(400) {
+                    0 => f64::NAN,
+                    1 => f64::INFINITY,
+                    2 => -0.0,
+                    3 => 4e-310,
+                    _ => x,
+                };
+                let addr = u64::try_from(at).unwrap();
+                let named = self.ranges.iter().find(|range| range.range.contains(VirtAddr(addr)));
+                let bytes = match named.map(|range| range.numeric) {
+                    _ if zero => [0; 8],
+                    Some(NumericType::F64) => value.to_le_bytes(),
+                    Some(NumericType::F32) => {
+                        let one = (value as f32).to_le_bytes();
+                        let two = (x as f32 * 1.01).to_le_bytes();
+                        [one, two].concat().try_into().unwrap()
+                    }
+                    Some(_) => {
+                        let one = (x * 1e4) as i32;
+                        [one.to_le_bytes(), (one + 7).to_le_bytes()].concat().try_into().unwrap()
+                    }
+                    None => self.draw(u64::MAX).to_le_bytes(),
+                };
+                self.bytes[at..at + 8].copy_from_slice(&bytes);
+            }
+        }
+    }
+
+    fn put(&self, writer: &CheckpointWriter, pages: std::ops::Range<u64>) {
+        use mem::PageSink;
+        let bytes = pages.start * PAGE_SIZE..pages.end * PAGE_SIZE;
+        let bytes = usize::try_from(bytes.start).unwrap()..usize::try_from(bytes.end).unwrap();
+        let pages = PageRange::new(pages.start, pages.end);
+        writer.put(PRIVATE, pages, &self.bytes[bytes]).unwrap();
+    }
+
+    /// A checkpoint of it in two rounds, the first of which sees some of it as it was before.
+    pub(crate) fn publish(
+        &mut self,
+        store: &Store,
+        parent: Option<Checkpoint>,
+    ) -> (Published, Plan) {
+        let before = self.clone();
+        let changed = self.draw(Self::PAGES - 20);
+        let first = usize::try_from(changed).unwrap();
+        self.compute(first..first + 1 + usize::try_from(self.clone().draw(20)).unwrap());
+        let mut writer = begin_on(store, 1, Want::Zstd(1), parent);
+        let tier = |start, end, tier| Extent {
+            memory: PRIVATE,
+            pages: PageRange::new(start, end),
+            tier,
+            treatment: Treatment::Zstd,
+            load_order: 0,
+            reason: "drawn".into(),
+        };
+        let (critical, cold) = (self.draw(40), 40 + self.draw(40));
+        let extents =
+            vec![tier(critical, critical + 5, Tier::Critical), tier(cold, cold + 15, Tier::Cold)];
+        writer.divide(&Plan { extents: extents.clone() }).unwrap();
+        writer.allow_loss(self.ranges.clone()).unwrap();
+        before.put(&writer, 0..Self::PAGES);
+        writer.next_round();
+        self.put(&writer, changed..changed + 20);
+        // What showed itself to be critical only later.
+        let late = vec![tier(60, 62, Tier::Critical)];
+        let set: PageSet = [PageRange::new(0, Self::PAGES)].into_iter().collect();
+        let plan = Plan { extents: late }.beside(&Plan { extents });
+        let plan = plan.fitted(&[(PRIVATE, set)], "not named");
+        let threads = writer.nearing(&plan).unwrap().unwrap();
+        std::thread::scope(|scope| {
+            (0..2).for_each(|_| {
+                scope.spawn(|| threads.work(&|_| Ok::<_, WriteError>(())).unwrap());
+            });
+        });
+        (writer.finish(&instance(1), &plan, &summary(1)).unwrap(), plan)
+    }
+
+    /// Every element that `found` has is as near to what there is as was allowed, everything else
+    /// is the same, and `entries` say just how near.
+    pub(crate) fn compare(&self, found: &[u8], plan: &Plan, entries: &[LossEntry]) {
+        let mut exact = vec![true; self.bytes.len()];
+        for (named, entry) in self.ranges.iter().zip(entries) {
+            let width = named.numeric.width_bytes();
+            let start = usize::try_from(named.range.start.0).unwrap();
+            let count = usize::try_from(named.elements()).unwrap();
+            exact[start..start + count * width].fill(false);
+            let element = |bytes: &[u8], n: usize| {
+                let bytes = bytes[start + n * width..][..width].to_vec();
+                let value = match named.numeric {
+                    NumericType::F64 => f64::from_le_bytes(bytes[..].try_into().unwrap()),
+                    NumericType::F32 => f32::from_le_bytes(bytes[..].try_into().unwrap()).into(),
+                    _ => i32::from_le_bytes(bytes[..].try_into().unwrap()).into(),
+                };
+                (bytes, value)
+            };
+            let there: Vec<(Vec<u8>, f64)> = (0..count).map(|n| element(&self.bytes, n)).collect();
+            let finite = || there.iter().map(|(_, value)| *value).filter(|value| value.is_finite());
+            let span = finite().fold(f64::MIN, f64::max) - finite().fold(f64::MAX, f64::min);
+            if let LossBound::RangeRelative { span: recorded, .. } = entry.named.bound {
+                assert_eq!(recorded, span);
+            }
+            let (mut largest, mut lossy) = (0.0_f64, 0);
+            for (n, (bytes, value)) in there.iter().enumerate() {
+                let (found, near) = element(found, n);
+                if *bytes != found {
+                    let error = (near - value).abs();
+                    assert!(
+                        error <= entry.named.bound.allowed(*value),
+                        "{named:?}: {value} {near}"
+                    );
+                    assert!(value.is_normal() || *value == 0.0 && !value.is_sign_negative());
+                    largest = largest.max(error);
+                    lossy += 1;
+                }
+            }
+            assert_eq!((largest, lossy), (entry.largest_error, entry.elements_lossy), "{named:?}");
+            assert_eq!(entry.elements_exact, named.elements() - lossy);
+            let not_finite = there.len() - finite().count();
+            assert_eq!(entry.elements_not_finite, u64::try_from(not_finite).unwrap());
+        }
+        for run in plan.tier_pages(PRIVATE, Tier::Critical).runs() {
+            let bytes = run.start.addr().0..run.end.addr().0;
+            exact[usize::try_from(bytes.start).unwrap()..usize::try_from(bytes.end).unwrap()]
+                .fill(true);
+        }
+        let all = self.bytes.iter().zip(found).zip(exact);
+        assert!(all.filter(|(_, exact)| *exact).all(|((was, is), _)| was == is));
     }
 }

@@ -1,0 +1,145 @@
+//! Where a checkpoint's memory is not exactly what its program had.
+
+use image::{Frame, LossRecord, PageMask};
+use mem::{AddrRange, MemoryId, PageRange, PageSet, PageSource};
+use plan::{LossBound, LossyRange, Tier, Treatment};
+
+use codec::{FRAME_PAGES_MAX, FiniteSpan, LossyHead};
+
+use crate::Checkpoint;
+use crate::error::ReadError;
+use crate::hashes::page_at;
+use crate::read::bytes_of;
+
+impl Checkpoint {
+    /// The loss manifest: every range in which a page may not be exactly what the program had.
+    pub fn loss(&self) -> &[LossRecord] {
+        &self.manifest.loss
+    }
+
+    /// Pages of `memory` that may differ here from what the program had when this was made.
+    pub fn inexact_pages(&self, memory: MemoryId) -> PageSet {
+        let mut pages = PageSet::new();
+        let own = self.loss().iter().filter(|record| record.made_in.is_none());
+        for named in own.map(|record| record.entry.named).filter(|named| named.memory == memory) {
+            pages.insert(named.range.pages());
+        }
+        pages
+    }
+
+    /// What a child with `frames` takes over of the loss manifest: what is said of ranges in which
+    /// it refers to pages that are stored with a loss.
+    pub(crate) fn handed_down(&self, frames: &[Frame]) -> Vec<LossRecord> {
+        let is_taken = |record: &&LossRecord| {
+            let LossyRange { memory, range, .. } = record.entry.named;
+            let mut referred = PageSet::new();
+            let here = frames.iter().filter(|frame| frame.memory == memory);
+            for frame in here.filter(|frame| frame.pages.intersect(range.pages()).is_some()) {
+                below(frame).into_iter().for_each(|run| referred.insert(run));
+            }
+            let mut referred = referred.runs().iter();
+            referred.any(|run| {
+                run.intersect(range.pages()).is_some_and(|part| self.has_lossy(memory, part))
+            })
+        };
+        let older = |record: &LossRecord| LossRecord {
+            made_in: Some(record.made_in.unwrap_or(self.id())),
+            ..*record
+        };
+        self.loss().iter().filter(is_taken).map(older).collect()
+    }
+
+    /// Whether any of `pages` is stored with a loss, here or further behind.
+    fn has_lossy(&self, memory: MemoryId, pages: PageRange) -> bool {
+        self.index.overlapping(memory, pages).any(|frame| {
+            let Some(part) = frame.pages.intersect(pages) else { return false };
+            let own = frame.own().and(PageMask::of(part, frame.chunk()));
+            if frame.treatment == Treatment::Lossy && !own.is_empty() {
+                return true;
+            }
+            let mut parts = below(&frame).into_iter().filter_map(|run| run.intersect(part));
+            self.parent().is_some_and(|parent| parts.any(|run| parent.has_lossy(memory, run)))
+        })
+    }
+
+    /// Checks the loss manifest against what is stored: every frame with a loss lies in a range that
+    /// was named, with its type and its bound, and is not critical; and of the ranges that were
+    /// encoded here, every element that was NaN or infinite still is.
+    pub(crate) fn verify_loss(&self) -> Result<(), ReadError> {
+        let wrong = |detail: String| ReadError::Loss { id: self.id(), detail };
+        for frame in self.index.frames().filter(|frame| frame.treatment == Treatment::Lossy) {
+            let mut stored = Vec::new();
+            let unreadable = |error: mem::PageSourceError| wrong(error.to_string());
+            self.read_stored(&frame, &mut stored).map_err(unreadable)?;
+            let head = LossyHead::read(&stored, frame.held_bytes());
+            let head = head.ok_or_else(|| wrong(format!("{} is none", frame.pages)))?;
+            if !self.loss().iter().any(|record| is_of(&head, &frame, &record.entry.named)) {
+                return Err(wrong(format!("{} is in no range that was named", frame.pages)));
+            }
+            if frame.tier == Tier::Critical {
+                return Err(wrong(format!("{} is critical", frame.pages)));
+            }
+        }
+        for record in self.loss().iter().filter(|record| record.made_in.is_none()) {
+            let entry = &record.entry;
+            let found = self.not_finite(&entry.named).map_err(|error| wrong(error.to_string()))?;
+            if found != entry.elements_not_finite {
+                let told = entry.elements_not_finite;
+                let range = entry.named.range;
+                return Err(wrong(format!("{range} has {found} elements not finite, not {told}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Elements of a range that are NaN or infinite.
+    fn not_finite(&self, range: &LossyRange) -> Result<u64, mem::PageSourceError> {
+        let (mut span, mut bytes) = (FiniteSpan::new(), Vec::new());
+        let there = self.index.pages(range.memory);
+        for part in there.within(range.range.pages()) {
+            for pages in part.aligned_chunks(FRAME_PAGES_MAX) {
+                bytes.resize(bytes_of(pages), 0);
+                self.read(range.memory, pages, &mut bytes)?;
+                for (page, bytes) in (pages.start.0..).zip(bytes.chunks_exact(4096)) {
+                    if let Some(part) = range.part_of(mem::PageIndex(page)) {
+                        span.add(&bytes[part], range.numeric);
+                    }
+                }
+            }
+        }
+        Ok(span.not_finite())
+    }
+}
+
+/// The pages of `frame` that are the parent's.
+fn below(frame: &Frame) -> Vec<PageRange> {
+    if frame.treatment == Treatment::Parent {
+        return vec![frame.pages];
+    }
+    let rest = PageMask::of(frame.pages, frame.chunk()).without(frame.own());
+    crate::divide::runs(rest, frame.chunk()).collect()
+}
+
+/// Whether the part of `frame` that lost something is of `range`, and within its bound.
+fn is_of(head: &LossyHead, frame: &Frame, range: &LossyRange) -> bool {
+    let place = |byte: usize| {
+        let place = frame.held.places().nth(byte / 4096)?;
+        Some(page_at(frame.chunk(), place).addr().0 + u64::try_from(byte % 4096).ok()?)
+    };
+    let (Some(first), Some(last)) = (place(head.bytes.start), place(head.bytes.end - 1)) else {
+        return false;
+    };
+    let AddrRange { start, end } = range.range;
+    let fits = match (head.bound, range.bound) {
+        (None, LossBound::Relative(_)) => true,
+        (Some(bound), LossBound::Absolute(allowed)) => bound <= allowed,
+        (Some(bound), LossBound::RangeRelative { fraction, span }) => bound <= fraction * span,
+        _ => false,
+    };
+    frame.memory == range.memory
+        && head.numeric == range.numeric
+        && first >= start.0
+        && last < end.0
+        && (first - start.0).is_multiple_of(u64::try_from(head.numeric.width_bytes()).unwrap_or(1))
+        && fits
+}

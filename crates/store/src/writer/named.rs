@@ -1,0 +1,304 @@
+//! Ranges in which somebody allowed a loss. Their pages are kept aside as they are while memory is
+//! copied, and encoded when all of it is: only then it is known how far apart the values of a
+//! range are, and which of its pages are critical after all. What is kept aside is a file without a
+//! name, as large as the ranges.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use codec::{FRAME_PAGES_MAX, FiniteSpan};
+use image::{Frame, LossRecord, PageMask};
+use mem::{MemoryId, PageIndex, PageRange, PageSet};
+use plan::{LossBound, LossEntry, LossyRange, Plan, Tier};
+
+use super::{CheckpointWriter, Pace, lock};
+use crate::error::{IoFailure, WriteError};
+use crate::hashes::chunk_of;
+use crate::lane::{NamedChunk, Tally};
+use crate::{divide, layout};
+
+/// What is kept aside.
+#[derive(Debug)]
+pub(super) struct Named {
+    ranges: Vec<LossyRange>,
+    /// The pages that the ranges touch, ascending.
+    runs: Vec<Run>,
+    file: File,
+    path: PathBuf,
+    /// What was made of each range, once that was begun.
+    made: Mutex<Vec<(LossyRange, Tally)>>,
+    is_begun: AtomicBool,
+}
+
+/// Neighbouring pages of a memory.
+#[derive(Debug)]
+struct Run {
+    memory: MemoryId,
+    pages: PageRange,
+    /// Where they begin in the file.
+    offset_bytes: u64,
+    /// Those that were put.
+    there: Mutex<PageSet>,
+}
+
+impl Named {
+    fn new(ranges: Vec<LossyRange>, file: File, path: PathBuf) -> Self {
+        let mut memories: Vec<MemoryId> = ranges.iter().map(|range| range.memory).collect();
+        memories.sort_unstable();
+        memories.dedup();
+        let (mut runs, mut offset_bytes) = (Vec::new(), 0);
+        for memory in memories {
+            let mut pages = PageSet::new();
+            let here = ranges.iter().filter(|range| range.memory == memory);
+            here.for_each(|range| pages.insert(range.range.pages()));
+            for pages in pages.runs() {
+                runs.push(Run { memory, pages: *pages, offset_bytes, there: Mutex::default() });
+                offset_bytes += pages.bytes();
+            }
+        }
+        let (made, is_begun) = (Mutex::default(), AtomicBool::new(false));
+        Self { ranges, runs, file, path, made, is_begun }
+    }
+
+    /// Cuts `pages` into parts that are in a range, and others.
+    pub(super) fn parts(&self, memory: MemoryId, pages: PageRange) -> Vec<(PageRange, bool)> {
+        let (mut parts, mut at) = (Vec::new(), pages.start);
+        let here = self.runs.iter().filter(|run| run.memory == memory);
+        for named in here.filter_map(|run| run.pages.intersect(pages)) {
+            if at < named.start {
+                parts.push((PageRange { start: at, end: named.start }, false));
+            }
+            parts.push((named, true));
+            at = named.end;
+        }
+        if at < pages.end {
+            parts.push((PageRange { start: at, end: pages.end }, false));
+        }
+        parts
+    }
+
+    /// Keeps `pages`, all of one run; they take the place of what was kept of them before.
+    pub(super) fn keep(&self, memory: MemoryId, pages: PageRange, bytes: &[u8]) -> io::Result<()> {
+        if u64::try_from(bytes.len()).ok() != Some(pages.bytes()) {
+            return Err(io::Error::other("the bytes do not fill the pages"));
+        }
+        let run = self.run(memory, pages.start)?;
+        self.file.write_all_at(bytes, run.place(pages.start))?;
+        lock(&run.there).insert(pages);
+        Ok(())
+    }
+
+    fn run(&self, memory: MemoryId, page: PageIndex) -> io::Result<&Run> {
+        let run = self.runs.iter().find(|run| run.memory == memory && run.pages.contains(page));
+        run.ok_or_else(|| io::Error::other("the page is in no range"))
+    }
+
+    /// Reads pages of one run.
+    fn read(&self, run: &Run, pages: PageRange, bytes: &mut [u8]) -> Result<(), IoFailure> {
+        let read = self.file.read_exact_at(bytes, run.place(pages.start));
+        read.map_err(IoFailure::on("read", &self.path))
+    }
+
+    /// `range` with what its bound is relative to, as far as that is known.
+    fn measured(&self, range: &LossyRange, plan: &Plan) -> Result<LossyRange, IoFailure> {
+        let LossBound::RangeRelative { fraction, .. } = range.bound else { return Ok(*range) };
+        let (mut span, mut bytes) = (FiniteSpan::new(), Vec::new());
+        for run in self.runs.iter().filter(|run| run.memory == range.memory) {
+            for part in run.kept(plan).within(range.range.pages()) {
+                for pages in part.aligned_chunks(FRAME_PAGES_MAX) {
+                    bytes.resize(crate::read::bytes_of(pages), 0);
+                    self.read(run, pages, &mut bytes)?;
+                    for (page, bytes) in (pages.start.0..).zip(bytes.chunks_exact(4096)) {
+                        if let Some(part) = range.part_of(PageIndex(page)) {
+                            span.add(&bytes[part], range.numeric);
+                        }
+                    }
+                }
+            }
+        }
+        // Values that are further apart than a number can tell are so at least that far.
+        let span = span.span().min(f64::MAX);
+        Ok(LossyRange { bound: LossBound::RangeRelative { fraction, span }, ..*range })
+    }
+}
+
+impl Run {
+    fn place(&self, page: PageIndex) -> u64 {
+        self.offset_bytes + (page.0 - self.pages.start.0) * mem::PAGE_SIZE
+    }
+
+    /// What was put and is still there by `plan`.
+    fn kept(&self, plan: &Plan) -> PageSet {
+        let put = lock(&self.there).clone();
+        let here = plan.extents.iter().filter(|extent| extent.memory == self.memory);
+        let parts = here.flat_map(|extent| put.within(extent.pages).collect::<Vec<_>>());
+        let mut parts: Vec<PageRange> = parts.collect();
+        parts.sort_unstable_by_key(|part| part.start);
+        parts.into_iter().collect()
+    }
+}
+
+/// Kept pages on their way into the checkpoint; several threads may [work](Self::work) at once.
+#[derive(Debug)]
+pub struct Nearing<'a> {
+    writer: &'a CheckpointWriter,
+    named: &'a Named,
+    /// With their spans.
+    ranges: Vec<LossyRange>,
+    critical: divide::Division,
+    /// Chunks with the run that each is of.
+    chunks: Vec<(&'a Run, PageIndex, PageMask)>,
+    next: AtomicUsize,
+}
+
+impl CheckpointWriter {
+    /// Allows a loss in `ranges`, no two of which have a byte in common. The span of a bound that
+    /// is relative to it is measured here and need not be given. Call it before the first `put`.
+    ///
+    /// # Errors
+    /// When there is no space for what has to be kept aside.
+    pub fn allow_loss(&mut self, ranges: Vec<LossyRange>) -> Result<(), WriteError> {
+        let bytes = ranges.iter().map(|range| range.range.pages().bytes()).sum();
+        self.store.space_for(self.options.reserve_bytes.saturating_add(bytes))?;
+        let file = self.dir.create(layout::NAMED)?;
+        // Gone with us, whatever happens.
+        self.dir.remove(layout::NAMED)?;
+        self.named = Some(Named::new(ranges, file, self.dir.join(layout::NAMED)));
+        Ok(())
+    }
+
+    /// Begins to encode the pages in which a loss is allowed, once all memory is put; `None` when
+    /// there are none. `plan` is the one that [`Self::finish`] will be given: critical pages are
+    /// saved in full. What is left out here is made up for by `finish`.
+    ///
+    /// # Errors
+    /// When the pages cannot be read back.
+    pub fn nearing(&self, plan: &Plan) -> Result<Option<Nearing<'_>>, WriteError> {
+        let Some(named) = &self.named else { return Ok(None) };
+        if named.is_begun.swap(true, Ordering::Relaxed) {
+            return Ok(None);
+        }
+        self.next_round();
+        let measured = named.ranges.iter().map(|range| named.measured(range, plan));
+        let ranges = measured.collect::<Result<Vec<_>, _>>()?;
+        *lock(&named.made) = ranges.iter().map(|range| (*range, Tally::default())).collect();
+        let mut chunks = Vec::new();
+        for run in &named.runs {
+            let kept = run.kept(plan);
+            let mut masks: Vec<(&Run, PageIndex, PageMask)> = Vec::new();
+            for part in kept.runs().iter().flat_map(|run| run.aligned_chunks(FRAME_PAGES_MAX)) {
+                let chunk = chunk_of(part.start).start;
+                let mask = PageMask::of(part, chunk);
+                match masks.last_mut() {
+                    Some((_, last, pages)) if *last == chunk => *pages = pages.or(mask),
+                    _ => masks.push((run, chunk, mask)),
+                }
+            }
+            chunks.append(&mut masks);
+        }
+        let critical = divide::Division::new(plan);
+        let next = AtomicUsize::new(0);
+        Ok(Some(Nearing { writer: self, named, ranges, critical, chunks, next }))
+    }
+
+    /// What was made of the ranges, and the loss manifest of a checkpoint with these frames: that,
+    /// and what the parent says of pages that are its own.
+    pub(super) fn losses(&self, frames: &[Frame]) -> (Vec<LossEntry>, Vec<LossRecord>) {
+        let made = self.named.as_ref().map(|named| lock(&named.made).clone()).unwrap_or_default();
+        let entries: Vec<LossEntry> =
+            made.iter().map(|(range, tally)| entry(range, tally)).collect();
+        let mut records: Vec<LossRecord> =
+            entries.iter().map(|entry| LossRecord { entry: *entry, made_in: None }).collect();
+        records.extend(&self.kept_loss);
+        if let Some(parent) = self.parent.as_deref() {
+            let inherited = parent.handed_down(frames).into_iter();
+            let range = |entry: &LossEntry| (entry.named.memory, entry.named.range);
+            records.extend(inherited.filter(|record| {
+                !entries.iter().any(|entry| range(entry) == range(&record.entry))
+            }));
+        }
+        (entries, records)
+    }
+}
+
+fn entry(range: &LossyRange, tally: &Tally) -> LossEntry {
+    LossEntry {
+        named: *range,
+        largest_error: tally.largest_error,
+        elements_lossy: tally.elements_lossy,
+        elements_exact: range.elements().saturating_sub(tally.elements_lossy),
+        elements_not_finite: tally.elements_not_finite,
+        page_bytes: tally.page_bytes,
+        stored_bytes: tally.stored_bytes,
+    }
+}
+
+impl Nearing<'_> {
+    /// Bytes of pages that are to be encoded.
+    pub fn bytes(&self) -> u64 {
+        self.chunks.iter().map(|(_, _, pages)| u64::from(pages.count()) * mem::PAGE_SIZE).sum()
+    }
+
+    /// Encodes until nothing is left, from as many threads as call it. `each` hears of the bytes of
+    /// every chunk.
+    ///
+    /// # Errors
+    /// When a chunk cannot be read or written, or `each` fails.
+    pub fn work<E: From<WriteError>>(&self, each: &dyn Fn(u64) -> Result<(), E>) -> Result<(), E> {
+        let mut tallies = vec![Tally::default(); self.ranges.len()];
+        let mut bytes = Vec::new();
+        while let Some((run, chunk, pages)) =
+            self.chunks.get(self.next.fetch_add(1, Ordering::Relaxed))
+        {
+            each(u64::from(pages.count()) * mem::PAGE_SIZE)?;
+            self.put(run, *chunk, *pages, &mut bytes, &mut tallies)?;
+        }
+        for ((_, sum), tally) in lock(&self.named.made).iter_mut().zip(&tallies) {
+            sum.add(tally);
+        }
+        Ok(())
+    }
+
+    fn put(
+        &self,
+        run: &Run,
+        chunk: PageIndex,
+        pages: PageMask,
+        bytes: &mut Vec<u8>,
+        tallies: &mut [Tally],
+    ) -> Result<(), WriteError> {
+        bytes.clear();
+        for part in divide::runs(pages, chunk) {
+            let start = bytes.len();
+            bytes.resize(start + crate::read::bytes_of(part), 0);
+            self.named.read(run, part, &mut bytes[start..])?;
+        }
+        let masks = self.critical.masks(run.memory, chunk);
+        let critical = masks.iter().find(|(tier, _)| *tier == Tier::Critical);
+        // Ranges are few, and those of a chunk fewer.
+        let here = |range: &LossyRange| {
+            let pages = range.range.pages();
+            range.memory == run.memory && pages.intersect(chunk_of(chunk)).is_some()
+        };
+        let numbers: Vec<usize> =
+            (0..self.ranges.len()).filter(|number| here(&self.ranges[*number])).collect();
+        let ranges: Vec<LossyRange> = numbers.iter().map(|number| self.ranges[*number]).collect();
+        let critical = critical.map_or(PageMask::default(), |(_, mask)| *mask);
+        let named = NamedChunk { chunk, pages, bytes, ranges: &ranges, critical };
+        let mut of_chunk = vec![Tally::default(); ranges.len()];
+        let want = self.writer.pace.as_ref().map_or(self.writer.options.want, Pace::want);
+        let target = self.writer.target(run.memory, want);
+        let put = self.writer.lend_lane(run.memory, chunk_of(chunk), |lane| {
+            lane.put_named(&target, &named, &mut of_chunk)
+        });
+        put.map_err(|error| WriteError::EarlierPut(error.to_string()))?;
+        for (number, tally) in numbers.into_iter().zip(&of_chunk) {
+            tallies[number].add(tally);
+        }
+        Ok(())
+    }
+}
