@@ -277,7 +277,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__checkpoint)
-            opts="-v -h --stop --parent --heat --policy --threshold-warm --threshold-critical --plan --twins --twin --max-pause --rehearse --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
+            opts="-v -h --stop --parent --heat --policy --threshold-warm --threshold-critical --plan --twins --twin --lossy --max-pause --rehearse --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -312,6 +312,10 @@ _rekindle() {
                     return 0
                     ;;
                 --twin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lossy)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

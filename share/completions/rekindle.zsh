@@ -97,6 +97,7 @@ _arguments "${_arguments_options[@]}" : \
 '--twins=[Memory that has the bytes of a file is not stored but read there. \`auto\` looks at files that the program has open for reading or mapped, with \`--stop\` also at those it knows by name. The checkpoint needs those files as they are]:auto|off:((auto\:"They are"
 off\:"They are not"))' \
 '*--twin=[Look for the bytes of this file, too; can be given several times]:FILE:_files' \
+'*--lossy=[Store numbers only as exactly as this asks for\: \`range=START-END\` (hexadecimal) or \`symbol=NAME\`, \`type=f64\` (or f32, u8 to u64, i8 to i64), and a bound for each number'\''s error\: \`abs=E\`, \`rel=E\` (times the number itself), \`range-rel=E\` (times largest minus smallest). The program itself keeps what it has; a resume gets the approximation. Can be given several times]:SPEC:_default' \
 '--max-pause=[Give up, thaw and undo if the program would stand still longer than this]:TIME:_default' \
 '--rehearse=[Run a clone of the paused program, without any effect, for this much CPU time, to see which memory it touches first; \`auto\`\: 50ms where it can pay. The pause grows by a fork]:auto|off|TIME:_default' \
 '--files=[Files that changed since the checkpoint]:FILES:((strict\:"A writable file that changed refuses; append-only files may have grown"

@@ -122,6 +122,13 @@ pub(crate) enum Verb {
         parent: String,
         #[command(flatten)]
         planning: Planning,
+        /// Store numbers only as exactly as this asks for: `range=START-END` (hexadecimal) or
+        /// `symbol=NAME`, `type=f64` (or f32, u8 to u64, i8 to i64), and a bound for each number's
+        /// error: `abs=E`, `rel=E` (times the number itself), `range-rel=E` (times largest minus
+        /// smallest). The program itself keeps what it has; a resume gets the approximation. Can be
+        /// given several times.
+        #[arg(long, value_name = "SPEC")]
+        lossy: Vec<String>,
         /// Give up, thaw and undo if the program would stand still longer than this.
         #[arg(long, value_name = "TIME", value_parser = duration)]
         max_pause: Option<Duration>,

@@ -243,6 +243,7 @@ fn checkpoint(
         tcp_close: true,
         plan: engine::PlanChoice::default(),
         twins: engine::TwinChoice::default(),
+        lossy: Vec::new(),
         external: Vec::new(),
     };
     let bar = Bar::new(context.progress, context.verbose);

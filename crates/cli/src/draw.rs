@@ -1,7 +1,7 @@
 //! Reports as text for people.
 
 use engine::report::{
-    BlockerReport, CheckpointReport, Outcome, RehearsalReport, ResumeReport, TwinReport,
+    BlockerReport, CheckpointReport, LossRow, Outcome, RehearsalReport, ResumeReport, TwinReport,
     UpdateReport,
 };
 use engine::{CheckReport, InspectReport, ListReport, PruneReport, VerifyReport};
@@ -85,6 +85,7 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> String {
         let TwinReport { path, bytes: found } = twin;
         text.push_str(&format!("needs       {path} as it is: {} are read there\n", bytes(*found)));
     }
+    text.push_str(&losses(&report.loss));
     for change in &report.changed {
         text.push_str(&format!("note        {}\n", change.what));
     }
@@ -94,6 +95,30 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> String {
     };
     text.push_str(state);
     text.push('\n');
+    text
+}
+
+/// Where memory is only near to what the program had.
+fn losses(rows: &[LossRow]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let span = row.span.map(|span| format!(" of {span:e}")).unwrap_or_default();
+        let made = row.made_in.as_ref().map(|id| format!(", made in {id}")).unwrap_or_default();
+        text.push_str(&format!(
+            "near        {}-{} {} within {} {:e}{span}: {} elements off by at most {:e}, {} exact; \
+             {} -> {}{made}\n",
+            row.start,
+            row.end,
+            row.r#type,
+            row.bound,
+            row.value,
+            row.elements_lossy,
+            row.largest_error,
+            row.elements_exact,
+            bytes(row.page_bytes),
+            bytes(row.stored_bytes),
+        ));
+    }
     text
 }
 
@@ -343,6 +368,7 @@ pub(crate) fn inspect(report: &InspectReport) -> String {
         report.tiers.last().map_or(0, |cold| cold.not_stored_bytes),
         report.tiers.last().map_or(0, |cold| cold.bytes),
     ));
+    text.push_str(&losses(&report.loss));
     for row in report.threads.iter().flatten() {
         text.push_str(&format!(
             "{:>8}  {:<15}  at {}  blocked {}  pending {}\n",

@@ -41,7 +41,16 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
             check(&context, target.as_deref(), calibrate, (stop, update), &descriptors)
         }
         Verb::Run { command } => run_command(&command),
-        Verb::Checkpoint { target, stop, parent, planning, max_pause, rehearse, descriptors } => {
+        Verb::Checkpoint {
+            target,
+            stop,
+            parent,
+            planning,
+            lossy,
+            max_pause,
+            rehearse,
+            descriptors,
+        } => {
             let plan = match planning.choice() {
                 Ok(plan) => plan,
                 Err(why) => {
@@ -53,6 +62,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
             let request = |external| CheckpointRequest {
                 plan,
                 twins,
+                lossy,
                 target,
                 stop,
                 parent,
@@ -105,6 +115,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
                 tcp_close,
                 plan: engine::PlanChoice::default(),
                 twins: engine::TwinChoice::default(),
+                lossy: Vec::new(),
                 external: Vec::new(),
             };
             checkpoint(&context, &request)
@@ -173,6 +184,7 @@ fn check(
         tcp_close: descriptors.tcp == Tcp::Close,
         plan: engine::PlanChoice::default(),
         twins: engine::TwinChoice::default(),
+        lossy: Vec::new(),
         external,
     });
     match engine::check(request.as_ref(), update, &context.registry) {

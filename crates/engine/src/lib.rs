@@ -35,6 +35,7 @@ mod settings;
 mod shelf;
 mod staging;
 mod target_name;
+mod threads;
 mod update;
 mod watch;
 

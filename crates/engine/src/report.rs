@@ -1,8 +1,11 @@
 //! What verbs report: the JSON objects of the command line's contract, as values. Times are in
 //! microseconds, sizes in bytes. What has no meaning for a run is null, never invented.
 
+use image::{CheckpointId, LossRecord};
+use plan::{LossBound, LossEntry, LossyRange};
 use process::{Blocker, Change, ChangeKind};
 use serde::Serialize;
+use store::Checkpoint;
 
 use crate::phase::PhaseTime;
 
@@ -121,6 +124,67 @@ pub struct TwinReport {
     pub bytes: u64,
 }
 
+/// A range of a checkpoint in which memory is only near to what the program had.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LossRow {
+    /// First address.
+    pub start: String,
+    /// First address after it.
+    pub end: String,
+    /// What the elements are.
+    pub r#type: &'static str,
+    /// What each element's error is held against: `abs`, `rel`, `range-rel`.
+    pub bound: &'static str,
+    /// The number that was asked for.
+    pub value: f64,
+    /// Largest minus smallest finite value, for `range-rel`.
+    pub span: Option<f64>,
+    /// The largest error of all elements, by decoding what was written.
+    pub largest_error: f64,
+    /// Elements that do not come back bit by bit.
+    pub elements_lossy: u64,
+    /// The others.
+    pub elements_exact: u64,
+    /// Those of them that are NaN or infinite.
+    pub elements_not_finite: u64,
+    /// Bytes of the range's pages.
+    pub page_bytes: u64,
+    /// What was newly stored for them.
+    pub stored_bytes: u64,
+    /// The checkpoint that was made with that loss, and that pages are taken from; null: this one.
+    pub made_in: Option<String>,
+}
+
+impl LossRow {
+    pub(crate) fn new(entry: &LossEntry, made_in: Option<CheckpointId>) -> Self {
+        let LossyRange { range, numeric, bound, .. } = entry.named;
+        Self {
+            start: format!("{:x}", range.start),
+            end: format!("{:x}", range.end),
+            r#type: numeric.name(),
+            bound: bound.name(),
+            value: bound.value(),
+            span: match bound {
+                LossBound::RangeRelative { span, .. } => Some(span),
+                _ => None,
+            },
+            largest_error: entry.largest_error,
+            elements_lossy: entry.elements_lossy,
+            elements_exact: entry.elements_exact,
+            elements_not_finite: entry.elements_not_finite,
+            page_bytes: entry.page_bytes,
+            stored_bytes: entry.stored_bytes,
+            made_in: made_in.map(|id| id.to_string()),
+        }
+    }
+
+    /// Those of a checkpoint.
+    pub(crate) fn of(checkpoint: &Checkpoint) -> Vec<Self> {
+        let row = |record: &LossRecord| Self::new(&record.entry, record.made_in);
+        checkpoint.loss().iter().map(row).collect()
+    }
+}
+
 /// What `checkpoint` reports.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckpointReport {
@@ -168,6 +232,8 @@ pub struct CheckpointReport {
     pub not_stored_bytes: u64,
     /// Files that have bytes which are not stored: they are needed as they are.
     pub twins: Vec<TwinReport>,
+    /// Ranges in which a loss was allowed, with what was made of them.
+    pub loss: Vec<LossRow>,
     /// What divided its memory into tiers; null for `--dry-run`.
     pub policy: Option<String>,
     /// Everything newly written for this checkpoint.
@@ -238,6 +304,8 @@ pub struct ResumeReport {
     pub first_answer_us: Option<u64>,
     /// Bytes brought into memory before the first instruction.
     pub loaded_before_start_bytes: Option<u64>,
+    /// Ranges in which its memory is only near to what it was.
+    pub approximate: Vec<LossRow>,
     /// Faults served before the first answer; null as everything is loaded before the start.
     pub faults_before_answer: Option<u64>,
     /// Every phase.

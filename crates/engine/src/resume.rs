@@ -19,7 +19,9 @@ use crate::failure::{ExitClass, VerbError};
 use crate::phase::{Phase, Phases, Stopped, Watch, fail_if_asked, halt_if_asked};
 use crate::reap;
 use crate::registry::{InstanceLock, Registry, RegistryError};
-use crate::report::{BlockerReport, ChangeReport, Outcome, ResumeReport, TimeReport, micros};
+use crate::report::{
+    BlockerReport, ChangeReport, LossRow, Outcome, ResumeReport, TimeReport, micros,
+};
 use crate::settings::{Settings, workers};
 
 const OPEN: Phase = Phase {
@@ -266,6 +268,10 @@ pub fn resume(
             Err(ResumeError::Mismatches(list).into())
         }
     })?;
+    let approximate = LossRow::of(&checkpoint);
+    if !approximate.is_empty() {
+        observer.warn(&near(&approximate));
+    }
     if settings.dry_run {
         return Ok(None);
     }
@@ -284,6 +290,16 @@ pub fn resume(
         report.first_answer_us = Some(micros(settings.started.elapsed()));
     }
     Ok(Some(Revived { report, resumed }))
+}
+
+/// What everybody should know who resumes an approximation.
+fn near(rows: &[LossRow]) -> String {
+    let range = |row: &LossRow| {
+        let LossRow { start, end, r#type: numeric, bound, value, largest_error, .. } = row;
+        format!("{start}-{end} ({numeric}, {bound} {value:e}, at most {largest_error:e} off)")
+    };
+    let ranges: Vec<String> = rows.iter().map(range).collect();
+    format!("memory that is approximated, as was asked for, is loaded: {}", ranges.join(", "))
 }
 
 fn open(
@@ -449,6 +465,7 @@ fn report(
         first_instruction_us: None,
         first_answer_us: None,
         loaded_before_start_bytes: Some(resumed.loaded_bytes),
+        approximate: LossRow::of(checkpoint),
         faults_before_answer: None,
         phases: rows,
     }

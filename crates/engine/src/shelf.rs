@@ -9,7 +9,7 @@ use store::{Checkpoint, ReadError, RemoveError, ResolveError, Store, StoreError}
 use crate::classes::{read_class, remove_class, resolve_class, store_class};
 use crate::failure::{ExitClass, VerbError};
 use crate::registry::Registry;
-use crate::report::{BlockerReport, Outcome};
+use crate::report::{BlockerReport, LossRow, Outcome};
 use crate::settings::Settings;
 
 /// Why a verb on the store failed.
@@ -254,6 +254,8 @@ pub struct InspectReport {
     pub referenced_bytes: u64,
     /// What each tier holds: critical, warm, cold.
     pub tiers: Vec<StoredTierRow>,
+    /// Ranges in which memory is only near to what the program had.
+    pub loss: Vec<LossRow>,
     /// Measured figures.
     pub figures: std::collections::BTreeMap<String, u64>,
     /// Threads.
@@ -387,6 +389,7 @@ pub fn inspect(
         depth: checkpoint.depth(),
         referenced_bytes: checkpoint.referenced_bytes(),
         tiers: tier_rows(&checkpoint),
+        loss: LossRow::of(&checkpoint),
         figures: summary.figures.clone(),
         threads: show(Part::Threads).then(|| thread_rows(instance)),
         maps: show(Part::Maps).then(|| map_rows(instance)),

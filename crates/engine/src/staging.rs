@@ -8,6 +8,7 @@ use mem::{MemoryId, PageRange, PageSink, PageSinkError};
 use sys::arena::{Arena, Piece};
 
 use crate::phase::{Stopped, Watch};
+use crate::threads::side_by_side;
 
 /// Copies pages into memory faulted in beforehand, then hands them on to a slower sink. What
 /// does not fit goes to the slower sink at once: right, but the freeze lasts longer.
@@ -58,8 +59,6 @@ impl<'a> Staging<'a> {
         let pieces = self.pieces.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let next = AtomicUsize::new(0);
         let work = || -> Result<(), DrainError> {
-            // Without the privilege the work is done at the ordinary priority.
-            let _ = sys::priority::set_thread_nice(nice);
             while let Some(staged) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
                 watch.check()?;
                 self.slow.put(staged.memory, staged.pages, arena.get(staged.piece))?;
@@ -67,14 +66,7 @@ impl<'a> Staging<'a> {
             }
             Ok(())
         };
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(work)).collect();
-            threads
-                .into_iter()
-                .map(|t| t.join().unwrap_or(Err(DrainError::Panicked)))
-                .collect::<Result<Vec<()>, _>>()
-                .map(drop)
-        })
+        side_by_side(workers, nice, work, || DrainError::Panicked)
     }
 }
 

@@ -7,10 +7,8 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 
 use blazesym::inspect::Inspector;
-use blazesym::inspect::source::{Elf, Source as InspectSource};
 use blazesym::symbolize::source::{Process as ProcessSource, Source};
 use blazesym::symbolize::{CodeInfo, Input, Symbolized, Symbolizer};
 use blazesym::{Pid, SymType};
@@ -20,6 +18,7 @@ use mem::{PageIndex, VirtAddr};
 use sys::remote::ProcMem;
 
 use crate::maps::Maps;
+use crate::objects::symbols_of;
 
 /// The longest x86 instruction.
 const INSTRUCTION_BYTES_MAX: usize = 15;
@@ -96,12 +95,8 @@ fn name_variables(heat: &mut Heat, layout: &Layout, maps: &Maps, pid: u32) {
         if touched.is_empty() {
             continue;
         }
-        let range = image.first;
-        let path = format!("/proc/{pid}/map_files/{:x}-{:x}", range.start.0, range.end.0);
-        let mut source = Elf::new(PathBuf::from(path));
-        source.debug_syms = false;
         let mut variables = Vec::new();
-        let result = Inspector::new().for_each(&InspectSource::Elf(source), |sym| {
+        let result = Inspector::new().for_each(&symbols_of(pid, &image), |sym| {
             let size = sym.size.unwrap_or(0) as u64;
             let addr = image.bias.wrapping_add(sym.addr);
             let pages =

@@ -47,4 +47,4 @@ pub use tiers::TierSum;
 pub use twin_find::Twins;
 pub use twin_read::{TwinMismatch, open_regular};
 pub use verify::Verified;
-pub use writer::{CheckpointWriter, Nearing, Published, WriteOptions};
+pub use writer::{Approximation, CheckpointWriter, Published, WriteOptions};

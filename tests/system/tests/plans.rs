@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
+#[path = "plans/losses.rs"]
+mod losses;
 #[path = "plans/rehearsals.rs"]
 mod rehearsals;
 

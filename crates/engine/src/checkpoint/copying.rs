@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capture::{Captured, PageList, Precopy, PrecopyError, Round, StateError};
-use mem::{PageSet, PageSink};
+use mem::{MemoryId, PageSet, PageSink};
 use store::CheckpointWriter;
 use target::{FreezeOptions, Process, Released, TrackError, Tracker};
 
@@ -64,7 +64,13 @@ impl<'p> Copying<'p> {
         writer: &CheckpointWriter,
     ) -> Result<Self, CheckpointError> {
         let is_parent = writer.parent() == Some(carried.parent);
-        let copied = if is_parent { carried.copied } else { PageSet::new() };
+        let copied = match writer.parent_opened() {
+            // Where a loss was allowed it may not have what the program has.
+            Some(parent) if is_parent => {
+                carried.copied.difference(&parent.inexact_pages(MemoryId::Private(0)))
+            }
+            _ => PageSet::new(),
+        };
         let precopy = Precopy::carry_on(process, freeze, carried.tracker, copied)?;
         Ok(Self::Running { precopy: Box::new(precopy), rounds: Vec::new() })
     }

@@ -5,11 +5,16 @@ use std::time::Duration;
 use capture::Captured;
 use image::Summary;
 use process::Change;
-use store::{Published, Store};
+use store::{CheckpointWriter, Published, Store};
 use target::{Frozen, Released};
 
+use super::copying::Copied;
 use super::error::CheckpointError;
+use super::lossy;
+use super::missing::Elsewhere;
 use super::phases::{END, PUBLISH, REAP, SYNC};
+use super::planning::Chosen;
+use super::rehearsal::Rehearsed;
 use super::take::{Complete, Done, Run, Stop};
 use crate::phase::{Phases, Watch};
 use crate::reap;
@@ -87,19 +92,33 @@ impl Run<'_, '_> {
         Some(given.took)
     }
 
+    /// Everything is copied: what it is divided by is what there really is, with what a clone
+    /// showed in front.
+    pub(super) fn complete(
+        &self,
+        writer: CheckpointWriter,
+        captured: Captured,
+        (copied, elsewhere): (Copied, Elsewhere),
+        chosen: Chosen,
+        mut rehearsed: Option<Rehearsed>,
+    ) -> Complete {
+        let plan = match &mut rehearsed {
+            Some(rehearsed) if self.request.plan.is_free() => {
+                let plan = rehearsed.plan(chosen.plan, copied.pages.memories());
+                lossy::warmed(plan, self.named)
+            }
+            _ => chosen.plan,
+        };
+        let plan = plan.fitted(copied.pages.memories(), UNNAMED);
+        Complete { writer, captured, copied, elsewhere, plan, policy: chosen.by, rehearsed }
+    }
+
     pub(super) fn publish(
         &self,
         complete: Complete,
         stops: Vec<Stop>,
     ) -> Result<(Done, Captured), CheckpointError> {
-        let Complete { writer, captured, copied, chosen, mut rehearsed, .. } = complete;
-        let plan = match &mut rehearsed {
-            Some(rehearsed) if self.request.plan.is_free() => {
-                rehearsed.plan(chosen.plan, copied.pages.memories())
-            }
-            _ => chosen.plan,
-        };
-        let plan = plan.fitted(copied.pages.memories(), UNNAMED);
+        let Complete { writer, captured, copied, plan, policy, rehearsed, .. } = complete;
         let summary = Summary { parent: writer.parent(), ..self.summary(&captured) };
         let published = writer.finish(&captured.instance, &plan, &summary)?;
         let changes = self.changes(&captured);
@@ -109,7 +128,7 @@ impl Run<'_, '_> {
             copied_in_pause_bytes: copied.in_pause_bytes,
             stops,
             safe: Duration::ZERO,
-            policy: chosen.by,
+            policy,
             collapse: None,
             ended: false,
             changes,

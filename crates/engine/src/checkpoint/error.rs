@@ -49,7 +49,7 @@ pub enum CheckpointError {
     #[error(transparent)]
     Look(#[from] LookError),
     /// Things stand in the way.
-    #[error("checkpoint process {pid} as it is: {} in the way", count(.blockers))]
+    #[error("checkpoint process {pid} as it is: {} in the way", things(.blockers.len()))]
     Blocked {
         /// The process.
         pid: i32,
@@ -98,6 +98,24 @@ pub enum CheckpointError {
         /// The pause that would have been.
         expected_ms: u128,
     },
+    /// A loss cannot be allowed where somebody named it.
+    #[error("allow a loss where --lossy names it: {} in the way", things(.reasons.len()))]
+    Lossy {
+        /// Every reason.
+        reasons: Vec<BlockerReport>,
+    },
+    /// The program's symbols cannot be read.
+    #[error("look for a data object: {0}")]
+    Symbols(profile::ProfileError),
+    /// What was named is not there any more.
+    #[error(
+        "allow a loss in {range}: the program mapped something else there while it was copied; \
+         nothing was stored, name it anew"
+    )]
+    LossyMoved {
+        /// Which range.
+        range: mem::AddrRange,
+    },
     /// A file that somebody named cannot be read.
     #[error("read {}, named by --twin: {cause}", path.display())]
     Twin {
@@ -129,8 +147,8 @@ pub enum CheckpointError {
 }
 
 /// "1 thing stands" or "3 things stand".
-fn count(blockers: &[Blocker]) -> String {
-    match blockers.len() {
+fn things(count: usize) -> String {
+    match count {
         1 => "1 thing stands".to_owned(),
         n => format!("{n} things stand"),
     }
@@ -161,12 +179,14 @@ impl VerbError for CheckpointError {
             Self::Blocked { .. } | Self::State(StateError::Blocked(_)) => ExitClass::Blocked,
             Self::Store(error) => store_class(error),
             Self::Plan(error) => error.class(),
-            Self::Twin { .. } => ExitClass::Usage,
+            Self::Twin { .. } | Self::Lossy { .. } => ExitClass::Usage,
             Self::Stopped(Stopped::TimedOut { .. }) => ExitClass::TimedOut,
             Self::Freeze(error) if error.is_transient() => ExitClass::TimedOut,
             Self::NotEnded { .. } => ExitClass::Partial,
             Self::Write(error) => write_class(error),
             Self::Look(_)
+            | Self::Symbols(_)
+            | Self::LossyMoved { .. }
             | Self::Freeze(_)
             | Self::State(_)
             | Self::Missing(_)
@@ -192,6 +212,8 @@ impl VerbError for CheckpointError {
             | Self::Blocked { .. }
             | Self::Plan(_)
             | Self::Twin { .. }
+            | Self::Lossy { .. }
+            | Self::Symbols(_)
             | Self::Store(_) => Outcome::Refused,
             Self::Write(
                 WriteError::Locked { .. } | WriteError::ForeignParent { .. } | WriteError::Store(_),
@@ -206,6 +228,7 @@ impl VerbError for CheckpointError {
             Self::Blocked { blockers: list, .. } | Self::State(StateError::Blocked(list)) => {
                 list.iter().map(BlockerReport::from).collect()
             }
+            Self::Lossy { reasons } => reasons.clone(),
             _ => Vec::new(),
         }
     }

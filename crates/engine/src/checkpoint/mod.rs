@@ -7,6 +7,7 @@ mod carried;
 mod copying;
 mod ends;
 mod error;
+mod lossy;
 mod missing;
 mod names;
 mod phases;
@@ -40,6 +41,7 @@ pub use twins::TwinChoice;
 
 pub(crate) use carried::Carried;
 pub(crate) use copying::forecast;
+use phases::NAME;
 pub(crate) use phases::{BORROW, LOOK};
 pub(crate) use planning::fault_logs;
 pub(crate) use take::{Run, Standing, Taken};
@@ -63,6 +65,8 @@ pub struct CheckpointRequest {
     pub rehearse: Rehearse,
     /// Files that are looked for in its memory.
     pub twins: TwinChoice,
+    /// Ranges in which a loss is allowed: `range=START-END,type=f64,abs=1e-6` and the like.
+    pub lossy: Vec<String>,
     /// Descriptors whose other end is outside, with what will stand in for them.
     pub external: Vec<(i32, ExternalPolicy)>,
 }
@@ -139,6 +143,10 @@ pub(crate) fn checkpoint_of<'a>(
     let options = request.capture_options(served.is_some());
     let survey =
         phases.run(LOOK, |watch| look(&found.process, &options, settings.wait, watch, observer))?;
+    let named = match request.lossy.is_empty() {
+        true => Vec::new(),
+        false => phases.run(NAME, |_| lossy::find(&found.process, &request.lossy))?,
+    };
     if settings.dry_run {
         return Ok((report(&found.line, &survey, None, phases), None));
     }
@@ -147,6 +155,7 @@ pub(crate) fn checkpoint_of<'a>(
         request,
         found,
         survey: &survey,
+        named: &named,
         options: &options,
         served,
         observer,

@@ -9,6 +9,12 @@ pub(crate) const LOOK: Phase = Phase {
     limit: Duration::from_secs(600),
     undo: "nothing to undo: the instance is only looked at",
 };
+/// Ranges in which a loss is allowed are looked up.
+pub(super) const NAME: Phase = Phase {
+    name: "name",
+    limit: Duration::from_secs(120),
+    undo: "nothing to undo: the instance is only looked at",
+};
 pub(super) const PREPARE: Phase = Phase {
     name: "prepare",
     limit: Duration::from_secs(120),
@@ -80,6 +86,12 @@ pub(super) const RELEASE: Phase = Phase {
 };
 pub(super) const ENCODE: Phase = Phase {
     name: "encode",
+    limit: Duration::from_secs(3600),
+    undo: "the unpublished checkpoint is removed",
+};
+/// What was named is encoded with its loss.
+pub(super) const APPROXIMATE: Phase = Phase {
+    name: "approximate",
     limit: Duration::from_secs(3600),
     undo: "the unpublished checkpoint is removed",
 };

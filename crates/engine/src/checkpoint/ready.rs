@@ -4,6 +4,7 @@ use codec::Want;
 use store::{CheckpointWriter, Store, WriteOptions};
 
 use super::error::CheckpointError;
+use super::lossy;
 use super::planning::{Chosen, Known, choose, fault_logs};
 use super::take::Run;
 use super::twins::{self, TwinChoice};
@@ -53,7 +54,10 @@ impl Run<'_, '_> {
             previous: writer.parent_plan(),
             faults: &fault_logs(&store, instance, self.observer),
         };
-        let chosen = choose(&self.request.plan, &known, self.observer)?;
+        let mut chosen = choose(&self.request.plan, &known, self.observer)?;
+        if self.request.plan.is_free() {
+            chosen.plan = lossy::warmed(chosen.plan, self.named);
+        }
         writer.divide(&chosen.plan)?;
         Ok(chosen)
     }

@@ -7,7 +7,7 @@ use super::rehearsal::Rehearsed;
 use super::take::Done;
 use crate::phase::{PhaseTime, Phases};
 use crate::report::{
-    ChangeReport, CheckpointReport, ColdBytes, Outcome, TimeReport, TwinReport, micros,
+    ChangeReport, CheckpointReport, ColdBytes, LossRow, Outcome, TimeReport, TwinReport, micros,
 };
 
 /// The files that the checkpoint needs as they are.
@@ -61,6 +61,7 @@ pub(super) fn report(
         },
         not_stored_bytes: tiers.iter().map(|tier| tier.zero_bytes + tier.twin_bytes).sum(),
         twins: twins(done),
+        loss: done.iter().flat_map(|d| &d.published.loss).map(|e| LossRow::new(e, None)).collect(),
         stored_bytes: done.map(|d| d.published.stored_bytes).unwrap_or_default(),
         referenced_bytes: done.map(|d| d.published.referenced_bytes).unwrap_or_default(),
         cpu_us: micros(crate::host::own_cpu_time()),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use ::resume::serve::Missing;
 use capture::{Captured, StateError, Survey};
 use mem::MemoryId;
+use plan::{LossyRange, Plan};
 use process::Change;
 use store::{Checkpoint, CheckpointWriter, Published};
 use target::{FreezeOptions, Frozen, Released};
@@ -16,12 +17,11 @@ use super::copying::{Copied, Copying, given_up};
 use super::error::CheckpointError;
 use super::missing::{Elsewhere, refuse_foreign};
 use super::phases::{
-    COPY, ENCODE, FORK, FREEZE, INHERIT, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REFER, REHEARSE,
-    RELEASE, STAGE, STATE, THAW, TRACK, TWINS,
+    APPROXIMATE, COPY, ENCODE, FORK, FREEZE, INHERIT, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REFER,
+    REHEARSE, RELEASE, STAGE, STATE, THAW, TRACK, TWINS,
 };
-use super::planning::Chosen;
 use super::rehearsal::{Forked, Rehearsed};
-use super::{CheckpointRequest, look, waiting};
+use super::{CheckpointRequest, look, lossy, waiting};
 use crate::agent::Served;
 use crate::events::Observer;
 use crate::phase::{Phases, Watch};
@@ -34,6 +34,8 @@ pub(crate) struct Run<'a, 's> {
     pub(crate) request: &'s CheckpointRequest,
     pub(crate) found: &'a Found,
     pub(crate) survey: &'s Survey,
+    /// Ranges in which a loss is allowed.
+    pub(crate) named: &'s [LossyRange],
     pub(crate) options: &'s capture::Options,
     /// Who has the pages that the program misses.
     pub(crate) served: Option<&'s Served>,
@@ -109,7 +111,10 @@ pub(super) struct Complete {
     pub(super) captured: Captured,
     pub(super) copied: Copied,
     pub(super) elsewhere: Elsewhere,
-    pub(super) chosen: Chosen,
+    /// For the pages that there are.
+    pub(super) plan: Plan,
+    /// The policy that made it.
+    pub(super) policy: String,
     pub(super) rehearsed: Option<Rehearsed>,
 }
 
@@ -159,6 +164,9 @@ impl<'a> Run<'a, '_> {
             writer.without_deltas();
         }
         let chosen = phases.run(PLAN, |_| self.plan(settings, &mut writer))?;
+        if !self.named.is_empty() {
+            writer.allow_loss(self.named.to_vec())?;
+        }
         let mut copying = phases.run(TRACK, |watch| {
             // Memory that is served is registered, and cannot be for anything else.
             if self.served.is_some() {
@@ -214,7 +222,9 @@ impl<'a> Run<'a, '_> {
             let rehearsed = self.rehearse(forked, &captured, phases)?;
             phases.run(ENCODE, |watch| self.encode(&staging, 0, watch))?;
             drop(staging);
-            let complete = Complete { writer, captured, copied, elsewhere, chosen, rehearsed };
+            let found = (copied, elsewhere);
+            let complete = self.complete(writer, captured, found, chosen, rehearsed);
+            self.approximate(&complete, 0, phases)?;
             if after == After::Ends {
                 let done = self.publish_and_end(complete, frozen, stops, phases)?;
                 self.learn(settings, &done);
@@ -244,7 +254,9 @@ impl<'a> Run<'a, '_> {
         // The instance runs again: encoding gives way to it.
         phases.run(ENCODE, |watch| self.encode(&staging, 10, watch))?;
         drop(staging);
-        let complete = Complete { writer, captured, copied, elsewhere, chosen, rehearsed };
+        let found = (copied, elsewhere);
+        let complete = self.complete(writer, captured, found, chosen, rehearsed);
+        self.approximate(&complete, 10, phases)?;
         self.refer(&complete, phases)?;
         let copied = tracker.as_ref().map(|_| complete.copied.pages.of(MemoryId::Private(0)));
         let (mut done, _) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
@@ -291,6 +303,22 @@ impl<'a> Run<'a, '_> {
         phases.run(REFER, |watch| complete.elsewhere.put(served, &complete.writer, watch))
     }
 
+    /// Encodes what is to be encoded with a loss.
+    fn approximate(
+        &self,
+        complete: &Complete,
+        nice: i32,
+        phases: &mut Phases<'_>,
+    ) -> Result<(), CheckpointError> {
+        if self.named.is_empty() {
+            return Ok(());
+        }
+        let what = (self.named, &complete.plan);
+        phases.run(APPROXIMATE, |watch| {
+            lossy::approximate(&complete.writer, what, nice, watch, self.observer)
+        })
+    }
+
     /// Hands what was staged on to the writer.
     fn encode(
         &self,
@@ -329,6 +357,7 @@ impl<'a> Run<'a, '_> {
             match state {
                 Ok(captured) => {
                     refuse_foreign(&captured, missing.as_ref(), self.served)?;
+                    lossy::refuse_moved(&captured, self.named)?;
                     return Ok(Held { frozen, captured, missing, stops });
                 }
                 Err(StateError::Blocked(blockers))

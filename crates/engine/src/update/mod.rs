@@ -81,6 +81,7 @@ pub fn update(
         rehearse: crate::Rehearse::Off,
         // Its memory is to come from nowhere but the checkpoint.
         twins: crate::TwinChoice { auto: false, named: Vec::new() },
+        lossy: Vec::new(),
         external: Vec::new(),
     }
     .with_plan_of(&lock);
@@ -93,6 +94,7 @@ pub fn update(
         request: &checkpoint,
         found: &found,
         survey: &survey,
+        named: &[],
         options: &options,
         served: None,
         observer,

@@ -101,6 +101,7 @@ impl Watcher<'_> {
             plan,
             rehearse: request.rehearse,
             twins: request.twins.clone(),
+            lossy: Vec::new(),
             external: request.external.clone(),
         };
         let (begun, cpu) = (Instant::now(), crate::host::own_cpu_time());

@@ -119,7 +119,7 @@ impl Lane {
                     Place { tier: *tier, chunk: named.chunk, pages: pages.and(named.critical) };
                 let near = Place { pages: pages.without(named.critical), ..exact };
                 tally.add(&self.put_exact(target, exact, named)?);
-                tally.add(&self.put_near(target, near, named, range)?);
+                tally.add(&self.put_lossy(target, near, named, range)?);
             }
         }
         Ok(())
@@ -148,7 +148,7 @@ impl Lane {
     }
 
     /// Takes the pages of `place` as near to what they are as `range` asks for.
-    fn put_near(
+    fn put_lossy(
         &mut self,
         target: &Target<'_>,
         place: Place,

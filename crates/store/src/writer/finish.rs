@@ -40,8 +40,8 @@ impl CheckpointWriter {
         summary: &Summary,
     ) -> Result<Written, WriteError> {
         // Nearly always there is nothing left to be done here.
-        if let Some(nearing) = self.nearing(plan)? {
-            nearing.work(&|_| Ok::<_, WriteError>(()))?;
+        if let Some(approximation) = self.approximation(plan)? {
+            approximation.work(&|_| Ok::<_, WriteError>(()))?;
         }
         let Settled { puts, hashed } = self.flush()?;
         let twins = match &self.twins {

@@ -26,8 +26,8 @@ use crate::pace::Pace;
 use crate::tiers::TierSum;
 use crate::twin_find::{TwinFinder, Twins};
 use crate::{CHAIN_DEPTH_MAX, Checkpoint, LineLock, Store, layout};
+pub use named::Approximation;
 use named::Named;
-pub use named::Nearing;
 use settle::Settled;
 
 /// How a checkpoint is to be written.

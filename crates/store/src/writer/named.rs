@@ -144,7 +144,7 @@ impl Run {
 
 /// Kept pages on their way into the checkpoint; several threads may [work](Self::work) at once.
 #[derive(Debug)]
-pub struct Nearing<'a> {
+pub struct Approximation<'a> {
     writer: &'a CheckpointWriter,
     named: &'a Named,
     /// With their spans.
@@ -177,7 +177,7 @@ impl CheckpointWriter {
     ///
     /// # Errors
     /// When the pages cannot be read back.
-    pub fn nearing(&self, plan: &Plan) -> Result<Option<Nearing<'_>>, WriteError> {
+    pub fn approximation(&self, plan: &Plan) -> Result<Option<Approximation<'_>>, WriteError> {
         let Some(named) = &self.named else { return Ok(None) };
         if named.is_begun.swap(true, Ordering::Relaxed) {
             return Ok(None);
@@ -202,7 +202,7 @@ impl CheckpointWriter {
         }
         let critical = divide::Division::new(plan);
         let next = AtomicUsize::new(0);
-        Ok(Some(Nearing { writer: self, named, ranges, critical, chunks, next }))
+        Ok(Some(Approximation { writer: self, named, ranges, critical, chunks, next }))
     }
 
     /// What was made of the ranges, and the loss manifest of a checkpoint with these frames: that,
@@ -237,7 +237,7 @@ fn entry(range: &LossyRange, tally: &Tally) -> LossEntry {
     }
 }
 
-impl Nearing<'_> {
+impl Approximation<'_> {
     /// Bytes of pages that are to be encoded.
     pub fn bytes(&self) -> u64 {
         self.chunks.iter().map(|(_, _, pages)| u64::from(pages.count()) * mem::PAGE_SIZE).sum()
