@@ -8,7 +8,8 @@
 use plan::{LossBound, NumericType, Treatment};
 use proptest::prelude::*;
 use rekindle_codec::{
-    Aim, Chooser, Decoder, Effort, FiniteSpan, Form, LossyEncoder, LossyPart, NumericEncoder, Want,
+    Aim, Chooser, Decoder, Effort, FiniteSpan, Form, LossyEncoder, LossyHead, LossyPart,
+    NumericEncoder, Want,
 };
 
 const PAGE: usize = 4096;
@@ -188,6 +189,11 @@ proptest! {
         let (before, after) = (&pages[part.bytes.clone()], &decoded[part.bytes.clone()]);
         let largest = check_bound(numeric, bound, before, after);
         prop_assert_eq!(largest, lossy.largest_error);
+        prop_assert!(decoded == lossy.pages);
+        let head = LossyHead::read(lossy.frame.bytes, pages.len()).unwrap();
+        prop_assert_eq!((head.bytes, head.numeric), (part.bytes, numeric));
+        let allowed = (!matches!(bound, LossBound::Relative(_))).then(|| bound.allowed(0.0));
+        prop_assert_eq!(head.bound, allowed);
     }
 
     #[test]
@@ -229,6 +235,7 @@ proptest! {
             let mut bytes = vec![form, numeric.code(), 0, 0, 0, 0, 0, 16, 0, 0];
             bytes.extend(&noise);
             let _ = Decoder::new().decode(Treatment::Lossy, &bytes, &mut decoded);
+            let _ = LossyHead::read(&bytes, PAGE);
         }
         let mut wrong = vec![0; 2 * PAGE];
         prop_assert!(Decoder::new().decode(frame.treatment, frame.bytes, &mut wrong).is_err());
