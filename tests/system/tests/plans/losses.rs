@@ -125,6 +125,13 @@ fn numbers_are_as_near_as_was_asked_for() {
         ];
         let lossy: Vec<&str> = lossy.iter().flat_map(|spec| ["--lossy", spec.as_str()]).collect();
         refusals(&rekindle, &numbers);
+        for phase in ["name", "approximate"] {
+            let setting = format!("REKINDLE_FAIL_PHASE={phase}");
+            let failing = rekindle.clone().through(&["env", &setting]);
+            let words = [&["checkpoint", &pid.to_string(), "--stop"], &lossy[..]].concat();
+            let _ = failing.run(&words).expect_failure(&[7], "rolled_back", &[phase]);
+            assert!(numbers.all() == before && numbers.program.state() == Some('S'));
+        }
 
         let exact = rekindle.checkpoint(pid, &[]);
         let first = rekindle.checkpoint(pid, &[&lossy[..], &["--parent", "none"]].concat());
