@@ -128,7 +128,8 @@ fn numbers_are_as_near_as_was_asked_for() {
         for phase in ["name", "approximate"] {
             let setting = format!("REKINDLE_FAIL_PHASE={phase}");
             let failing = rekindle.clone().through(&["env", &setting]);
-            let words = [&["checkpoint", &pid.to_string(), "--stop"], &lossy[..]].concat();
+            let number = pid.to_string();
+            let words = [&["checkpoint", &number, "--stop"], &lossy[..]].concat();
             let _ = failing.run(&words).expect_failure(&[7], "rolled_back", &[phase]);
             assert!(numbers.all() == before && numbers.program.state() == Some('S'));
         }
