@@ -169,6 +169,8 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l rlimit -d '
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l place -d 'Memory nodes that pages of a tier are moved to when all of them are there: `critical=0,cold=1`' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l probe -d 'Command that succeeds once the program answers; run until it does' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l probe-timeout -d 'How long the probe may fail' -r
+complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l on-probe-fail -d 'When the probe kept failing: `rewind` takes the program back to the moment of the update, without its connections, unless a file or whatever leads outside has moved since' -r -f -a "report\t'It is told'
+rewind\t'The program is taken back'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l store -d 'Directory that holds the checkpoints [default: the user\'s state directory]' -r -F
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l format -d 'What stdout gets' -r -f -a "text\t'For people'
 json\t'One JSON object'

@@ -188,6 +188,8 @@ _arguments "${_arguments_options[@]}" : \
 '*--place=[Memory nodes that pages of a tier are moved to when all of them are there\: \`critical=0,cold=1\`]:TIER=NODE:_default' \
 '--probe=[Command that succeeds once the program answers; run until it does]:CMD:_default' \
 '--probe-timeout=[How long the probe may fail]:TIME:_default' \
+'--on-probe-fail=[When the probe kept failing\: \`rewind\` takes the program back to the moment of the update, without its connections, unless a file or whatever leads outside has moved since]:WHAT:((report\:"It is told"
+rewind\:"The program is taken back"))' \
 '--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
 '--format=[What stdout gets]:FORMAT:((text\:"For people"
 json\:"One JSON object"

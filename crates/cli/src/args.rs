@@ -443,6 +443,20 @@ pub(crate) struct Update {
     /// How long the probe may fail.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     pub(crate) probe_timeout: Duration,
+    /// When the probe kept failing: `rewind` takes the program back to the moment of the update, without
+    /// its connections, unless a file or whatever leads outside has moved since.
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub(crate) on_probe_fail: OnProbeFail,
+}
+
+/// `--on-probe-fail`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnProbeFail {
+    /// It is told.
+    #[default]
+    Report,
+    /// The program is taken back.
+    Rewind,
 }
 
 impl Resume {

@@ -9,7 +9,9 @@ use engine::{
 };
 use serde::Serialize;
 
-use crate::args::{Cli, Descriptors, Files, Format, Part, Profile, Resume, Tcp, Update, Verb};
+use crate::args::{
+    Cli, Descriptors, Files, Format, OnProbeFail, Part, Profile, Resume, Tcp, Update, Verb,
+};
 use crate::context::{Context, exit, externals, interruptible, printed, to_stdout};
 use crate::draw;
 
@@ -289,6 +291,10 @@ fn update(context: &Context, arguments: &Update) -> ExitCode {
         load: if arguments.eager { engine::Load::Eager } else { engine::Load::Lazy },
         probe: arguments.probe.clone(),
         probe_timeout: arguments.probe_timeout,
+        on_probe_fail: match arguments.on_probe_fail {
+            OnProbeFail::Report => engine::OnProbeFail::Report,
+            OnProbeFail::Rewind => engine::OnProbeFail::Rewind,
+        },
         surroundings: engine::Surroundings {
             cgroups: arguments.cgroup.clone(),
             processors: arguments.cpus.clone().map(|cpus| cpus.0),

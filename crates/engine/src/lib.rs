@@ -71,7 +71,9 @@ pub use sys::interrupt::catch_interrupts;
 pub use sys::limits::LIMIT_NAMES;
 pub use sys::sched::parse_cpu_list;
 pub use target_name::TargetError;
-pub use update::{LimitChoice, Surroundings, UpdateError, UpdateRequest, update};
+pub use update::{
+    LimitChoice, OnProbeFail, Rewound, Surroundings, UpdateError, UpdateRequest, update,
+};
 pub use watch::{
     CheckpointRow, Happened, MoveRow, OnTerm, PeriodRow, WatchError, WatchEvent, WatchLog,
     WatchRequest, WatchStatus, watch,

@@ -265,6 +265,54 @@ fn owners_that_get_signals_are_updated() {
     });
 }
 
+const HOLDS_A_FILE: &str = r#"
+import os, sys, time
+file = open(sys.argv[1] + ".new", "w")
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+time.sleep(1000)
+"#;
+
+/// The probe fails: the program is taken back to the moment of the update, unless a file has moved
+/// since. It says 10 either way.
+#[test]
+fn an_update_whose_probe_fails_can_be_taken_back() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let running = |target: &str| {
+            let report = rekindle.run(&["check", target]);
+            let row = &report.json["target"];
+            let pid = row["pid"].as_u64().unwrap_or_else(|| panic!("{report}"));
+            (i32::try_from(pid).unwrap(), row["instance"].as_str().unwrap().to_owned())
+        };
+        let fails = |instance: &str, probe: &str| {
+            let probe = ["--probe", probe, "--probe-timeout", "200ms", "--on-probe-fail", "rewind"];
+            rekindle.run(&[&["update", instance, "--wait", "60s"][..], &probe].concat())
+        };
+        let kinds = "heap,registers,listeners,pipes,epoll,ring,files";
+        let witness = Witness::start(place, &["--mb", "4", "--still-files", "--kinds", kinds]);
+        witness.goes_on(1);
+        let (old, instance) = running(&witness.program.pid().to_string());
+        let report = fails(&instance, "exit 1").expect_failure(&[10], "resumed", &["taken back"]);
+        witness.goes_on(1);
+        let (pid, _) = running(&instance);
+        assert_eq!(witness.number("pid"), u64::try_from(old).unwrap(), "{report}");
+        Program::of_pid(pid).kill();
+        witness.assert_content("at the end");
+
+        let file = place.path("file");
+        let program = python(place, "holds", HOLDS_A_FILE, &[&file]);
+        wait::until_true("the program to be ready", wait::PATIENCE, || file.exists());
+        let (old, instance) = running(&program.pid().to_string());
+        let probe = format!("echo moved >> {}; exit 1", file.display());
+        let words = ["cannot be taken back", file.to_str().unwrap()];
+        let report = fails(&instance, &probe).expect_failure(&[10], "updated", &words);
+        let (pid, _) = running(&instance);
+        assert_ne!(pid, old, "{report}");
+        assert_eq!(Program::of_pid(pid).state(), Some('S'));
+        Program::of_pid(pid).kill();
+    });
+}
+
 /// A control group of this test alone, of the first version's memory controller or of the second
 /// version. Dropping it kills who is in it.
 struct Group(PathBuf);

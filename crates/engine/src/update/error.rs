@@ -86,7 +86,7 @@ pub enum UpdateError {
     Stopped(#[from] Stopped),
     /// It runs in the new process, but does not answer.
     #[error(
-        "see the program answer: `{probe}` kept failing for {after_ms} ms ({last}); it runs as \
+        "see the program answer: `{probe}` kept failing for {after_ms} ms ({last}); {rewound} \
          pid {pid} now, and its checkpoint {id} of a moment before is kept"
     )]
     Probe {
@@ -100,7 +100,49 @@ pub enum UpdateError {
         pid: i32,
         /// The checkpoint.
         id: String,
+        /// Whether it was taken back.
+        rewound: Rewound,
     },
+    /// It did not answer, was ended to be taken back, and could not be resumed.
+    #[error(
+        "take the program back to the moment of the update: {why}; its checkpoint has all of it: \
+         `rekindle resume {id}`"
+    )]
+    NotRewound {
+        /// Why not.
+        why: String,
+        /// The checkpoint.
+        id: String,
+    },
+}
+
+/// What has become of a program that does not answer after an update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rewound {
+    /// It runs in the new process.
+    NotAsked,
+    /// It runs from the checkpoint again.
+    Done,
+    /// It runs in the new process, because something has moved since.
+    Impossible(String),
+}
+
+impl std::fmt::Display for Rewound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotAsked => f.write_str("it runs as"),
+            Self::Done => f.write_str(
+                "it was taken back to the moment of the update, without its connections, and runs \
+                 as",
+            ),
+            Self::Impossible(why) => {
+                write!(
+                    f,
+                    "it cannot be taken back to the moment of the update ({why}), and runs as"
+                )
+            }
+        }
+    }
 }
 
 impl VerbError for UpdateError {
@@ -117,7 +159,9 @@ impl VerbError for UpdateError {
                 _ => ExitClass::Incompatible,
             },
             Self::Headroom { .. } => ExitClass::Incompatible,
-            Self::Killed { .. } | Self::HandOver(HandOverError::Lost { .. }) => ExitClass::Lost,
+            Self::Killed { .. }
+            | Self::NotRewound { .. }
+            | Self::HandOver(HandOverError::Lost { .. }) => ExitClass::Lost,
             Self::Stopped(Stopped::TimedOut { .. }) => ExitClass::TimedOut,
             Self::Differs { .. } | Self::Io { .. } | Self::HandOver(_) | Self::Stopped(_) => {
                 ExitClass::RolledBack
@@ -136,7 +180,10 @@ impl VerbError for UpdateError {
                 Outcome::Running => Outcome::RolledBack,
                 other => other,
             },
-            Self::Killed { .. } | Self::HandOver(HandOverError::Lost { .. }) => Outcome::Lost,
+            Self::Killed { .. }
+            | Self::NotRewound { .. }
+            | Self::HandOver(HandOverError::Lost { .. }) => Outcome::Lost,
+            Self::Probe { rewound: Rewound::Done, .. } => Outcome::Resumed,
             Self::Probe { .. } => Outcome::Updated,
             _ => Outcome::RolledBack,
         }

@@ -9,6 +9,7 @@ mod compare;
 mod error;
 mod headroom;
 mod phases;
+mod rewind;
 mod surroundings;
 
 use std::os::fd::OwnedFd;
@@ -32,11 +33,12 @@ use crate::resume::{Bridge, Inner, Later, Load, answered};
 use crate::settings::{Settings, workers};
 use crate::target_name::{Found, find};
 use crate::{PidPolicy, PlanChoice, ResumeOptions, ResumeVerbError};
-pub use error::UpdateError;
+pub use error::{Rewound, UpdateError};
 use phases::{
     AGENT_LIMIT, ARRANGE, BUILD, COMMIT, COMPARE, END_LIMIT, HEADROOM, LET_GO, OPEN, PREPARE,
     SURROUNDINGS, SYNC,
 };
+use rewind::NotRewound;
 use surroundings::{AfterRun, Chosen};
 pub use surroundings::{LimitChoice, Surroundings};
 
@@ -51,8 +53,20 @@ pub struct UpdateRequest {
     pub probe: Option<String>,
     /// How long the probe may fail.
     pub probe_timeout: Duration,
+    /// What is done when it keeps failing.
+    pub on_probe_fail: OnProbeFail,
     /// What the new process gets instead of what the old one has.
     pub surroundings: Surroundings,
+}
+
+/// What is done when the program does not answer after an update.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnProbeFail {
+    /// It is told.
+    #[default]
+    Report,
+    /// The program is taken back to the moment of the update, if nothing has moved since.
+    Rewind,
 }
 
 /// Replaces the process that `request` names by another one. With a dry run everything is done up to
@@ -172,8 +186,37 @@ pub fn update(
         }
         report.phases.push(TimeReport { name: ARRANGE.name, us: micros(begun.elapsed()) });
     }
-    report.first_answer_us = answer.transpose()?.map(micros);
+    match answer.transpose() {
+        Ok(answer) => report.first_answer_us = answer.map(micros),
+        Err(failed) => {
+            drop(lock);
+            return Err(after_failed_probe(settings, request, registry, observer, failed));
+        }
+    }
     Ok(report)
+}
+
+/// The program does not answer: what has become of it.
+fn after_failed_probe(
+    settings: &Settings,
+    request: &UpdateRequest,
+    registry: &Registry,
+    observer: &dyn Observer,
+    failed: UpdateError,
+) -> UpdateError {
+    let UpdateError::Probe { probe, after_ms, last, pid, id, .. } = failed else { return failed };
+    if request.on_probe_fail == OnProbeFail::Report {
+        return UpdateError::Probe { probe, after_ms, last, pid, id, rewound: Rewound::NotAsked };
+    }
+    observer.note("the program does not answer: it is taken back to the moment of the update");
+    match rewind::rewind(settings, (pid, &id), registry, observer) {
+        Ok(pid) => UpdateError::Probe { probe, after_ms, last, pid, id, rewound: Rewound::Done },
+        Err(NotRewound::Impossible(why)) => {
+            let rewound = Rewound::Impossible(why);
+            UpdateError::Probe { probe, after_ms, last, pid, id, rewound }
+        }
+        Err(NotRewound::Lost(why)) => UpdateError::NotRewound { why, id },
+    }
 }
 
 /// Has the checkpoint survive a crash of the machine.
@@ -267,7 +310,8 @@ fn probed(
 ) -> Result<(), UpdateError> {
     answered(probe, timeout, report.pid).map_err(|error| match error {
         ResumeVerbError::Probe { probe, after_ms, last, pid } => {
-            UpdateError::Probe { probe, after_ms, last, pid, id: id.to_owned() }
+            let rewound = Rewound::NotAsked;
+            UpdateError::Probe { probe, after_ms, last, pid, id: id.to_owned(), rewound }
         }
         other => other.into(),
     })
