@@ -1407,7 +1407,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__watch)
-            opts="-v -h --every --checkpoint-every --keep --on-term --metrics --for --max-slowdown --exact --max-pause --rehearse --tui --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
+            opts="-v -h --every --checkpoint-every --keep --max-disk --follow --on-term --metrics --for --max-slowdown --exact --max-pause --rehearse --tui --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1422,6 +1422,10 @@ _rekindle() {
                     return 0
                     ;;
                 --keep)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-disk)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

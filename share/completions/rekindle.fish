@@ -188,6 +188,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand update" -s h -l help -
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l every -d 'Length of a period: after each the memory is divided anew' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l checkpoint-every -d 'Take a checkpoint so often' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l keep -d 'How many of the program\'s newest checkpoints to keep. A few more stay as long as these hold pages of theirs' -r
+complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l max-disk -d 'The most that they may take in the store: fewer are kept, then' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l on-term -d 'What SIGTERM and SIGHUP mean: a last checkpoint, or just the end. Ctrl-C is the end' -r -f -a "checkpoint\t'Take a last checkpoint'
 leave\t'End'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l metrics -d 'Serve metrics there, for Prometheus, at /metrics' -r
@@ -209,6 +210,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l timeout -d '
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l wait -d 'How long to wait for blockers that pass by themselves' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l progress -d 'Whether to draw progress' -r -f -a "auto\t'On a terminal'
 never\t'Not at all'"
+complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l follow -d 'When the program has ended, wait until it is resumed, and go on'
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l exact -d 'Track reads exactly, too: NUMA balancing is turned on for the whole host meanwhile (and put back), and the slowdown may be more than asked for'
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l tui -d 'Show the tiers over time on the terminal, instead of one line for each event'
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l dry-run -d 'Say what would be done, and do nothing'

@@ -214,6 +214,7 @@ _arguments "${_arguments_options[@]}" : \
 '--every=[Length of a period\: after each the memory is divided anew]:TIME:_default' \
 '--checkpoint-every=[Take a checkpoint so often]:TIME:_default' \
 '--keep=[How many of the program'\''s newest checkpoints to keep. A few more stay as long as these hold pages of theirs]:N:_default' \
+'--max-disk=[The most that they may take in the store\: fewer are kept, then]:SIZE:_default' \
 '--on-term=[What SIGTERM and SIGHUP mean\: a last checkpoint, or just the end. Ctrl-C is the end]:ON_TERM:((checkpoint\:"Take a last checkpoint"
 leave\:"End"))' \
 '--metrics=[Serve metrics there, for Prometheus, at /metrics]:ADDR:_default' \
@@ -235,6 +236,7 @@ csv\:"Comma-separated values (only \`heatmap\`)"))' \
 '--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
 '--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
 never\:"Not at all"))' \
+'--follow[When the program has ended, wait until it is resumed, and go on]' \
 '--exact[Track reads exactly, too\: NUMA balancing is turned on for the whole host meanwhile (and put back), and the slowdown may be more than asked for]' \
 '(--format)--tui[Show the tiers over time on the terminal, instead of one line for each event]' \
 '--dry-run[Say what would be done, and do nothing]' \

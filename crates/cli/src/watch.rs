@@ -41,6 +41,8 @@ pub(crate) fn run(context: &Context, arguments: &Watch) -> ExitCode {
         every: arguments.every,
         checkpoint_every: arguments.checkpoint_every,
         keep: usize::from(arguments.keep),
+        disk_bytes_max: arguments.max_disk,
+        follow: arguments.follow,
         on_term: match arguments.on_term {
             OnTerm::Checkpoint => engine::OnTerm::Checkpoint,
             OnTerm::Leave => engine::OnTerm::Leave,
@@ -135,7 +137,7 @@ pub(crate) fn words(event: &WatchEvent) -> String {
         }
         Happened::Lent { verb } => format!("made way for {verb}"),
         Happened::Returned { verb, lent_us } => format!("{verb} is done after {}", time(*lent_us)),
-        Happened::Degraded { text } => text.clone(),
+        Happened::Away { text } | Happened::Degraded { text } => text.clone(),
         Happened::Trouble { text } => format!("trouble: {text}"),
         Happened::Ended { text, .. } => format!("the watch is over: {text}"),
     }

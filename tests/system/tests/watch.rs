@@ -177,6 +177,49 @@ fn a_borrower_goes_on_where_the_watch_left_off() {
     });
 }
 
+/// A watch that follows goes on with what a resume brings back, and keeps to its share of the disk.
+#[test]
+fn a_watch_follows_a_resume_and_keeps_to_its_room() {
+    sandbox::run(LIMIT, |place| {
+        let (witness, rekindle) = prepare(place);
+        let pid = witness.program.pid();
+        let first = rekindle.checkpoint(pid, &[]);
+        // Room for the first checkpoint and a little more, so that older ones have to go.
+        let room = (first.number("stored_bytes") + (1 << 20)).to_string();
+        let follow = ["--follow", "--keep", "3", "--checkpoint-every", "1s", "--max-disk", &room];
+        let mut running = watch(&rekindle, pid, &follow);
+        running.wait_for_event("checkpointed", 0);
+        let stopped = rekindle.stop(pid, &[]);
+        let away = running.wait_for_event("away", 0);
+        let text = away["text"].as_str().unwrap();
+        assert!(text.contains("rekindle resume latest:"), "{away}");
+        let seen = running.events().len();
+        let resumed = rekindle.resume(stopped.text("id"), &["--lazy"]).pid("pid");
+        let attached = running.wait_for_event("attached", seen);
+        assert_eq!(attached["pid"].as_i64(), Some(i64::from(resumed)));
+        running.wait_for_event("checkpointed", seen);
+        running.wait_for_event("checkpointed", running.events().len());
+        running.signal(Signal::TERM);
+        running.wait_for_event("ended", seen);
+        let events = running.events();
+        running.finish().expect_ok();
+        let taken = || events.iter().filter(|event| event["event"] == "checkpointed");
+        assert!(taken().any(|event| event["removed"] != serde_json::json!([])), "{events:#?}");
+        let kept = rekindle.run(&["list"]);
+        let kept = kept.json["checkpoints"].as_array().unwrap();
+        let bytes: u64 = kept.iter().filter_map(|row| row["stored_bytes"].as_u64()).sum();
+        let over = events
+            .iter()
+            .any(|event| event["text"].as_str().is_some_and(|text| text.contains("--max-disk")));
+        assert!(!kept.is_empty() && (bytes <= room.parse().unwrap() || over), "{kept:#?}");
+        for row in kept {
+            rekindle.run(&["verify", row["id"].as_str().unwrap()]).expect_ok();
+        }
+        witness.goes_on(1);
+        witness.program.kill();
+    });
+}
+
 #[test]
 fn a_killed_watch_harms_nobody() {
     sandbox::run(LIMIT, |place| {

@@ -42,6 +42,36 @@ pub(super) fn rehearse(text: &str) -> Result<engine::Rehearse, String> {
     }
 }
 
+/// Reads `500MB`, `2G` (powers of ten), `1.5GiB` (powers of two) as bytes.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 =
+        number.parse().map_err(|_| "write a number and a unit: 500MB, 2GiB".to_owned())?;
+    let factor = match unit.trim() {
+        "" | "B" => 1.0,
+        "k" | "kB" | "K" | "KB" => 1e3,
+        "M" | "MB" => 1e6,
+        "G" | "GB" => 1e9,
+        "T" | "TB" => 1e12,
+        "KiB" => 1024.0,
+        "MiB" => 1_048_576.0,
+        "GiB" => 1_073_741_824.0,
+        "TiB" => 1_099_511_627_776.0,
+        _ => return Err(format!("`{unit}` is no unit; use kB, MB, GB, TB, KiB, MiB, GiB or TiB")),
+    };
+    let bytes = (number * factor).round();
+    if !(1.0..9e18).contains(&bytes) {
+        return Err("at least 1 byte, and less than 2^63".to_owned());
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the value lies between 1 and 2^63"
+    )]
+    Ok(bytes as u64)
+}
+
 /// Reads `1%`, `0.5%`, `20%` as thousandths.
 pub(super) fn permille(text: &str) -> Result<u32, String> {
     let number = text.strip_suffix('%').ok_or_else(|| "write a share such as 1%".to_owned())?;
@@ -152,6 +182,17 @@ mod tests {
         assert_eq!(read("cpu=:9"), Ok((0, None, Some(9))));
         for bad in ["nofile", "nofile=", "nofile=:", "nofile=many", "files=3"] {
             assert!(limit(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in [("4096", 4096), ("1.5kB", 1500), ("2G", 2_000_000_000)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        assert_eq!(size("1.5GiB"), Ok(3 << 29));
+        for text in ["", "G", "1XB", "0", "-1", "9999999999G"] {
+            assert!(size(text).is_err(), "{text}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::Descriptors;
-use super::values::{duration, period, permille, rehearse};
+use super::values::{duration, period, permille, rehearse, size};
 
 /// `watch`.
 #[derive(Debug, Args)]
@@ -23,6 +23,12 @@ pub(crate) struct Watch {
     /// pages of theirs.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) keep: u16,
+    /// The most that they may take in the store: fewer are kept, then.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_disk: Option<u64>,
+    /// When the program has ended, wait until it is resumed, and go on.
+    #[arg(long)]
+    pub(crate) follow: bool,
     /// What SIGTERM and SIGHUP mean: a last checkpoint, or just the end. Ctrl-C is the end.
     #[arg(long, value_enum, default_value_t = OnTerm::Leave)]
     pub(crate) on_term: OnTerm,

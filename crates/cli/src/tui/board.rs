@@ -62,6 +62,7 @@ impl Board {
             }
             Happened::Lent { verb } => self.state = format!("made way for {verb}"),
             Happened::Returned { .. } => "looking for the program".clone_into(&mut self.state),
+            Happened::Away { .. } => "away".clone_into(&mut self.state),
             Happened::Trouble { text } => self.trouble = Some(text.clone()),
             Happened::Ended { .. } => "over".clone_into(&mut self.state),
             Happened::Moved(_) | Happened::Degraded { .. } => {}

@@ -55,6 +55,11 @@ pub enum Happened {
         /// How long it took.
         lent_us: u64,
     },
+    /// The program has ended, and a resume of it is waited for.
+    Away {
+        /// What would bring it back.
+        text: String,
+    },
     /// Something is done less often, to stay within bounds, or more often again.
     Degraded {
         /// What, and why.

@@ -74,6 +74,8 @@ pub(super) fn render(status: &WatchStatus, now_ns: u64) -> String {
     gauge("checkpoint_pause", "The longest stop for the last one", Some(Unit::Seconds), pause);
     let stored = status.checkpoint_stored_bytes as f64;
     gauge("checkpoint_stored", "Newly written for the last one", Some(Unit::Bytes), stored);
+    let disk = status.disk_bytes as f64;
+    gauge("disk", "What the instance's checkpoints take", Some(Unit::Bytes), disk);
     if status.checkpoint.is_some() {
         let age = now_ns.saturating_sub(status.checkpoint_ns) as f64 / 1e9;
         gauge("checkpoint_age", "Since the last one was published", Some(Unit::Seconds), age);

@@ -54,6 +54,10 @@ pub struct WatchRequest {
     pub checkpoint_every: Option<Duration>,
     /// How many checkpoints of the instance are kept.
     pub keep: usize,
+    /// The most that they may take in the store: fewer are kept, then, but never none.
+    pub disk_bytes_max: Option<u64>,
+    /// When the program has ended the watch waits for a resume of it and goes on.
+    pub follow: bool,
     /// What a request to end means.
     pub on_term: OnTerm,
     /// Where metrics are served.

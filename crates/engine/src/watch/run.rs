@@ -26,6 +26,8 @@ use crate::target_name::{Found, TargetError, find};
 
 /// How often somebody who has the program is looked after.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
+/// How often a program that has ended is looked for.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// How long before something that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -147,6 +149,12 @@ impl<'a> Watcher<'a> {
         loop {
             let found = match find(self.instance.as_str(), self.registry) {
                 Ok(found) => found,
+                Err(TargetError::NotRunning(_)) if self.request.follow => {
+                    if self.await_resume() {
+                        continue;
+                    }
+                    return self.end("the program has ended", Outcome::Stopped);
+                }
                 Err(TargetError::NotRunning(_)) => {
                     return self.end("the program has ended", Outcome::Stopped);
                 }
@@ -166,6 +174,38 @@ impl<'a> Watcher<'a> {
                     return self.end(why, Outcome::Running);
                 }
             }
+        }
+    }
+
+    /// Waits until a process of the instance runs again; `false` when the watch is to end first.
+    fn await_resume(&mut self) -> bool {
+        let text = format!(
+            "the program has ended; `rekindle resume latest:{}` brings it back, and the watch goes \
+             on",
+            self.instance
+        );
+        self.event(Happened::Away { text });
+        self.tell_state("away", None);
+        let mut looked = Instant::now();
+        loop {
+            self.notify.alive();
+            // Whoever asks takes the instance's lock, which nobody has.
+            while let Some(borrower) = self.lender.next() {
+                drop(borrower);
+            }
+            if sys::interrupt::take_interrupt().is_some()
+                || self.until.is_some_and(|until| Instant::now() >= until)
+            {
+                return false;
+            }
+            // To look at every process takes longer than to wait.
+            if looked.elapsed() >= FOLLOW_EVERY {
+                looked = Instant::now();
+                if find(self.instance.as_str(), self.registry).is_ok() {
+                    return true;
+                }
+            }
+            std::thread::sleep(LOOK);
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use process::InstanceId;
-use store::Keep;
+use store::{Keep, RemoveError};
 
 use super::WatchError;
 use super::events::{CheckpointRow, Happened, WatchLog};
@@ -147,23 +147,55 @@ impl Watcher<'_> {
         result
     }
 
-    /// Removes the instance's oldest checkpoints. Those that hold pages of one that stays stay with it,
-    /// until they are many: then the oldest that stays is made independent of them, which is to
-    /// write all of its pages anew.
+    /// Removes the instance's oldest checkpoints, and more of them when they take more room than
+    /// they may.
     fn prune(&mut self) -> Vec<String> {
-        let newest = Some(self.request.keep);
-        let mut pruned =
-            self.store.prune_instance(&self.instance, Keep { newest, consolidate: false });
-        if pruned.as_ref().is_ok_and(|pruned| pruned.needed.len() >= NEEDED_MAX) {
-            pruned = self.store.prune_instance(&self.instance, Keep { newest, consolidate: true });
-        }
-        match pruned {
-            Ok(pruned) => pruned.removed.iter().map(ToString::to_string).collect(),
-            Err(error) => {
-                self.trouble(&format!("failed to {error}; older checkpoints stay for now"));
-                Vec::new()
+        let mut removed = Vec::new();
+        let mut newest = self.request.keep;
+        loop {
+            match self.prune_to(newest) {
+                Ok(ids) => removed.extend(ids),
+                Err(error) => {
+                    self.trouble(&format!("failed to {error}; older checkpoints stay for now"));
+                    return removed;
+                }
             }
+            let used = self.store.list().map(|all| {
+                let own: Vec<_> = all.into_iter().filter(|c| c.instance == self.instance).collect();
+                (own.len(), own.iter().map(|listed| listed.stored_bytes).sum())
+            });
+            let (count, bytes): (usize, u64) = used.unwrap_or_default();
+            self.status.disk_bytes = bytes;
+            let Some(most) = self.request.disk_bytes_max.filter(|most| bytes > *most) else {
+                return removed;
+            };
+            if count <= 1 || newest <= 1 {
+                self.trouble(&format!(
+                    "the checkpoints that cannot go take {bytes} bytes, more than the {most} of \
+                     --max-disk"
+                ));
+                return removed;
+            }
+            newest = newest.min(count) - 1;
         }
+    }
+
+    /// Removes all but the `newest` ones. Those that hold pages of one that stays stay with it, until
+    /// they are many, or room is short: then the oldest that stays is made independent of them, which
+    /// is to write all of its pages anew.
+    fn prune_to(&self, newest: usize) -> Result<Vec<String>, RemoveError> {
+        let prune = |consolidate| {
+            let keep = Keep { newest: Some(newest), consolidate };
+            self.store.prune_instance(&self.instance, keep)
+        };
+        let mut pruned = prune(false)?;
+        let mut removed = pruned.removed.clone();
+        let is_short = newest < self.request.keep;
+        if pruned.needed.len() >= NEEDED_MAX || (is_short && !pruned.needed.is_empty()) {
+            pruned = prune(true)?;
+            removed.append(&mut pruned.removed);
+        }
+        Ok(removed.iter().map(ToString::to_string).collect())
     }
 }
 

@@ -17,7 +17,7 @@ pub struct WatchStatus {
     pub pid: i32,
     /// Our pid.
     pub watch_pid: u32,
-    /// `watching`, `planning`, `checkpoint`, `lent`, `waiting`, `starting`.
+    /// `watching`, `planning`, `checkpoint`, `lent`, `waiting`, `starting`, `away`.
     pub state: String,
     /// The verb that has the program, when it is lent or waited for.
     pub verb: Option<String>,
@@ -53,6 +53,8 @@ pub struct WatchStatus {
     pub checkpoint_pause_us: u64,
     /// What was newly written for it.
     pub checkpoint_stored_bytes: u64,
+    /// What the instance's checkpoints take in the store.
+    pub disk_bytes: u64,
     /// How long a checkpoint would stop the program, as expected.
     pub expected_pause_us: u64,
     /// Times that other verbs had the program.
