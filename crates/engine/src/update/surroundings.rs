@@ -11,7 +11,7 @@ use mem::{Backing, MemoryId, PAGE_SIZE, PageSet, PageSource, Sharing, VirtAddr};
 use plan::Tier;
 use process::Instance;
 use sys::limits::{LIMIT_NAMES, Limit};
-use sys::proc::{ProcDir, cgroup_line_at, parse_smaps};
+use sys::proc::{ProcDir, cgroup_line_at, parse_limits, parse_smaps};
 use sys::task::{Pid, Tid};
 use target::Process;
 
@@ -96,14 +96,18 @@ impl Surroundings {
         let lines = text.split(|b| *b == b'\n').filter(|line| !line.is_empty());
         chosen.cgroups = lines.map(<[u8]>::to_vec).collect();
         self.find_cgroups(&mut chosen)?;
-        let limits = sys::limits::limits(process.pid())
-            .map_err(|cause| refused("read the program's limits".to_owned(), cause))?;
-        for choice in &self.limits {
-            let limit = choice.on(&limits).ok_or_else(|| {
-                let cause = io::Error::other("there is no such limit");
-                refused(format!("limit {}", choice.name()), cause)
+        if !self.limits.is_empty() {
+            let limits = process.dir().parse("limits", &mut text, parse_limits);
+            let limits = limits.map_err(|error| {
+                refused("read the program's limits".to_owned(), io::Error::other(error))
             })?;
-            chosen.limits.push((*choice, limit));
+            for choice in &self.limits {
+                let limit = choice.on(&limits).ok_or_else(|| {
+                    let cause = io::Error::other("there is no such limit");
+                    refused(format!("limit {}", choice.name()), cause)
+                })?;
+                chosen.limits.push((*choice, limit));
+            }
         }
         self.nodes.iter().try_for_each(|(_, node)| node_is_there(*node))?;
         chosen.processors.clone_from(&self.processors);
