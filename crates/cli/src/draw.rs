@@ -102,10 +102,10 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> String {
 fn losses(rows: &[LossRow]) -> String {
     let mut text = String::new();
     for row in rows {
-        let span = row.span.map(|span| format!(" of {span:e}")).unwrap_or_default();
+        let span = row.span.map(|span| format!(" of {span:.3e}")).unwrap_or_default();
         let made = row.made_in.as_ref().map(|id| format!(", made in {id}")).unwrap_or_default();
         text.push_str(&format!(
-            "near        {}-{} {} within {} {:e}{span}: {} elements off by at most {:e}, {} exact; \
+            "near        {}-{} {} within {} {:e}{span}: {} elements off by at most {:.3e}, {} exact; \
              {} -> {}{made}\n",
             row.start,
             row.end,

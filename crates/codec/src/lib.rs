@@ -1,6 +1,6 @@
 //! Pages to bytes and back, in frames of at most [`FRAME_BYTES_MAX`]: raw, zero, LZ4 and
 //! Zstandard, the difference to other pages, numbers without loss and with a bounded one; which
-//! of them for which region; pages that equal others, and bytes that equal a file's.
+//! of them for which region; and bytes that equal a file's.
 //!
 //! This room is pure and knows no format: where a frame's bytes lie, how they are checked and
 //! which pages they are is the business of `image`. Read next: [`Encoder`], [`Decoder`].
@@ -13,7 +13,6 @@ mod encode;
 mod frame;
 mod level;
 mod numeric;
-mod same;
 mod twin;
 mod zstd_frames;
 
@@ -26,5 +25,4 @@ pub use level::{DiskCost, LEVELS, LevelCost, choose_level};
 pub use numeric::{
     Effort, FiniteSpan, LossyEncoder, LossyFrame, LossyHead, LossyPart, NumericEncoder,
 };
-pub use same::{PageKey, SameFinder};
 pub use twin::{Slices, TwinBudget, TwinFiles, TwinIndex, TwinRun, TwinSearch};

@@ -296,7 +296,7 @@ pub fn resume(
 fn near(rows: &[LossRow]) -> String {
     let range = |row: &LossRow| {
         let LossRow { start, end, r#type: numeric, bound, value, largest_error, .. } = row;
-        format!("{start}-{end} ({numeric}, {bound} {value:e}, at most {largest_error:e} off)")
+        format!("{start}-{end} ({numeric}, {bound} {value:e}, at most {largest_error:.3e} off)")
     };
     let ranges: Vec<String> = rows.iter().map(range).collect();
     format!("memory that is approximated, as was asked for, is loaded: {}", ranges.join(", "))

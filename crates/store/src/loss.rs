@@ -144,3 +144,45 @@ fn is_of(head: &LossyHead, frame: &Frame, range: &LossyRange) -> bool {
         && (first - start.0).is_multiple_of(u64::try_from(head.numeric.width_bytes()).unwrap_or(1))
         && fits
 }
+
+#[cfg(test)]
+mod tests {
+    use plan::NumericType;
+
+    use super::*;
+
+    #[test]
+    fn a_part_is_of_the_range_that_was_named() {
+        let frame = Frame {
+            held: PageMask(0b1011),
+            ..Frame::without_bytes(MemoryId::Private(0), PageRange::new(16, 20), Treatment::Lossy)
+        };
+        let part = |start: usize, end: usize| LossyHead {
+            bytes: start..end,
+            numeric: NumericType::F64,
+            bound: Some(0.5),
+        };
+        let named = LossyRange {
+            memory: MemoryId::Private(0),
+            range: AddrRange::new(0x10008, 0x14000),
+            numeric: NumericType::F64,
+            bound: LossBound::Absolute(0.5),
+        };
+        // The third page that it holds is the fourth of the chunk.
+        assert!(is_of(&part(8, 3 * 4096), &frame, &named));
+        assert!(!is_of(&part(0, 4096), &frame, &named), "before the range");
+        let short = LossyRange { range: AddrRange::new(0x10008, 0x13ff8), ..named };
+        assert!(is_of(&part(8, 3 * 4096 - 8), &frame, &short));
+        assert!(!is_of(&part(8, 3 * 4096), &frame, &short), "behind the range");
+        assert!(!is_of(&part(12, 4096), &frame, &named), "not whole elements");
+        let others = [
+            LossyRange { bound: LossBound::Absolute(0.4), ..named },
+            LossyRange { bound: LossBound::Relative(0.5), ..named },
+            LossyRange { numeric: NumericType::I64, ..named },
+            LossyRange { memory: MemoryId::Shared(0), ..named },
+        ];
+        assert!(others.iter().all(|other| !is_of(&part(8, 4096), &frame, other)));
+        let wide = LossBound::RangeRelative { fraction: 0.1, span: 6.0 };
+        assert!(is_of(&part(8, 4096), &frame, &LossyRange { bound: wide, ..named }));
+    }
+}

@@ -310,3 +310,34 @@ fn who_goes_on_from_an_approximation_loses_nothing_more() {
     let inexact = first.inexact_pages(PRIVATE);
     assert!(ranges.iter().all(|range| inexact.contains(range.range.pages().start)));
 }
+
+#[test]
+fn what_a_file_has_is_read_there_though_a_loss_was_allowed() {
+    let (dir, store) = new_store();
+    let range = PageRange::new(16, 48);
+    let noise = pages(PRIVATE, range);
+    let path = dir.path().join("twin");
+    std::fs::write(&path, &noise).unwrap();
+    let mut writer = common::begin(&store, 1, Want::Lz4);
+    let mut twins = rekindle_store::Twins::new(1 << 20).unwrap();
+    twins.add(std::fs::File::open(&path).unwrap(), &path, &|| false).unwrap();
+    writer.find_twins(twins);
+    let named = plan::LossyRange {
+        memory: PRIVATE,
+        range: range.addrs(),
+        numeric: plan::NumericType::U8,
+        bound: plan::LossBound::Absolute(100.0),
+    };
+    writer.allow_loss(vec![named]).unwrap();
+    writer.put(PRIVATE, range, &noise).unwrap();
+    let set: PageSet = [range].into_iter().collect();
+    let plan = Plan::everything(&[(PRIVATE, set)], Treatment::Zstd);
+    let made = writer.finish(&instance(1), &plan, &summary(1)).unwrap();
+    assert_eq!(made.loss[0].elements_lossy, 0);
+    assert!(made.loss[0].stored_bytes < 64, "{made:?}");
+    let checkpoint = store.checkpoint(made.id).unwrap();
+    let mut bytes = vec![1; noise.len()];
+    checkpoint.read(PRIVATE, range, &mut bytes).unwrap();
+    assert!(bytes == noise);
+    checkpoint.verify().unwrap();
+}

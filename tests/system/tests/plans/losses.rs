@@ -180,6 +180,15 @@ fn numbers_are_as_near_as_was_asked_for() {
             numbers.program = Program::of_pid(resumed.pid("pid"));
             assert!(numbers.all() == *expected, "{report}");
         }
+        // Of what is not loaded nothing is known but where it is.
+        numbers.program.kill();
+        let resumed = rekindle.resume(without.text("id"), &["--on-demand"]);
+        let half = rekindle.stop(resumed.pid("pid"), &lossy);
+        rekindle.run(&["verify", half.text("id")]).expect_ok();
+        assert_eq!(half.json["loss"][0]["elements_lossy"], 0, "{half}");
+        let resumed = rekindle.resume(half.text("id"), &["--eager"]);
+        numbers.program = Program::of_pid(resumed.pid("pid"));
+        assert!(numbers.bytes("doubles") == before[1]);
         numbers.program.kill();
     });
 }
