@@ -50,6 +50,14 @@ impl NamedChunk<'_> {
         page_at(self.chunk, place)
     }
 
+    /// Those that are nothing but zeros: they take no space as they are, here and in memory.
+    fn zeros(&self) -> PageMask {
+        let each = self.pages.places().zip(self.bytes.chunks_exact(PAGE_BYTES));
+        let mut zeros = PageMask::default();
+        each.filter(|(_, page)| codec::is_zero(page)).for_each(|(place, _)| zeros.insert(place));
+        zeros
+    }
+
     /// The range that page `place` is encoded with: that which has most of it.
     fn range_of(&self, place: usize) -> Option<usize> {
         let bytes = |range: &LossyRange| range.part_of(self.page(place)).map_or(0, |p| p.len());
@@ -112,12 +120,12 @@ impl Lane {
             Some(division) => division.masks(target.memory, named.chunk).to_vec(),
             None => vec![(Tier::Critical, PageMask::ALL)],
         };
+        let in_full = named.critical.or(named.zeros());
         for (number, (range, tally)) in named.ranges.iter().zip(tallies).enumerate() {
             for (tier, mask) in &masks {
                 let pages = groups[number].and(*mask);
-                let exact =
-                    Place { tier: *tier, chunk: named.chunk, pages: pages.and(named.critical) };
-                let near = Place { pages: pages.without(named.critical), ..exact };
+                let exact = Place { tier: *tier, chunk: named.chunk, pages: pages.and(in_full) };
+                let near = Place { pages: pages.without(in_full), ..exact };
                 tally.add(&self.put_exact(target, exact, named)?);
                 tally.add(&self.put_lossy(target, near, named, range)?);
             }
@@ -188,7 +196,7 @@ impl Lane {
             return self.add_encoded(target, place, (Treatment::Twin, &twin.encode()), &hashes);
         }
         let mut lossy = std::mem::take(&mut self.lossy);
-        let part = named.part(range, all).filter(|_| !codec::is_zero(bytes));
+        let part = named.part(range, all);
         let near = match &part {
             Some(part) => lossy.encode(bytes, part).map_err(io::Error::other)?,
             None => None,

@@ -524,6 +524,12 @@ impl Field {
             let start = usize::try_from(named.range.start.0).unwrap();
             let count = usize::try_from(named.elements()).unwrap();
             exact[start..start + count * width].fill(false);
+            // What is nothing but zeros stays so.
+            for (page, exact) in self.bytes.chunks(4096).zip(exact.chunks_mut(4096)) {
+                if page.iter().all(|byte| *byte == 0) {
+                    exact.fill(true);
+                }
+            }
             let element = |bytes: &[u8], n: usize| {
                 let bytes = bytes[start + n * width..][..width].to_vec();
                 let value = match named.numeric {
