@@ -188,4 +188,29 @@ mod tests {
     fn good_message(good: &LossRecord) -> proto::Loss {
         vec![*good].to_wire().unwrap()
     }
+
+    proptest::proptest! {
+        /// Bytes that pass every checksum and are not what we wrote: refused, or records that can
+        /// be written again, but never a panic.
+        #[test]
+        fn altered_records_never_panic(
+            at in proptest::prelude::any::<proptest::sample::Index>(),
+            byte in proptest::prelude::any::<u8>(),
+            cut in proptest::prelude::any::<proptest::sample::Index>(),
+        ) {
+            use prost::Message;
+            let span = LossBound::RangeRelative { fraction: 1e-3, span: 1000.0 };
+            let records = vec![record(LossBound::Absolute(0.25)), record(span)];
+            let mut bytes = records.to_wire().unwrap().encode_to_vec();
+            let place = at.index(bytes.len());
+            bytes[place] = byte;
+            for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
+                let Ok(message) = proto::Loss::decode(bytes) else { continue };
+                if let Ok(found) = Vec::<LossRecord>::from_wire(message) {
+                    let again = found.to_wire().unwrap();
+                    proptest::prop_assert_eq!(Vec::from_wire(again), Ok(found));
+                }
+            }
+        }
+    }
 }
