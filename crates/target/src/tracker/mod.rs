@@ -17,15 +17,20 @@
 //! unregistered, without one either. Unregistering at once walks 20 ms a gigabyte under the map's
 //! lock. In between a missing page would be waited for, so nothing may run.
 //!
+//! Looking is in [`look`], letting go in [`release`].
+//!
 //! Two may look through one tracker: who copies ([`Tracker::changed`]) and who wants to know how
 //! often pages are written ([`Tracker::scan`]). What the second arms the first still finds changed.
+
+mod look;
+mod release;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use mem::{AddrRange, PageSet};
-use sys::pagemap::{Categories, Pagemap, PagemapError, ScanFilter};
+use sys::pagemap::{Pagemap, PagemapError, ScanFilter};
 use sys::proc::ProcError;
 use sys::userfault::{Features, Kind, Modes, Userfault, UserfaultError};
 
@@ -257,247 +262,8 @@ impl<'p> Tracker<'p> {
         known(self.pagemap().scan_tracked(first, &ScanFilter::WRITTEN, false, |_| {}))
     }
 
-    /// Arms all of `range`, whatever is known of it: every page counts as changed. `false`: not
-    /// all of it was taken in.
-    ///
-    /// # Errors
-    /// When the program has ended.
-    pub fn afresh(&self, range: AddrRange, changed: &mut Changed) -> Result<bool, TrackError> {
-        let mut content = PageSet::new();
-        let tracked = self.arm(range, &mut content)?;
-        if tracked {
-            let armed: PageSet = std::iter::once(range.pages()).collect();
-            for set in [&self.unarmed, &self.disturbed] {
-                let mut set = locked(set);
-                *set = set.difference(&armed);
-            }
-            changed.pages.insert(range.pages());
-            changed.content = changed.content.union(&content);
-        }
-        Ok(tracked)
-    }
-
-    /// Lists what has changed in the mapping at `range` since it was armed last, and with
-    /// `rearm` arms it again. `false`: not all of it is tracked, nothing is known of it.
-    ///
-    /// # Errors
-    /// When the page tables cannot be read.
-    pub fn changed(
-        &self,
-        range: AddrRange,
-        rearm: bool,
-        changed: &mut Changed,
-    ) -> Result<bool, TrackError> {
-        if locked(&self.unarmed).within(range.pages()).next().is_some() {
-            return if rearm { self.afresh(range, changed) } else { Ok(false) };
-        }
-        let mut found = Changed::default();
-        let mut tracked = true;
-        self.looking.each(range, |piece| {
-            let written = |region: sys::pagemap::Region| found.pages.insert(region.range.pages());
-            tracked =
-                known(self.pagemap().scan_tracked(piece, &ScanFilter::WRITTEN, false, written))?;
-            Ok::<_, TrackError>(tracked)
-        })?;
-        let disturbed: PageSet = locked(&self.disturbed).within(range.pages()).collect();
-        if !disturbed.is_empty() {
-            found.pages = found.pages.union(&disturbed);
-            if rearm {
-                // Before they are armed: what is written from then on is seen as such.
-                let mut all = locked(&self.disturbed);
-                *all = all.difference(&disturbed);
-            }
-        }
-        for run in found.pages.runs() {
-            tracked = tracked
-                && match rearm {
-                    true => self.arm(run.addrs(), &mut found.content)?,
-                    false => self.list(run.addrs(), &mut found.content)?,
-                };
-        }
-        if tracked {
-            changed.pages = changed.pages.union(&found.pages);
-            changed.content = changed.content.union(&found.content);
-        }
-        Ok(tracked)
-    }
-
-    /// One scan for a purpose of the caller's own: what of `range` passes `filter`, and with
-    /// `arm` armed in the same step. The map's lock is held as long as it takes, so `range` is to
-    /// be small. `false`: not all of it is tracked, nothing is known of it.
-    ///
-    /// # Errors
-    /// When the page tables cannot be read.
-    pub fn scan(
-        &self,
-        range: AddrRange,
-        filter: &ScanFilter,
-        arm: bool,
-        mut found: impl FnMut(sys::pagemap::Region),
-    ) -> Result<bool, TrackError> {
-        let scanned = self.pagemap().scan_tracked(range, filter, arm, |region| {
-            if arm {
-                locked(&self.disturbed).insert(region.range.pages());
-            }
-            found(region);
-        });
-        if arm && scanned.is_err() {
-            // Part of it may have been armed, and not told.
-            locked(&self.disturbed).insert(range.pages());
-        }
-        known(scanned)
-    }
-
-    /// Lets go of what is in huge pages, which a write would split as long as they are armed; they
-    /// are changed at the next look. Says which were split before.
-    pub fn spare_huge(&self) -> PageSet {
-        let huge = std::mem::take(&mut *locked(&self.huge));
-        let split = self.split(&huge);
-        for run in huge.difference(&split).runs() {
-            let _ = self.arming.each(run.addrs(), |piece| {
-                // What is not mapped any more is not armed either.
-                let _ = self.userfault.write_protect(piece, false);
-                std::thread::yield_now();
-                Ok::<_, TrackError>(true)
-            });
-        }
-        split
-    }
-
-    /// Arms the pages of `range` and adds those with content to `content`.
-    fn arm(&self, range: AddrRange, content: &mut PageSet) -> Result<bool, TrackError> {
-        let mut tracked = true;
-        self.arming.each(range, |piece| {
-            tracked = self.entries(piece, true, content)?;
-            Ok::<_, TrackError>(tracked)
-        })?;
-        Ok(tracked)
-    }
-
-    fn list(&self, range: AddrRange, content: &mut PageSet) -> Result<bool, TrackError> {
-        self.entries(range, false, content)
-    }
-
-    fn entries(
-        &self,
-        range: AddrRange,
-        arm: bool,
-        content: &mut PageSet,
-    ) -> Result<bool, TrackError> {
-        let mut huge = Vec::new();
-        let scanned = self.pagemap().scan_tracked(range, &ScanFilter::ARMABLE, arm, |region| {
-            if region.categories.is_private_content() {
-                content.insert(region.range.pages());
-            }
-            if arm && region.categories.contains(Categories::HUGE) {
-                huge.push(region.range.pages());
-            }
-        });
-        if !huge.is_empty() {
-            let mut all = locked(&self.huge);
-            huge.into_iter().for_each(|run| all.insert(run));
-        }
-        known(scanned)
-    }
-
     fn taken(&self) -> MutexGuard<'_, PageSet> {
         locked(&self.taken)
-    }
-
-    /// Ends the tracking, as dropping does. Where the program cannot be stopped for the last
-    /// step, which takes microseconds, mappings are let go in pieces.
-    pub fn release(&self) -> Released {
-        let (longest, stop) = self.let_go();
-        let huge = std::mem::take(&mut *locked(&self.huge));
-        Released { longest, stop, split: self.split(&huge) }
-    }
-
-    /// Lifts all protection while the program runs and unregisters everything in one stop. The
-    /// longest that a lock was held, and the stop.
-    fn let_go(&self) -> (Duration, Option<Duration>) {
-        let mut longest = Duration::ZERO;
-        let mut lifted = PageSet::new();
-        let list = || (self.list)(self.process).unwrap_or_default();
-        for mapping in list() {
-            for run in self.taken().within(mapping.pages()) {
-                let pieces = self.arming.each(run.addrs(), |piece| {
-                    // What went away meanwhile took its protection with it.
-                    if matches!(self.userfault.write_protect(piece, false), Ok(true)) {
-                        lifted.insert(piece.pages());
-                    }
-                    // Whoever waits for the map's lock gets it before the next piece does.
-                    std::thread::yield_now();
-                    Ok::<_, TrackError>(true)
-                });
-                longest = longest.max(pieces.unwrap_or_default());
-            }
-        }
-        let deadline = Instant::now() + STOP_LIMIT;
-        let freeze = FreezeOptions { deadline, suspend_seccomp: false };
-        let Ok(frozen) = self.process.freeze(freeze) else { return (longest, None) };
-        let began = Instant::now();
-        for mapping in list() {
-            let whole: PageSet = std::iter::once(mapping.pages()).collect();
-            let modes = if whole.difference(&lifted).is_empty() {
-                // Nothing is protected any more. A mapping of a file, which cannot wait for
-                // missing pages, is walked nonetheless.
-                Modes::Missing
-            } else if self.taken().within(mapping.pages()).next().is_some() {
-                // A new one, one that moved here, or grew: a walk is the price of being sure.
-                Modes::WriteProtect
-            } else {
-                continue;
-            };
-            // What belongs to another userfaultfd by now is left to it: kernels before 6.14
-            // would take it away.
-            let registered = self.userfault.register(mapping, modes);
-            if !matches!(registered, Err(UserfaultError::Taken { .. })) {
-                let _ = self.userfault.unregister(mapping);
-            }
-        }
-        *self.taken() = PageSet::new();
-        (longest.max(began.elapsed()), Some(frozen.thaw()))
-    }
-
-    /// Ends the tracking in pieces that hold the map's lock for a short time each, where closing
-    /// the descriptor alone would hold it for 20 ms a gigabyte.
-    fn let_go_in_pieces(&self) {
-        let taken = std::mem::take(&mut *self.taken());
-        for run in taken.runs() {
-            let _ = self.arming.each(run.addrs(), |piece| {
-                let _ = self.userfault.unregister(piece);
-                std::thread::yield_now();
-                Ok::<_, TrackError>(true)
-            });
-        }
-    }
-
-    /// The 2 MB ranges of `huge` that are small pages now, all of them there. Where some are
-    /// missing the program itself took its huge page apart.
-    fn split(&self, huge: &PageSet) -> PageSet {
-        const HUGE_PAGES: u64 = 512;
-        let mut small = PageSet::new();
-        for run in huge.runs() {
-            let there = |region: sys::pagemap::Region| small.insert(region.range.pages());
-            // Of a program that has ended nothing is to be given back.
-            if self.pagemap().scan(run.addrs(), &ScanFilter::SMALL_PAGES, there).is_err() {
-                return PageSet::new();
-            }
-        }
-        small
-            .runs()
-            .iter()
-            .flat_map(|run| run.aligned_chunks(HUGE_PAGES))
-            .filter(|chunk| chunk.count().0 == HUGE_PAGES)
-            .collect()
-    }
-}
-
-impl Drop for Tracker<'_> {
-    fn drop(&mut self) {
-        if !self.taken().is_empty() && self.let_go().1.is_none() {
-            self.let_go_in_pieces();
-        }
     }
 }
 
