@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use process::{Blocker, Change, Host, StateKind};
+use process::{Blocker, Change, ChangeKind, Host, StateKind};
 use sys::clone::Bystander;
 use sys::proc::{ProcDir, ProcError, RunState, Status, parse_status};
 use sys::task::Pid;
@@ -80,6 +80,10 @@ pub fn look(process: &Process, options: &Options) -> Result<Survey, LookError> {
     if options.takeover && status.state == RunState::Stopped {
         let lift = "let it go on (SIGCONT)";
         findings.block_for_now(StateKind::Process, "the process, which is stopped", "", lift);
+    }
+    if !options.takeover && status.state == RunState::Stopped {
+        let what = "it is stopped (SIGSTOP): a resumed program goes on".to_owned();
+        findings.change(ChangeKind::Session, what);
     }
     let statuses = threads(dir, &mut findings)?;
     let has_seccomp_filters = statuses.iter().any(|status| status.seccomp_mode == 2);

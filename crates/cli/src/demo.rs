@@ -202,7 +202,9 @@ impl Drop for Service {
         }
         if let Some(pid) = self.resumed_as {
             // The resumed service is no child of this process handle any more.
-            Command::new("kill").args(["-9", &pid.to_string()]).status().ok();
+            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+            }
         }
     }
 }

@@ -38,11 +38,17 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
         eprintln!("rekindle: failed to choose a form: only `heatmap` has html and csv");
         return exit(ExitClass::Usage);
     }
+    if context.settings.dry_run
+        && let Some(why) = no_dry_run(&cli.verb)
+    {
+        eprintln!("rekindle: failed to try it: {why}");
+        return exit(ExitClass::Usage);
+    }
     match cli.verb {
         Verb::Check { target, calibrate, stop, update, descriptors } => {
             check(&context, target.as_deref(), calibrate, (stop, update), &descriptors)
         }
-        Verb::Run { command } => run_command(&command),
+        Verb::Run { command } => run_command(&context, &command),
         Verb::Checkpoint {
             target,
             stop,
@@ -132,6 +138,21 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
     }
 }
 
+/// Why a verb cannot go up to the last step before it does something.
+fn no_dry_run(verb: &Verb) -> Option<&'static str> {
+    match verb {
+        Verb::Demo { .. } => Some("a demo works on a service of its own; leave --dry-run out"),
+        Verb::Profile(_) => Some(
+            "a profile is nothing but looking, and what it sees is kept; `rekindle check` says \
+             what can be seen",
+        ),
+        Verb::Check { calibrate: true, .. } => {
+            Some("to calibrate is to measure and to keep it; leave --calibrate out")
+        }
+        _ => None,
+    }
+}
+
 fn with_store(mut context: Context, directory: Option<PathBuf>) -> Context {
     if let Some(directory) = directory {
         context.settings.store = directory;
@@ -193,8 +214,10 @@ fn check(
         Ok(mut report) => {
             report.costs = costs;
             let class = report.class();
-            context.print(&report, draw::check);
-            exit(class)
+            match (class, context.print(&report, draw::check)) {
+                (ExitClass::Done, printed) => printed,
+                (class, _) => exit(class),
+            }
         }
         Err(error) => context.fail(&error),
     }
@@ -353,7 +376,12 @@ fn list(context: &Context) -> ExitCode {
 
 /// `run`: the command's own status, 125 for a failure of ours, 126 when it cannot be executed,
 /// 127 when it is not found.
-fn run_command(command: &[std::ffi::OsString]) -> ExitCode {
+fn run_command(context: &Context, command: &[std::ffi::OsString]) -> ExitCode {
+    if context.settings.dry_run {
+        let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+        eprintln!("rekindle: {} would be run under a pid that stays", words.join(" "));
+        return exit(ExitClass::Done);
+    }
     match engine::run(command) {
         Ok(exit) => ExitCode::from(u8::try_from(exit.shell_code()).unwrap_or(u8::MAX)),
         Err(error) => {

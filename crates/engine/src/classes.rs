@@ -38,6 +38,7 @@ pub(crate) fn store_class(error: &StoreError) -> ExitClass {
 pub(crate) fn resolve_class(error: &ResolveError) -> ExitClass {
     match error {
         ResolveError::Store(error) => store_class(error),
+        ResolveError::NewestDamaged { is_newer: true, .. } => ExitClass::Incompatible,
         ResolveError::NewestDamaged { .. } => ExitClass::Damaged,
         _ => ExitClass::Usage,
     }

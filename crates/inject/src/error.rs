@@ -123,3 +123,16 @@ pub enum InjectError {
         source: io::Error,
     },
 }
+
+impl InjectError {
+    /// Whether the program has no room for a page or two of ours: its own limits of address space,
+    /// data or locked memory (mmap(2) `ENOMEM`, `EAGAIN`).
+    pub fn is_out_of_room(&self) -> bool {
+        match self {
+            Self::Memory { source, .. } | Self::Call { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock)
+            }
+            _ => false,
+        }
+    }
+}

@@ -21,7 +21,7 @@ pub struct Blocker {
 /// What kind of difference the program could notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// The session or process group will be another one.
+    /// The session or process group, or what job control made of it, will be another one.
     Session,
     /// The parent will be another process, or sees an exit.
     Parent,

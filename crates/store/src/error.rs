@@ -166,6 +166,8 @@ pub enum ResolveError {
         id: CheckpointId,
         /// What is wrong with it.
         detail: String,
+        /// That is only that it is of a newer format.
+        is_newer: bool,
     },
 }
 

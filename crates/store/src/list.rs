@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use image::{CheckpointId, HEADER_BYTES, Header};
+use image::{CheckpointId, FormatError, HEADER_BYTES, Header};
 use process::InstanceId;
 
 use crate::dir::Dir;
@@ -49,6 +49,8 @@ pub struct Damaged {
     pub id: CheckpointId,
     /// What is wrong.
     pub detail: String,
+    /// It is whole, as far as that can be told, but of a format this program does not know yet.
+    pub is_newer: bool,
     /// When its directory was last changed, nanoseconds since the epoch.
     pub modified_ns: i128,
 }
@@ -95,7 +97,9 @@ impl Store {
                     referenced_bytes: header.referenced_bytes,
                     modified_ns,
                 }),
-                Err(detail) => listing.damaged.push(Damaged { id, detail, modified_ns }),
+                Err((detail, is_newer)) => {
+                    listing.damaged.push(Damaged { id, detail, is_newer, modified_ns });
+                }
             }
         }
         let newest_first = |c: &Listed| std::cmp::Reverse((c.created_ns, c.modified_ns, c.id));
@@ -104,14 +108,21 @@ impl Store {
     }
 }
 
-fn read_header(dir: &Dir, id: CheckpointId) -> Result<Header, String> {
-    let file = dir.open(layout::MANIFEST).map_err(|e| e.to_string())?;
+/// The header, or what is wrong and whether that is only that it is of a newer format.
+fn read_header(dir: &Dir, id: CheckpointId) -> Result<Header, (String, bool)> {
+    let damaged = |detail: String| (detail, false);
+    let file = dir.open(layout::MANIFEST).map_err(|e| damaged(e.to_string()))?;
     let mut bytes = Vec::new();
     let limit = u64::try_from(HEADER_BYTES).unwrap_or(u64::MAX);
-    file.take(limit).read_to_end(&mut bytes).map_err(|e| format!("read its manifest: {e}"))?;
-    let header = Header::read(&bytes).map_err(|e| e.to_string())?;
+    let read = file.take(limit).read_to_end(&mut bytes);
+    read.map_err(|e| damaged(format!("read its manifest: {e}")))?;
+    let header = Header::read(&bytes).map_err(|e| {
+        let is_newer =
+            matches!(e, FormatError::NewerVersion { .. } | FormatError::UnknownFlags { .. });
+        (e.to_string(), is_newer)
+    })?;
     if header.id != id {
-        return Err(format!("its manifest is that of {}", header.id));
+        return Err(damaged(format!("its manifest is that of {}", header.id)));
     }
     Ok(header)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use image::CheckpointId;
 use process::InstanceId;
 
-use crate::list::{Listed, Listing};
+use crate::list::{Damaged, Listed, Listing};
 use crate::{Found, ResolveError, Store, layout};
 
 /// How many candidates a message lists.
@@ -72,15 +72,20 @@ impl Store {
                 checkpoints.iter().filter(|c| Some(&c.instance) == instance.as_ref()).collect()
             }
         };
-        let Some(newest) = of_line.first() else {
-            return Err(self.not_found(reference, &checkpoints));
-        };
-        if let Some(worse) = damaged.iter().find(|d| d.modified_ns >= newest.modified_ns) {
+        // Whose line one that cannot be read is of is not known.
+        let newest = of_line.first();
+        let may_be_newest =
+            |d: &&Damaged| newest.map_or(instance.is_none(), |n| d.modified_ns >= n.modified_ns);
+        if let Some(worse) = damaged.iter().find(may_be_newest) {
             return Err(ResolveError::NewestDamaged {
                 reference: reference.to_owned(),
                 id: worse.id,
                 detail: worse.detail.clone(),
+                is_newer: worse.is_newer,
             });
+        }
+        if of_line.is_empty() {
+            return Err(self.not_found(reference, &checkpoints));
         }
         match of_line.get(back) {
             Some(found) => Ok(found.id),

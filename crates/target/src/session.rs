@@ -49,6 +49,26 @@ pub enum SessionError {
     },
 }
 
+impl SessionError {
+    /// Whether the program's own privileges, limits or filters are the reason: it may not have one
+    /// more descriptor or page, or may not make the call. It will be so again.
+    pub fn is_by_the_program(&self) -> bool {
+        match self {
+            Self::Denied { .. } => true,
+            Self::Inject { source, .. } => {
+                source.is_out_of_room()
+                    || matches!(
+                        source,
+                        InjectError::Call { .. }
+                            | InjectError::BadBatch { .. }
+                            | InjectError::Refused { .. }
+                    )
+            }
+            Self::Freeze(_) | Self::TakeOver { .. } => false,
+        }
+    }
+}
+
 impl Process {
     /// Opens a userfaultfd of this process's memory: one short stop, which leaves nothing in the
     /// process, also when we die in the middle. Says how long the stop lasted.

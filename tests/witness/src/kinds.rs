@@ -12,6 +12,7 @@ pub mod in_sleep;
 pub mod in_wait;
 pub mod leftovers;
 pub mod mapped_files;
+pub mod pairs;
 pub mod pipes;
 pub mod private;
 pub mod process;

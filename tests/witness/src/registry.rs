@@ -5,8 +5,8 @@ use crate::flaw::Outcome;
 use crate::kind::{Context, Entry, Kind};
 use crate::kinds::{
     advised, clock, events, files, filtered, fired, heap, in_sleep, in_wait, leftovers,
-    mapped_files, pipes, private, process, protected, registers, scheduling, shared, signals,
-    sockets, stack, threads, timer_fds, timers, work,
+    mapped_files, pairs, pipes, private, process, protected, registers, scheduling, shared,
+    signals, sockets, stack, threads, timer_fds, timers, work,
 };
 
 type SetUp = fn(&Context) -> Outcome<Box<dyn Kind>>;
@@ -134,6 +134,7 @@ static KINDS: &[Entry] = &[
         &["option", "closed", "flags"],
         "TCP and unix listeners that answer with the status, threads in accept4",
     ),
+    on("pairs", pairs::set_up, &["byte", "room"], "pairs of sockets with bytes under way"),
     on("datagrams", sockets::datagrams, &["option", "rebound"], "bound datagram sockets"),
     on(
         "pending-process",

@@ -8,7 +8,7 @@ use sys::socket::{fresh, option_bytes, option_int};
 
 /// Options that are read and, where they differ from a new socket's, set again, in this order:
 /// what matters to bind(2) first. Name, and the bytes of its value.
-const SOCKET: [(i32, usize); 24] = [
+const SOCKET: [(i32, usize); 34] = [
     (libc::SO_REUSEADDR, 4),
     (libc::SO_REUSEPORT, 4),
     (libc::SO_BINDTODEVICE, 16),
@@ -20,7 +20,6 @@ const SOCKET: [(i32, usize); 24] = [
     (libc::SO_RCVTIMEO, 16),
     (libc::SO_SNDTIMEO, 16),
     (libc::SO_RCVLOWAT, 4),
-    (libc::SO_PRIORITY, 4),
     (libc::SO_MARK, 4),
     (libc::SO_PASSCRED, 4),
     (libc::SO_PASSSEC, 4),
@@ -33,11 +32,40 @@ const SOCKET: [(i32, usize); 24] = [
     (libc::SO_ZEROCOPY, 4),
     (libc::SO_INCOMING_CPU, 4),
     (SO_PASSPIDFD, 4),
+    (libc::SO_TIMESTAMPING, 8),
+    (libc::SO_PEEK_OFF, 4),
+    (libc::SO_SELECT_ERR_QUEUE, 4),
+    (libc::SO_MAX_PACING_RATE, 8),
+    (SO_TXTIME, 8),
+    (SO_PREFER_BUSY_POLL, 4),
+    (SO_BUSY_POLL_BUDGET, 4),
+    (SO_TXREHASH, 4),
+    (SO_RCVMARK, 4),
+    (SO_RCVPRIORITY, 4),
+    (SO_PASSRIGHTS, 4),
 ];
-const SO_PASSPIDFD: i32 = 76;
-const SO_BUF_LOCK: i32 = 72;
+/// What the options of other levels would change again.
+const LAST: [(i32, usize); 1] = [(libc::SO_PRIORITY, 4)];
 
-const IP: [(i32, usize); 15] = [
+// Numbers of linux/socket.h and its kin that libc has no name for.
+const SO_TXTIME: i32 = 61;
+const SO_PREFER_BUSY_POLL: i32 = 69;
+const SO_BUSY_POLL_BUDGET: i32 = 70;
+const SO_BUF_LOCK: i32 = 72;
+const SO_TXREHASH: i32 = 74;
+const SO_RCVMARK: i32 = 75;
+const SO_PASSPIDFD: i32 = 76;
+const SO_RCVPRIORITY: i32 = 82;
+const SO_PASSRIGHTS: i32 = 83;
+const IP_LOCAL_PORT_RANGE: i32 = 51;
+const IP_RECVERR_RFC4884: i32 = 26;
+const IPV6_RECVERR_RFC4884: i32 = 31;
+const IPV6_MULTICAST_ALL: i32 = 29;
+const IPV6_UNICAST_IF: i32 = 76;
+const TCP_RTO_MAX_MS: i32 = 44;
+const TCP_TX_DELAY: i32 = 37;
+
+const IP: [(i32, usize); 24] = [
     (libc::IP_FREEBIND, 4),
     (libc::IP_TRANSPARENT, 4),
     (libc::IP_BIND_ADDRESS_NO_PORT, 4),
@@ -53,9 +81,18 @@ const IP: [(i32, usize); 15] = [
     (libc::IP_MULTICAST_LOOP, 4),
     (libc::IP_MINTTL, 4),
     (libc::IP_MULTICAST_ALL, 4),
+    (libc::IP_MULTICAST_IF, 4),
+    (libc::IP_UNICAST_IF, 4),
+    (IP_LOCAL_PORT_RANGE, 4),
+    (libc::IP_RECVOPTS, 4),
+    (libc::IP_RETOPTS, 4),
+    (libc::IP_PASSSEC, 4),
+    (libc::IP_CHECKSUM, 4),
+    (libc::IP_RECVFRAGSIZE, 4),
+    (IP_RECVERR_RFC4884, 4),
 ];
 
-const IPV6: [(i32, usize); 12] = [
+const IPV6: [(i32, usize); 26] = [
     (libc::IPV6_V6ONLY, 4),
     (libc::IPV6_FREEBIND, 4),
     (libc::IPV6_TRANSPARENT, 4),
@@ -68,9 +105,32 @@ const IPV6: [(i32, usize); 12] = [
     (libc::IPV6_RECVTCLASS, 4),
     (libc::IPV6_RECVERR, 4),
     (libc::IPV6_MTU_DISCOVER, 4),
+    (libc::IPV6_MULTICAST_IF, 4),
+    (IPV6_UNICAST_IF, 4),
+    (IPV6_MULTICAST_ALL, 4),
+    (libc::IPV6_RECVRTHDR, 4),
+    (libc::IPV6_RECVHOPOPTS, 4),
+    (libc::IPV6_RECVDSTOPTS, 4),
+    (libc::IPV6_RECVPATHMTU, 4),
+    (libc::IPV6_DONTFRAG, 4),
+    (libc::IPV6_AUTOFLOWLABEL, 4),
+    (libc::IPV6_ADDR_PREFERENCES, 4),
+    (libc::IPV6_MINHOPCOUNT, 4),
+    (libc::IPV6_RECVORIGDSTADDR, 4),
+    (libc::IPV6_RECVFRAGSIZE, 4),
+    (IPV6_RECVERR_RFC4884, 4),
 ];
 
-const TCP: [(i32, usize); 13] = [
+const UDP: [(i32, usize); 6] = [
+    (libc::UDP_CORK, 4),
+    (libc::UDP_ENCAP, 4),
+    (libc::UDP_NO_CHECK6_TX, 4),
+    (libc::UDP_NO_CHECK6_RX, 4),
+    (libc::UDP_SEGMENT, 4),
+    (libc::UDP_GRO, 4),
+];
+
+const TCP: [(i32, usize); 21] = [
     (libc::TCP_NODELAY, 4),
     (libc::TCP_CORK, 4),
     (libc::TCP_KEEPIDLE, 4),
@@ -84,6 +144,14 @@ const TCP: [(i32, usize); 13] = [
     (libc::TCP_FASTOPEN, 4),
     (libc::TCP_NOTSENT_LOWAT, 4),
     (libc::TCP_CONGESTION, 16),
+    (libc::TCP_MAXSEG, 4),
+    (libc::TCP_SAVE_SYN, 4),
+    (libc::TCP_INQ, 4),
+    (libc::TCP_FASTOPEN_CONNECT, 4),
+    (libc::TCP_FASTOPEN_NO_COOKIE, 4),
+    (libc::TCP_THIN_LINEAR_TIMEOUTS, 4),
+    (TCP_TX_DELAY, 4),
+    (TCP_RTO_MAX_MS, 4),
 ];
 
 /// The options of a new socket of some family, type and protocol.
@@ -101,8 +169,11 @@ impl Fresh {
             lists.push((libc::IPPROTO_IP, &IP));
             if kind == libc::SOCK_STREAM {
                 lists.push((libc::IPPROTO_TCP, &TCP));
+            } else {
+                lists.push((libc::IPPROTO_UDP, &UDP));
             }
         }
+        lists.push((libc::SOL_SOCKET, &LAST));
         let mut options = Vec::new();
         for (level, list) in lists {
             for (name, bytes_max) in list {

@@ -37,7 +37,7 @@ pub struct Captured {
 #[non_exhaustive]
 pub enum StateError {
     /// Things stand in the way that were not there, or could not be seen, before the freeze.
-    #[error("capture the program: {} things stand in the way, first {}", .0.len(), first(.0))]
+    #[error("capture the program: {}", in_the_way(.0))]
     Blocked(Vec<Blocker>),
     /// Something could not be looked at.
     #[error("capture the program: {0}")]
@@ -81,8 +81,11 @@ pub enum StateError {
     Memory(#[from] MemoryError),
 }
 
-fn first(blockers: &[Blocker]) -> String {
-    blockers.first().map(|b| format!("{}: {}", b.object, b.lift)).unwrap_or_default()
+fn in_the_way(blockers: &[Blocker]) -> String {
+    match blockers {
+        [one] => format!("{} stands in the way", one.object),
+        all => format!("{} things stand in the way", all.len()),
+    }
 }
 
 /// Reads the frozen program completely. Nothing in it changes. `line` is who the instance is.
@@ -101,10 +104,13 @@ pub fn state(
     refuse(&findings)?;
     let timers = group::posix_timers(frozen.process().dir())?;
     let ids: Vec<i32> = timers.iter().map(|timer| timer.id).collect();
-    let answers = ask::ask(frozen, &seen, &ids, survey)?;
+    let answers = ask::ask(frozen, &seen, &ids, survey).map_err(|cause| match cause {
+        StateError::Inject(cause) => refuse::to_be_asked(cause),
+        other => other,
+    })?;
     steps.done("threads asked");
     refuse::unusual(&answers, &seen.threads, &mut findings);
-    refuse::restricted(&answers, &seen.threads, &mut findings);
+    refuse::restricted(&answers, &seen.threads, &seen.statuses, &mut findings);
     refuse::keyrings(&answers, &seen.threads, survey, &mut findings);
     refuse::memory_policies(&answers, &mut findings);
     refuse::mixed_credentials(&seen.statuses, &answers.threads, &mut findings);

@@ -1,6 +1,7 @@
 //! State that has no place in the graph, found at the freeze.
 
-use process::{ChangeKind, Credentials, StateKind, Thread};
+use inject::InjectError;
+use process::{Blocker, ChangeKind, Credentials, StateKind, Thread};
 use sys::kcmp::{TaskObject, tasks_share};
 use sys::proc::Status;
 use sys::task::Tid;
@@ -80,10 +81,41 @@ pub(super) fn unusual(told: &Told, threads: &[Thread], findings: &mut Findings) 
     }
 }
 
+/// What it means that the program could not be asked about itself: a blocker where its own limits
+/// and filters are the reason.
+pub(super) fn to_be_asked(cause: InjectError) -> StateError {
+    let (kind, lift) = match &cause {
+        cause if cause.is_out_of_room() => {
+            let lift = "it needs room for a few pages more: raise its limit of address space \
+                        (prlimit --as), of data (--data) or of locked memory (--memlock)";
+            (StateKind::Limits, lift)
+        }
+        InjectError::BadBatch { .. } | InjectError::Call { .. } => {
+            let lift = "its seccomp filters have to allow the calls that it is asked by";
+            (StateKind::Seccomp, lift)
+        }
+        InjectError::Refused { .. } => {
+            (StateKind::Unknown, "run the program without what is named here")
+        }
+        _ => return StateError::Inject(cause),
+    };
+    let (object, lift) = (format!("what the kernel said: {cause}"), lift.to_owned());
+    let holder = String::new();
+    StateError::Blocked(vec![Blocker { kind, object, holder, lift, transient: false }])
+}
+
 /// Threads under rules that can be read nowhere, and would be gone.
-pub(super) fn restricted(told: &Told, threads: &[Thread], findings: &mut Findings) {
-    for (answer, thread) in told.threads.iter().zip(threads) {
-        if answer.is_restricted {
+pub(super) fn restricted(
+    told: &Told,
+    threads: &[Thread],
+    statuses: &[Status],
+    findings: &mut Findings,
+) {
+    // One of another user may not look into a process of this one anyhow, and is refused for that.
+    let user = |status: &Status| (status.uid.real, status.gid.real);
+    let users = statuses.first().map(user);
+    for ((answer, thread), status) in told.threads.iter().zip(threads).zip(statuses) {
+        if answer.is_restricted && users == Some(user(status)) {
             let object = format!(
                 "thread {}, which may not look into other processes of its user (Landlock rules)",
                 thread.tid_outside

@@ -214,14 +214,13 @@ fn is_enough(rounds: &[Round]) -> bool {
 /// Whether a failure says that tracking is not to be had, and nothing else.
 fn is_unavailable(cause: &TrackError) -> bool {
     use sys::userfault::UserfaultError;
-    matches!(
-        cause,
-        TrackError::Session(target::SessionError::Denied { .. })
-            | TrackError::Userfault(
+    matches!(cause, TrackError::Session(session) if session.is_by_the_program())
+        || matches!(
+            cause,
+            TrackError::Userfault(
                 UserfaultError::Unsupported { .. } | UserfaultError::Handshake(_)
-            )
-            | TrackError::Pagemap(sys::pagemap::PagemapError::Unsupported)
-    )
+            ) | TrackError::Pagemap(sys::pagemap::PagemapError::Unsupported)
+        )
 }
 
 const STANDS_STILL: &str = "its memory is copied while the program stands still";

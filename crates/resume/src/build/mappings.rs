@@ -178,7 +178,8 @@ impl Making {
             flags |= libc::MAP_ANONYMOUS;
         }
         if mapping.has_flag(b"gd") {
-            flags |= libc::MAP_GROWSDOWN | libc::MAP_STACK;
+            // Not MAP_STACK: since Linux 6.7 that means no huge pages for ever ("nh").
+            flags |= libc::MAP_GROWSDOWN;
         }
         if mapping.has_flag(b"nr") {
             flags |= libc::MAP_NORESERVE;

@@ -160,12 +160,29 @@ fn bind(script: &mut Script<'_>, slot: u64, socket: &Socket, local: &SocketAddre
 }
 
 fn set(script: &mut Script<'_>, slot: u64, option: &SocketOption) {
+    if option.level == libc::SOL_SOCKET && matches!(option.name, libc::SO_SNDBUF | libc::SO_RCVBUF)
+    {
+        set_buffer(script, slot, option.name, &option.value);
+        return;
+    }
     let value = script.bytes(&option.value);
     let length = option.value.len() as u64;
     let args: [Arg; 5] =
         [slot.into(), option.level.into(), option.name.into(), value.into(), length.into()];
     let step = format!("set socket option {}/{}", option.level, option.name);
     script.call(step, libc::SYS_setsockopt, &args);
+}
+
+/// Sets the size of a buffer, of which the kernel makes the double. The forced form needs
+/// `CAP_NET_ADMIN`; without it the size is limited by net.core.wmem_max or rmem_max.
+fn set_buffer(script: &mut Script<'_>, slot: u64, name: i32, bytes: &[u8]) {
+    let forced = if name == libc::SO_SNDBUF { libc::SO_SNDBUFFORCE } else { libc::SO_RCVBUFFORCE };
+    let at = script.bytes(bytes);
+    for name in [name, forced] {
+        let args: [Arg; 5] =
+            [slot.into(), libc::SOL_SOCKET.into(), name.into(), at.into(), 4_u64.into()];
+        script.attempt(libc::SYS_setsockopt, &args);
+    }
 }
 
 fn address(script: &mut Script<'_>, address: &SocketAddress) -> (Arg, Arg) {
@@ -202,8 +219,40 @@ fn pair(
             bind(script, slot, this, local);
         }
     }
-    fill(script, other, socket)?;
-    fill(script, one, peer)
+    for (from, sender, receiver) in [(other, peer, socket), (one, socket, peer)] {
+        if !receiver.receive_queue.is_empty() {
+            fill(script, from, receiver)?;
+            refit(script, from, sender)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a socket that was made to hold more than it would the size of its buffer back, and what
+/// it is the kernel's to change (`SO_BUF_LOCK`, Linux >= 5.14).
+fn refit(script: &mut Script<'_>, slot: u64, socket: &Socket) -> Result<(), ResumeError> {
+    const SO_BUF_LOCK: i32 = 72;
+    let of = |name: i32| {
+        socket.options.iter().find(|one| one.level == libc::SOL_SOCKET && one.name == name)
+    };
+    let step = || format!("give {} the size of its buffer back", shown(socket));
+    let bytes = match of(libc::SO_SNDBUF) {
+        Some(option) => option.value.clone(),
+        None => {
+            let size = sys::socket::fresh(libc::AF_UNIX, kind(socket.kind), 0)
+                .and_then(|new| sys::socket::option_int(&new, libc::SOL_SOCKET, libc::SO_SNDBUF))
+                .map_err(|cause| impossible(step(), &cause.to_string()))?;
+            (size / 2).to_ne_bytes().to_vec()
+        }
+    };
+    set_buffer(script, slot, libc::SO_SNDBUF, &bytes);
+    let locks =
+        i32::from(of(libc::SO_SNDBUF).is_some()) | i32::from(of(libc::SO_RCVBUF).is_some()) << 1;
+    let at = script.bytes(&locks.to_ne_bytes());
+    let args: [Arg; 5] =
+        [slot.into(), libc::SOL_SOCKET.into(), SO_BUF_LOCK.into(), at.into(), 4_u64.into()];
+    script.call(step(), libc::SYS_setsockopt, &args);
+    Ok(())
 }
 
 /// socketpair(2) at two slots.
@@ -216,21 +265,18 @@ fn unix_pair(script: &mut Script<'_>, of: SocketType, slots: [u64; 2]) {
     }
 }
 
-/// Sends what `socket` had received and not read, through the other end at slot `from`.
+/// Sends what `socket` had received and not read, through the other end at slot `from`, which can
+/// hold that much afterwards.
 fn fill(script: &mut Script<'_>, from: u64, socket: &Socket) -> Result<(), ResumeError> {
     let total: usize = socket.receive_queue.iter().map(Vec::len).sum();
     if socket.receive_queue.is_empty() {
         return Ok(());
     }
-    // Room for all of it; the kernel doubles the value for its own overhead. The forced form
-    // needs CAP_NET_ADMIN, the other one is limited by net.core.wmem_max.
-    let bytes = i32::try_from(total.saturating_mul(2)).unwrap_or(i32::MAX).to_le_bytes();
-    for name in [libc::SO_SNDBUF, libc::SO_SNDBUFFORCE] {
-        let at = script.bytes(&bytes);
-        let args: [Arg; 5] =
-            [from.into(), libc::SOL_SOCKET.into(), name.into(), at.into(), 4_u64.into()];
-        script.attempt(libc::SYS_setsockopt, &args);
-    }
+    // Room for all of it, and for what the kernel needs for each message.
+    const MESSAGE_BYTES: usize = 1024;
+    let room = total.saturating_mul(2) + socket.receive_queue.len().saturating_mul(MESSAGE_BYTES);
+    let bytes = i32::try_from(room).unwrap_or(i32::MAX / 2).to_ne_bytes();
+    set_buffer(script, from, libc::SO_SNDBUF, &bytes);
     for piece in &socket.receive_queue {
         script.flush()?;
         let at = script.bytes(piece);

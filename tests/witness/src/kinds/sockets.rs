@@ -141,6 +141,8 @@ pub fn listeners(context: &Context) -> Outcome<Box<dyn Kind>> {
         (tcp, libc::TCP_USER_TIMEOUT, 7777),
         (tcp, libc::TCP_NODELAY, 1),
         (tcp, libc::TCP_KEEPIDLE, 77),
+        (tcp, libc::TCP_MAXSEG, 900),
+        (tcp, libc::TCP_SAVE_SYN, 1),
     ];
     let address = Address::of(&loopback(PORT.load(SeqCst)));
     let first = Socket::bind("the TCP listener", libc::AF_INET, stream, &address, &options)?;
@@ -191,8 +193,9 @@ fn listen_on_six(stream: i32) -> Result<Socket, Failed> {
     address.sin6_addr.s6_addr[15] = 1;
     let only = (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1);
     let port = (libc::SOL_SOCKET, libc::SO_REUSEPORT, 1);
+    let whole = (libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 1);
     let address = Address::of(&address);
-    let options = [REUSE, only, port];
+    let options = [REUSE, only, port, whole];
     Socket::bind("the IPv6 listener", libc::AF_INET6, stream, &address, &options)?.listen(128)
 }
 
@@ -252,7 +255,13 @@ pub fn datagrams(context: &Context) -> Outcome<Box<dyn Kind>> {
         (libc::SOL_SOCKET, libc::SO_BROADCAST, 1),
         (libc::IPPROTO_IP, libc::IP_TOS, 0x10),
         (libc::IPPROTO_IP, libc::IP_TTL, 33),
+        (libc::IPPROTO_IP, libc::IP_MULTICAST_IF, i32::from_ne_bytes([127, 0, 0, 1])),
+        (libc::IPPROTO_UDP, libc::UDP_SEGMENT, 1400),
+        (libc::IPPROTO_UDP, libc::UDP_GRO, 1),
         (libc::SOL_SOCKET, libc::SO_RCVBUF, 65_432),
+        (libc::SOL_SOCKET, libc::SO_PEEK_OFF, 0),
+        // What a service type says of the priority is less than what was said of it last.
+        (libc::SOL_SOCKET, libc::SO_PRIORITY, 5),
     ];
     let address = Address::of(&loopback(0));
     let udp = Socket::bind("the UDP socket", libc::AF_INET, kind, &address, &options)?.note()?;
