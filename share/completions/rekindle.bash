@@ -1311,7 +1311,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__update)
-            opts="-v -h --eager --cgroup --cpus --rlimit --huge --place --probe --probe-timeout --on-probe-fail --store --format --timeout --wait --dry-run --verbose --progress --help"
+            opts="-v -h --eager --no-store --cgroup --cpus --rlimit --huge --place --probe --probe-timeout --on-probe-fail --store --format --timeout --wait --dry-run --verbose --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

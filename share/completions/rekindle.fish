@@ -181,6 +181,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l wait -d 'Ho
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l progress -d 'Whether to draw progress' -r -f -a "auto\t'On a terminal'
 never\t'Not at all'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l eager -d 'Bring all memory into the new process before it runs: a longer pause'
+complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l no-store -d 'Write nothing to the store: memory goes through one in memory (a tmpfs), which is removed when the new process has everything. Takes that much more memory meanwhile'
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l huge -d 'Huge pages for the new process\'s anonymous memory, made when all of it is there'
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -l dry-run -d 'Say what would be done, and do nothing'
 complete -c rekindle -n "__fish_rekindle_using_subcommand update" -s v -l verbose -d 'More talk on stderr; repeat for more'

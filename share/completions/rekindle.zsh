@@ -200,6 +200,7 @@ csv\:"Comma-separated values (only \`heatmap\`)"))' \
 '--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
 never\:"Not at all"))' \
 '--eager[Bring all memory into the new process before it runs\: a longer pause]' \
+'(--on-probe-fail)--no-store[Write nothing to the store\: memory goes through one in memory (a tmpfs), which is removed when the new process has everything. Takes that much more memory meanwhile]' \
 '--huge[Huge pages for the new process'\''s anonymous memory, made when all of it is there]' \
 '--dry-run[Say what would be done, and do nothing]' \
 '*-v[More talk on stderr; repeat for more]' \

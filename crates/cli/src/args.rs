@@ -420,6 +420,10 @@ pub(crate) struct Update {
     /// Bring all memory into the new process before it runs: a longer pause.
     #[arg(long)]
     pub(crate) eager: bool,
+    /// Write nothing to the store: memory goes through one in memory (a tmpfs), which is removed when
+    /// the new process has everything. Takes that much more memory meanwhile.
+    #[arg(long, conflicts_with = "on_probe_fail")]
+    pub(crate) no_store: bool,
     /// Directory of a control group that the new process begins in; once for each hierarchy.
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup: Vec<PathBuf>,

@@ -27,6 +27,7 @@ impl Context {
     pub(crate) fn new(common: &Common, started: Instant) -> Self {
         Self {
             settings: Settings {
+                passing: None,
                 store: common.store.clone().unwrap_or_else(engine::default_store),
                 timeout: common.timeout,
                 wait: common.wait,

@@ -314,6 +314,7 @@ fn update(context: &Context, arguments: &Update) -> ExitCode {
         load: if arguments.eager { engine::Load::Eager } else { engine::Load::Lazy },
         probe: arguments.probe.clone(),
         probe_timeout: arguments.probe_timeout,
+        no_store: arguments.no_store,
         on_probe_fail: match arguments.on_probe_fail {
             OnProbeFail::Report => engine::OnProbeFail::Report,
             OnProbeFail::Rewind => engine::OnProbeFail::Rewind,

@@ -21,6 +21,7 @@ mod listening;
 mod loan;
 mod message;
 mod parent;
+mod passing;
 pub mod phase;
 mod plan_verb;
 mod profile;

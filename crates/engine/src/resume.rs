@@ -392,6 +392,7 @@ fn first(checkpoint: &Checkpoint, load: Load) -> mem::PageSet {
 fn brief(settings: &Settings, instance: &InstanceId, load: Load, registry: &Registry) -> Brief {
     Brief {
         store: settings.store.clone(),
+        passing: settings.passing.clone(),
         checkpoint: None,
         parent: None,
         instance: instance.to_string(),

@@ -14,6 +14,8 @@ pub struct Settings {
     pub wait: Duration,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
+    /// Folder around the store that is removed when nobody needs it any more; `None` keeps the store.
+    pub passing: Option<PathBuf>,
     /// When the command began, for clocks that count from there.
     pub started: Instant,
 }

@@ -313,6 +313,56 @@ fn an_update_whose_probe_fails_can_be_taken_back() {
     });
 }
 
+/// Nothing goes to the store, what goes to memory instead is gone when the new process has everything,
+/// and what a killed update leaves there is removed by the next. The program can be updated as ever
+/// afterwards.
+#[test]
+fn an_update_can_do_without_a_store() {
+    sandbox::run(LIMIT, |place| {
+        let kinds = "heap,memfd,registers,pipes,ring";
+        let options = ["--mb", "16", "--stop-may-interrupt", "--kinds", kinds];
+        let witness = Witness::start(place, &options);
+        witness.goes_on(1);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let passing = || {
+            let names = std::fs::read_dir("/dev/shm").unwrap().flatten();
+            let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+            names.filter(|name| name.starts_with("rekindle-")).collect::<Vec<_>>()
+        };
+        let old = witness.program.pid();
+        let halted = rekindle.clone().through(&["env", "REKINDLE_HALT_AT=prepared"]);
+        let running = halted.start(&["update", &old.to_string(), "--no-store"]);
+        let verb = i32::try_from(running.child.id()).unwrap();
+        wait::until_true("the update to stand", wait::PATIENCE, || state_of(verb) == Some('T'));
+        assert_eq!(passing().len(), 1);
+        running.kill();
+        witness.moves();
+
+        let mut outside = old;
+        for options in
+            [&["--no-store", "--dry-run"][..], &["--no-store"], &["--no-store", "--eager"]]
+        {
+            let pid = outside.to_string();
+            let words = [&["update", &pid, "--wait", "60s"], options].concat();
+            let report = rekindle.run(&words);
+            report.expect_ok();
+            assert!(report.json["id"].is_null(), "{report}");
+            outside = report.pid("pid");
+            wait::until("nothing left in memory", wait::PATIENCE, || match passing() {
+                left if left.is_empty() => Ok(()),
+                left => Err(format!("{left:?} after {report}")),
+            });
+            witness.moves();
+        }
+        assert!(!place.store().exists() || listed(&rekindle) == 0, "there is a checkpoint");
+        outside = rekindle.update(outside, &["--wait", "60s"]).pid("pid");
+        assert_eq!(listed(&rekindle), 1);
+        witness.goes_on(1);
+        Program::of_pid(outside).kill();
+        witness.assert_content("at the end");
+    });
+}
+
 /// A control group of this test alone, of the first version's memory controller or of the second
 /// version. Dropping it kills who is in it.
 struct Group(PathBuf);

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Brief {
     /// Directory of the store.
     pub(crate) store: PathBuf,
+    /// Folder around the store, to be held, and removed at the end.
+    #[serde(default)]
+    pub(crate) passing: Option<PathBuf>,
     /// The checkpoint the pages come from. `None`: it is not there yet, and another brief follows
     /// when it is.
     pub(crate) checkpoint: Option<String>,

@@ -15,6 +15,7 @@ use sys::userfault::Userfault;
 
 use super::brief::{Brief, Session};
 use super::{control, faults, link, record, revive, server};
+use crate::passing;
 
 /// How long before a server that failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
@@ -53,7 +54,7 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
     rustix::thread::set_name(c"rekindle-agent")?;
     // Nothing it or its successors execute gives them more than they have.
     rustix::thread::set_no_new_privs(true)?;
-    let mut parent = None;
+    let (mut parent, mut held) = (None, None);
     let (ledger, brief, socket) = match start {
         AgentStart::Fresh => {
             let socket = sys::inherit::take_descriptor(0)?;
@@ -63,12 +64,14 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
             let (text, _) = link::receive(socket.as_fd())?;
             let mut brief = Brief::from_text(&text)?;
             instance.clone_from(&brief.instance);
+            held = brief.passing.as_deref().map(passing::hold).transpose()?;
             if brief.checkpoint.is_none() {
                 // When it cannot be opened, nor can what builds on it; that will be said then.
                 parent = brief.parent.as_deref().and_then(|id| open(&brief, id, None).ok());
                 let (text, _) = link::receive(socket.as_fd())?;
                 if text.is_empty() {
                     // `update` gave up before there was a checkpoint.
+                    remove_passing(&brief);
                     return Ok(());
                 }
                 brief = Brief::from_text(&text)?;
@@ -87,6 +90,10 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
         }
     };
     instance.clone_from(&brief.instance);
+    let _held = match held {
+        None => brief.passing.as_deref().map(passing::hold).transpose()?,
+        held => held,
+    };
     tracing::debug!("the agent begins");
     let checkpoint = open(&brief, named(&brief)?, parent.map(Arc::new).as_ref())?;
     tracing::debug!("the agent has the checkpoint");
@@ -96,7 +103,10 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
         (None, Some(socket)) => match await_session(socket.as_fd())? {
             Some(both) => both,
             // `resume` gave up before there was anything to serve.
-            None => return Ok(()),
+            None => {
+                remove_passing(&brief);
+                return Ok(());
+            }
         },
         (None, None) => return Ok(()),
     };
@@ -310,8 +320,14 @@ impl Keeper {
         sys::clone::reap(self.holder.0);
         self.save_faults();
         record::forget(&self.brief);
+        remove_passing(&self.brief);
         Ok(())
     }
+}
+
+/// The store has done what it was made for.
+fn remove_passing(brief: &Brief) {
+    brief.passing.as_deref().into_iter().for_each(passing::remove);
 }
 
 /// Writes down who we are.

@@ -78,6 +78,7 @@ mod tests {
         output: Option<PathBuf>,
     ) -> Result<PlanReport, PlanVerbError> {
         let settings = Settings {
+            passing: None,
             store: PathBuf::from("/nonexistent"),
             timeout: None,
             wait: std::time::Duration::ZERO,

@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::resume::{Built, HandOver, Lazy, Request, Resumed, Takeover};
+use ::resume::{Built, HandOver, HandOverError, Lazy, Request, Resumed, Takeover};
 use capture::Captured;
 use image::CheckpointId;
 use process::{Change, LineIdentity};
@@ -26,6 +26,7 @@ use target::{Frozen, Process};
 use crate::agent::AgentLink;
 use crate::checkpoint::{BORROW, Carried, CheckpointRequest, LOOK, Run, Standing, Taken, look};
 use crate::events::Observer;
+use crate::passing::Passing;
 use crate::phase::{Phases, Watch};
 use crate::registry::Registry;
 use crate::report::{ChangeReport, Outcome, SurroundingRow, TimeReport, UpdateReport, micros};
@@ -53,6 +54,9 @@ pub struct UpdateRequest {
     pub probe: Option<String>,
     /// How long the probe may fail.
     pub probe_timeout: Duration,
+    /// Nothing is written to the store: memory goes through one in memory, which ends when the new
+    /// process has everything.
+    pub no_store: bool,
     /// What is done when it keeps failing.
     pub on_probe_fail: OnProbeFail,
     /// What the new process gets instead of what the old one has.
@@ -80,10 +84,34 @@ pub fn update(
     registry: &Registry,
     observer: &dyn Observer,
 ) -> Result<UpdateReport, UpdateError> {
+    if !request.no_store {
+        return update_through(settings, request, registry, observer, None);
+    }
+    let failed =
+        |cause| UpdateError::Surroundings { what: "make a store in memory".to_owned(), cause };
+    let mut passing = Passing::make().map_err(failed)?;
+    let settings = Settings {
+        store: passing.store(),
+        passing: Some(passing.folder().to_owned()),
+        ..settings.clone()
+    };
+    update_through(&settings, request, registry, observer, Some(&mut passing))
+}
+
+/// As [`update`], through the store of `settings`, which may be a passing one.
+fn update_through(
+    settings: &Settings,
+    request: &UpdateRequest,
+    registry: &Registry,
+    observer: &dyn Observer,
+    passing: Option<&mut Passing>,
+) -> Result<UpdateReport, UpdateError> {
+    let is_passing = passing.is_some();
     let mut phases = Phases::new(observer, settings.timeout);
     let found = find(&request.target, registry)?;
     let mut lock = registry.lock(&found.line.instance, "update")?;
-    let carried = Carried::lent(&mut lock, &found.process);
+    // What is tracked is what was written since a checkpoint in another store.
+    let carried = Carried::lent(&mut lock, &found.process).filter(|_| !is_passing);
     phases.run(BORROW, |watch| all_there(&found.line, settings.wait, registry, observer, watch))?;
     let checkpoint = CheckpointRequest {
         target: request.target.clone(),
@@ -103,7 +131,9 @@ pub fn update(
     let survey =
         phases.run(LOOK, |watch| look(&found.process, &options, settings.wait, watch, observer))?;
     let chosen = phases.run(SURROUNDINGS, |_| request.surroundings.on(&found.process))?;
-    phases.run(HEADROOM, |_| headroom::check(&chosen.cgroups, survey.resident_bytes()))?;
+    let copies = if is_passing { 2 } else { 1 };
+    let bytes = survey.resident_bytes().saturating_mul(copies);
+    phases.run(HEADROOM, |_| headroom::check(&chosen.cgroups, bytes))?;
     let run = Run {
         request: &checkpoint,
         found: &found,
@@ -138,7 +168,9 @@ pub fn update(
     };
     let copied_in_pause_bytes = done.copied_in_pause_bytes;
     let ended = update.replace(standing, agent, &mut phases);
-    if settings.dry_run {
+    if let Some(passing) = passing {
+        keep_passing(passing, &ended, request.load, observer);
+    } else if settings.dry_run {
         remove(settings, &id, observer);
     }
     let ended = ended?;
@@ -152,7 +184,7 @@ pub fn update(
         outcome: if settings.dry_run { Outcome::RolledBack } else { Outcome::Updated },
         blockers: Vec::new(),
         changed: changed.iter().map(ChangeReport::from).collect(),
-        id: (!settings.dry_run).then(|| id.clone()),
+        id: (!settings.dry_run && !is_passing).then(|| id.clone()),
         instance: found.line.instance.to_string(),
         pid: ended.pid,
         pid_inside: ended.pid_inside,
@@ -174,7 +206,7 @@ pub fn update(
     });
     // Nobody waits for the disk any more.
     let begun = Instant::now();
-    if let Err(why) = sync(settings, &id) {
+    if !is_passing && let Err(why) = sync(settings, &id) {
         observer.warn(&format!("checkpoint {id} may not survive a crash of the host: {why}"));
     }
     report.phases.push(TimeReport { name: SYNC, us: micros(begun.elapsed()) });
@@ -194,6 +226,25 @@ pub fn update(
         }
     }
     Ok(report)
+}
+
+/// A passing store is needed on by an agent that loads from it, and by nobody else; but when the program
+/// itself was killed it is all there is.
+fn keep_passing(
+    passing: &mut Passing,
+    ended: &Result<Ended, UpdateError>,
+    load: Load,
+    observer: &dyn Observer,
+) {
+    match ended {
+        Ok(ended) if ended.started_at.is_some() && load != Load::Eager => passing.hand_over(),
+        Err(UpdateError::Killed { .. } | UpdateError::HandOver(HandOverError::Lost { .. })) => {
+            let store = passing.store();
+            observer.warn(&format!("its checkpoint is in memory: --store {}", store.display()));
+            passing.hand_over();
+        }
+        _ => {}
+    }
 }
 
 /// The program does not answer: what has become of it.
