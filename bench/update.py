@@ -3,22 +3,29 @@
 
 The client asks for one key after the other on a connection that is never closed, compares every
 value, and notes how long each answer took. Beside each update stands its control: the longest answer
-in the 1.5 seconds before it.
+in the 1.5 seconds before it. Where criu is installed (in the root that CRIU_ROOT names, or here) it does
+the same, by a dump and a restore that keep connections, whole and with pages on demand.
 """
 
 import argparse
+import contextlib
 import json
 import os
-import signal
 import socket
 import statistics
-import subprocess
 import tempfile
 import threading
 import time
 
+from bench import find_criu
+from rig import resp
+from rig.cell import Cell
+from rig.peers import Criu, CriuLazy, Rekindle
+from rig.programs import Redis
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 MULTIPLIER = 2654435761
+KEYS_PER_MB = 900
 
 
 def value(key):
@@ -45,10 +52,12 @@ class Client(threading.Thread):
         super().__init__(daemon=True)
         self.connection, self.keys = connection, keys
         self.answers, self.wrong, self.ends = [], 0, False
+        self.turn = threading.Event()
 
     def run(self):
         lines, number = self.connection.makefile("rb"), 0
         while not self.ends:
+            self.turn.wait()
             key = number * 7919 % self.keys
             number += 1
             begun = time.perf_counter()
@@ -64,74 +73,137 @@ class Client(threading.Thread):
         return round(1000 * max(took for at, took in self.answers if since <= at <= until), 1)
 
 
-def updated(binary, store, pid):
-    words = [binary, "--store", store, "update", str(pid), "--wait", "60s", "--format", "json"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{done.stdout}{done.stderr}")
-    return json.loads(done.stdout)
+class Updating(Rekindle):
+    """rekindle update."""
+
+    def __init__(self, store):
+        super().__init__(store, [], [])
+
+    def update(self, cell, pid):
+        """The new pid, the pause in milliseconds and what it consists of."""
+        _, report = self._run(cell, "update", str(pid), "--wait", "60s")
+        self.instance = report["instance"]
+        phases = {row["name"]: row["us"] / 1000 for row in report["phases"]}
+        return report["pid"], report["pause_us"] / 1000, phases
+
+    def settle(self, cell):
+        """Waits until all memory is there."""
+        for _ in range(600):
+            words = ["/run/bench/rekindle", "status", self.instance, "--format", "json"]
+            shown = json.loads(cell.run(words, 20).stdout)
+            if all(row["state"] == "complete" for row in shown.get("instances", [])):
+                return
+            time.sleep(0.1)
 
 
-def wait_complete(binary, instance):
-    for _ in range(600):
-        words = [binary, "status", instance, "--format", "json"]
-        shown = subprocess.run(words, capture_output=True, text=True, check=False).stdout
-        if '"complete_us":null' not in shown.replace(" ", ""):
-            return
-        time.sleep(0.1)
+def dump_and_restore(peer, cell, pid):
+    """The same by criu, which has no word for it."""
+    dumped = peer.checkpoint(cell, pid, stop=True)
+    restored = peer.resume(cell)
+    phases = {"dump": dumped["wall_us"] / 1000, "restore": restored["wall_us"] / 1000}
+    return pid, sum(phases.values()), phases
 
 
-def measure(arguments, folder):
-    port = str(arguments.port)
-    with open(f"{folder}/log", "wb") as log:
-        words = ["setsid", "redis-server", "--port", port, "--save", "", "--dir", folder]
-        nothing = subprocess.DEVNULL
-        redis = subprocess.Popen(words, stdin=nothing, stdout=log, stderr=log, close_fds=True)
-    time.sleep(1)
-    connection = socket.create_connection(("127.0.0.1", arguments.port))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    pid, instance, rows = redis.pid, None, []
-    try:
-        fill(connection, arguments.keys)
-        client = Client(connection, arguments.keys)
-        client.start()
-        time.sleep(2)
+def peers(store):
+    """rekindle, and criu where it is."""
+    yield Updating(store)
+    if find_criu(os.environ.get("CRIU_ROOT")):
+        for peer in (Criu(store), CriuLazy(store)):
+            peer.tcp = ("--tcp-established", "--network-lock", "nftables")
+            yield peer
+
+
+class Session:
+    """A redis in a cell, and a client that asks only while it is this peer's turn."""
+
+    def __init__(self, peer, cell, keys):
+        self.peer, self.cell, self.keys, self.rows = peer, cell, keys, []
+        peer.prepare(cell)
+        cell.start(Redis.argv)
+        connection = cell.in_network(connect)
+        fill(connection, keys)
+        for inside, outside in cell.pids().items():
+            with open(f"/proc/{outside}/comm") as file:
+                if file.read().strip() == Redis.name:
+                    self.pid = inside
+        self.client = Client(connection, keys)
+        self.client.start()
+
+    def round(self):
+        """Its turn."""
+        self.client.turn.set()
+        time.sleep(1)
+        before = time.perf_counter()
+        time.sleep(1.5)
+        begun = time.perf_counter()
+        if isinstance(self.peer, Updating):
+            self.pid, pause_ms, phases = self.peer.update(self.cell, self.pid)
+        else:
+            self.pid, pause_ms, phases = dump_and_restore(self.peer, self.cell, self.pid)
+        time.sleep(1)
+        row = {
+            "peer": self.peer.name, "keys": self.keys, "pause_ms": pause_ms,
+            "gap_ms": self.client.longest_ms(begun, time.perf_counter()),
+            "control_ms": self.client.longest_ms(before, begun), "phases_ms": phases,
+        }
+        self.rows.append(row)
+        print(json.dumps(row), flush=True)
+        if isinstance(self.peer, Updating):
+            self.peer.settle(self.cell)
+        else:
+            time.sleep(3)
+        self.client.turn.clear()
+
+    def end(self):
+        """What came of all rounds."""
+        name = self.peer.name
+        self.client.ends = True
+        self.client.turn.set()
+        self.client.join()
+        print(f"{name}: {len(self.client.answers)} answers, {self.client.wrong} wrong")
+        for column in ("pause_ms", "gap_ms", "control_ms"):
+            all_rounds = [row[column] for row in self.rows]
+            print(f"{name} {column}: median {statistics.median(all_rounds):.1f} "
+                  f"[{min(all_rounds):.1f}..{max(all_rounds):.1f}]")
+
+
+def measure(arguments, folder, keys):
+    """Rounds of all peers in turn."""
+    binds = {"/run/bench/store": folder, "/run/bench/rekindle": arguments.binary}
+    with contextlib.ExitStack() as cells:
+        sessions = [
+            Session(peer, cells.enter_context(Cell(os.environ.get("CRIU_ROOT"), binds)), keys)
+            for peer in peers(folder)
+        ]
         for _ in range(arguments.rounds):
-            before = time.perf_counter()
-            time.sleep(1.5)
-            begun = time.perf_counter()
-            report = updated(arguments.binary, f"{folder}/store", pid)
-            time.sleep(1)
-            pid, instance = report["pid"], report["instance"]
-            row = {
-                "pause_ms": report["pause_us"] / 1000,
-                "gap_ms": client.longest_ms(begun, time.perf_counter()),
-                "control_ms": client.longest_ms(before, begun),
-                "phases_ms": {p["name"]: p["us"] / 1000 for p in report["phases"]},
-            }
-            rows.append(row)
-            print(json.dumps(row), flush=True)
-            wait_complete(arguments.binary, instance)
-        client.ends = True
-        client.join()
-        print(f"{len(client.answers)} answers, {client.wrong} wrong")
-    finally:
-        os.kill(pid, signal.SIGKILL)
-    for name in ("pause_ms", "gap_ms", "control_ms"):
-        column = [row[name] for row in rows]
-        print(f"{name}: median {statistics.median(column):.1f} [{min(column):.1f}..{max(column):.1f}]")
+            for session in sessions:
+                session.round()
+        for session in sessions:
+            session.end()
+
+
+def connect():
+    for attempt in range(100):
+        try:
+            connection = socket.create_connection((resp.ADDRESS, resp.PORT))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return connection
+        except ConnectionRefusedError:
+            if attempt == 99:
+                raise
+            time.sleep(0.05)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binary", default=f"{HERE}/../target/release/rekindle")
-    parser.add_argument("--keys", type=int, default=900_000, help="900000 make 1 GB")
+    parser.add_argument("--mb", default="1000", help="sizes, such as 1000,4000")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--port", type=int, default=7399)
     parser.add_argument("--store", default=tempfile.gettempdir(), help="where the store is made")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=arguments.store) as folder:
-        measure(arguments, folder)
+    for size in arguments.mb.split(","):
+        with tempfile.TemporaryDirectory(dir=arguments.store) as folder:
+            measure(arguments, folder, int(size) * KEYS_PER_MB)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ class Criu:
     """criu in the cell: everything is written while the program is frozen."""
 
     name = "criu"
+    # What becomes of connections.
+    tcp = ("--tcp-close",)
 
     def __init__(self, store):
         self.outside = os.path.join(store, self.name)
@@ -73,7 +75,7 @@ class Criu:
 
     def _run(self, cell, verb, *arguments):
         ran = cell.run(["criu", verb, "--images-dir", self.inside, "--work-dir", self.work,
-                        "--log-file", f"{verb}.log", "-v2", "--tcp-close", *arguments],
+                        "--log-file", f"{verb}.log", "-v2", *self.tcp, *arguments],
                        COMMAND_TIMEOUT_S)
         if ran.status != 0:
             log = cell.run(["tail", "-n", "20", f"{self.work}/{verb}.log"], 20).stdout
@@ -113,13 +115,14 @@ class CriuLazy(Criu):
     def resume(self, cell):
         """`criu lazy-pages` and `criu restore --lazy-pages`."""
         socket = f"{self.work}/lazy-pages.socket"
-        script = ('rm -f "$3"; criu lazy-pages --images-dir "$1" --work-dir "$2" '
+        script = ('images=$1 work=$2 socket=$3; shift 3; rm -f "$socket"; '
+                  'criu lazy-pages --images-dir "$images" --work-dir "$work" '
                   '--log-file lazy-pages.log -v2 --daemon || exit 1; '
-                  'while [ ! -S "$3" ]; do sleep 0.001; done; '
-                  'exec criu restore --images-dir "$1" --work-dir "$2" --log-file restore.log '
-                  '-v2 --tcp-close --restore-detached --lazy-pages')
-        ran = cell.run(["/bin/sh", "-c", script, "sh", self.inside, self.work, socket],
-                       COMMAND_TIMEOUT_S)
+                  'while [ ! -S "$socket" ]; do sleep 0.001; done; '
+                  'exec criu restore --images-dir "$images" --work-dir "$work" '
+                  '--log-file restore.log -v2 --restore-detached --lazy-pages "$@"')
+        ran = cell.run(["/bin/sh", "-c", script, "sh", self.inside, self.work, socket,
+                        *self.tcp], COMMAND_TIMEOUT_S)
         if ran.status != 0:
             log = cell.run(["tail", "-n", "20", f"{self.work}/restore.log"], 20).stdout
             raise BenchError(f"criu restore failed with status {ran.status}\n{ran.stderr}{log}")
