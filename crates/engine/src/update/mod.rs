@@ -9,38 +9,30 @@ mod compare;
 mod error;
 mod headroom;
 mod phases;
+mod replace;
 mod rewind;
 mod surroundings;
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::resume::{Built, HandOver, HandOverError, Lazy, Request, Resumed, Takeover};
-use capture::Captured;
-use image::CheckpointId;
-use process::{Change, LineIdentity};
-use store::{Checkpoint, CheckpointWriter, Store};
-use target::{Frozen, Process};
+use ::resume::HandOverError;
+use process::LineIdentity;
+use store::{CheckpointWriter, Store};
 
-use crate::agent::AgentLink;
-use crate::checkpoint::{BORROW, Carried, CheckpointRequest, LOOK, Run, Standing, Taken, look};
+use crate::checkpoint::{BORROW, Carried, CheckpointRequest, LOOK, Run, Taken, look};
 use crate::events::Observer;
 use crate::passing::Passing;
 use crate::phase::{Phases, Watch};
 use crate::registry::Registry;
-use crate::report::{ChangeReport, Outcome, SurroundingRow, TimeReport, UpdateReport, micros};
-use crate::resume::{Bridge, Inner, Later, Load, answered};
-use crate::settings::{Settings, workers};
-use crate::target_name::{Found, find};
-use crate::{PidPolicy, PlanChoice, ResumeOptions, ResumeVerbError};
+use crate::report::{ChangeReport, Outcome, TimeReport, UpdateReport, micros};
+use crate::resume::{Later, Load, answered};
+use crate::settings::Settings;
+use crate::target_name::find;
+use crate::{PlanChoice, ResumeVerbError};
 pub use error::{Rewound, UpdateError};
-use phases::{
-    AGENT_LIMIT, ARRANGE, BUILD, COMMIT, COMPARE, END_LIMIT, HEADROOM, LET_GO, OPEN, PREPARE,
-    SURROUNDINGS, SYNC,
-};
+use phases::{AGENT_LIMIT, ARRANGE, END_LIMIT, HEADROOM, SURROUNDINGS, SYNC};
+use replace::{Ended, Update};
 use rewind::NotRewound;
-use surroundings::{AfterRun, Chosen};
 pub use surroundings::{LimitChoice, Surroundings};
 
 /// What to update and how.
@@ -366,218 +358,4 @@ fn probed(
         }
         other => other.into(),
     })
-}
-
-/// One update, from the moment in which the program stands still.
-struct Update<'a> {
-    settings: &'a Settings,
-    request: &'a UpdateRequest,
-    registry: &'a Registry,
-    observer: &'a dyn Observer,
-    found: &'a Found,
-    chosen: Chosen,
-    /// The checkpoint, and as text.
-    checkpoint: CheckpointId,
-    id: &'a str,
-}
-
-/// How it came out.
-struct Ended {
-    pid: i32,
-    pid_inside: i32,
-    pause: Duration,
-    /// `None`: it was a dry run.
-    started_at: Option<Instant>,
-    changed: Vec<Change>,
-    loaded_bytes: u64,
-    compared_pages: u64,
-    surroundings: Vec<SurroundingRow>,
-    after_run: AfterRun,
-    rows: Vec<TimeReport>,
-}
-
-impl Update<'_> {
-    /// Builds the new process and hands the program over to it.
-    fn replace(
-        &self,
-        standing: Standing<'_>,
-        agent: Option<AgentLink>,
-        phases: &mut Phases<'_>,
-    ) -> Result<Ended, UpdateError> {
-        let Standing { mut frozen, captured, copying, parent } = standing;
-        frozen.make_calm();
-        let since = frozen.since();
-        let mut frozen = Some(frozen);
-        let ahead = (parent.as_ref(), agent);
-        let result = self.hand_over(&mut frozen, &captured, ahead, phases);
-        match frozen {
-            // It was not decided: it goes on where it is.
-            Some(frozen) => {
-                frozen.thaw();
-                let pause = since.elapsed();
-                copying.release();
-                if !self.found.process.is_alive().unwrap_or(true) {
-                    let (pid, id) = (self.found.line.pid, self.id.to_owned());
-                    return Err(UpdateError::Killed { pid, id });
-                }
-                result.map(|ended| Ended { pause, ..ended })
-            }
-            None => result.map(|ended| {
-                let pause = ended.started_at.map_or(ended.pause, |at| at - since);
-                Ended { pause, ..ended }
-            }),
-        }
-    }
-
-    /// As [`replace`](Self::replace). `frozen` is taken when it was decided that the new one lives.
-    fn hand_over(
-        &self,
-        frozen: &mut Option<Frozen<'_>>,
-        captured: &Captured,
-        ahead: (Option<&Arc<Checkpoint>>, Option<AgentLink>),
-        phases: &mut Phases<'_>,
-    ) -> Result<Ended, UpdateError> {
-        let old = frozen.as_ref().ok_or_else(gone_by_itself)?;
-        compare::refuse_late(captured, self.found.line.pid, old.was_stopped())?;
-        let options = ResumeOptions {
-            detach: true,
-            pid: PidPolicy::OwnNamespace,
-            workers: workers(),
-            ..ResumeOptions::default()
-        };
-        let (checkpoint, objects, later) = phases.run(OPEN, |_| self.open(captured, ahead))?;
-        let lazy = later.as_ref().map(|later| Lazy { loader: &later.agent, first: &later.first });
-        let mut instance = checkpoint.instance().clone();
-        let surroundings = self.chosen.apply(&mut instance);
-        let request = Request {
-            instance: &instance,
-            source: &checkpoint,
-            order: Some(checkpoint.plan()),
-            lazy,
-            takeover: Some(Takeover { old: &self.found.process, objects: &objects }),
-            options: &options,
-        };
-        let inner = Inner::default();
-        let watch = phases.watch(BUILD);
-        let bridge = Bridge::new(self.observer, watch, &inner);
-        let build = |_: &_| {
-            let built = ::resume::build(request, &bridge);
-            built.and_then(Built::loosen).map_err(|error| UpdateError::from(bridge.explain(error)))
-        };
-        let mut new: HandOver<'_> = phases.run(BUILD, build)?;
-        let compared_pages = phases.run(COMPARE, |_| {
-            self.chosen.verify(new.pid())?;
-            compare::pages(captured, new.pid())
-        })?;
-        phases.run(PREPARE, |_| new.prepare(old).map_err(UpdateError::from))?;
-        if self.settings.dry_run {
-            return Ok(Ended {
-                pid: self.found.line.pid,
-                pid_inside: captured.instance.groups.first().map_or(0, |group| group.pid),
-                pause: Duration::ZERO,
-                started_at: None,
-                changed: new.changed().to_vec(),
-                loaded_bytes: 0,
-                compared_pages,
-                surroundings,
-                after_run: AfterRun::default(),
-                rows: inner.rows(),
-            });
-        }
-        let line = &self.found.line;
-        let next = self.line_of(new.pid());
-        let decided = phases.run(COMMIT, |_| {
-            self.registry.record_both(line, &next, self.id)?;
-            new.decide(old, |old| nothing_came(old, captured)).map_err(UpdateError::from)
-        });
-        if let Err(error) = decided {
-            if let Err(error) = self.registry.record_old(line) {
-                self.observer
-                    .warn(&format!("what is written down of it is not put right: {error}"));
-            }
-            return Err(error);
-        }
-        let old = frozen.take().ok_or_else(gone_by_itself)?;
-        let begun = Instant::now();
-        let resumed = new.let_go(old, begun + END_LIMIT)?;
-        // Both stand there; whoever reads it finds the one that lives.
-        if let Err(error) = self.registry.record(&next, self.id) {
-            self.observer.warn(&format!("what is written down of it is not put right: {error}"));
-        }
-        let mut rows = inner.rows();
-        rows.push(TimeReport { name: LET_GO, us: micros(resumed.started_at - begun) });
-        let after_run = self.chosen.after_run(captured, checkpoint.plan());
-        Ok(ended(resumed, compared_pages, (surroundings, after_run), rows))
-    }
-
-    /// The checkpoint as the source of pages, and what else the new process needs. What it builds
-    /// on is open, and an agent may have been started.
-    fn open(
-        &self,
-        captured: &Captured,
-        (parent, agent): (Option<&Arc<Checkpoint>>, Option<AgentLink>),
-    ) -> Result<(Checkpoint, Vec<OwnedFd>, Option<Later>), UpdateError> {
-        let read = |error| UpdateError::from(ResumeVerbError::Read(error));
-        let store = Store::open(&self.settings.store).map_err(ResumeVerbError::Store)?;
-        let checkpoint = store.checkpoint_on(self.checkpoint, parent).map_err(read)?;
-        let objects = compare::objects(captured)?;
-        let later = match self.request.load {
-            Load::Eager => None,
-            load => Some(Later::begin(self.settings, &checkpoint, (load, agent), self.registry)?),
-        };
-        Ok((checkpoint, objects, later))
-    }
-
-    /// Waits until the new process, which runs, is all there, and arranges its pages.
-    fn arrange(
-        &self,
-        (pid, wanted): (i32, &AfterRun),
-        phases: &mut Phases<'_>,
-    ) -> Result<Vec<SurroundingRow>, UpdateError> {
-        let line = self.line_of(pid);
-        let process = Process::open(pid).map_err(crate::TargetError::from)?;
-        phases.run(ARRANGE, |watch| {
-            all_there(&line, ARRANGE.limit, self.registry, self.observer, watch)?;
-            let failed = |cause| UpdateError::Io { step: "arrange its pages", cause };
-            wanted.carry_out(&process).map_err(failed)
-        })
-    }
-
-    /// The instance as the process `pid`.
-    fn line_of(&self, pid: i32) -> LineIdentity {
-        let start_time_ticks = sys::proc::running_since(pid).unwrap_or_default();
-        LineIdentity { pid, start_time_ticks, ..self.found.line.clone() }
-    }
-}
-
-/// Signals that came to the old process since it was read would be lost.
-fn nothing_came(old: &Frozen<'_>, captured: &Captured) -> std::io::Result<()> {
-    let came = capture::signals_since(old, &captured.instance).map_err(std::io::Error::other)?;
-    match came.first() {
-        None => Ok(()),
-        Some(signal) => {
-            let why = format!("signal {signal} has come to the program; try again");
-            Err(std::io::Error::other(why))
-        }
-    }
-}
-
-fn ended(
-    resumed: Resumed,
-    compared_pages: u64,
-    (surroundings, after_run): (Vec<SurroundingRow>, AfterRun),
-    rows: Vec<TimeReport>,
-) -> Ended {
-    Ended {
-        pid: resumed.pid,
-        pid_inside: resumed.pid_inside,
-        pause: Duration::ZERO,
-        started_at: Some(resumed.started_at),
-        changed: resumed.changed,
-        loaded_bytes: resumed.loaded_bytes,
-        compared_pages,
-        surroundings,
-        after_run,
-        rows,
-    }
 }
