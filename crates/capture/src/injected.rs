@@ -42,8 +42,9 @@ pub(crate) struct ThreadAnswers {
     pub(crate) has_own_keys: bool,
     /// Serial number of its session keyring.
     pub(crate) session_keyring: Option<i32>,
-    /// Whether it may not look into a process of the same user (landlock(7)).
-    pub(crate) is_restricted: bool,
+    /// Whether it may not look into a process of the same user (landlock(7)); `None`: that process
+    /// is not there any more.
+    pub(crate) is_restricted: Option<bool>,
 }
 
 /// What the process tells through its first thread.
@@ -190,8 +191,9 @@ impl ThreadQuestions {
             has_own_keys: self.own_keyrings.iter().any(|call| answers.get(*call).is_ok()),
             session_keyring: session.and_then(|serial| i32::try_from(serial).ok()),
             is_restricted: match answers.get(self.look) {
-                Err(InjectError::Call { source, .. }) if is_refusal(&source) => true,
-                other => other.map(|_| false)?,
+                Ok(_) => Some(false),
+                Err(InjectError::Call { source, .. }) if is_refusal(&source) => Some(true),
+                Err(_) => None,
             },
         })
     }

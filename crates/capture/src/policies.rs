@@ -1,8 +1,10 @@
 //! NUMA policies of mappings (mbind(2)), which the program's own call tells without any effect.
 
 use inject::{Arg, Batch, InjectError, Injection};
-use mem::VirtAddr;
+use mem::{Mapping, VirtAddr};
 
+/// How many mappings are asked for at most, the largest: each takes some 100 ns of the pause.
+const MAPPINGS_MAX: usize = 2048;
 /// How many mappings are asked for in one round trip.
 const CHUNK: usize = 256;
 /// Bytes of scratch memory for one of them: its answer, and an entry of the batch.
@@ -11,6 +13,18 @@ const BYTES_EACH: u64 = 8 + 96 + 8;
 /// Bytes of scratch memory that asking for `mappings` needs at most.
 pub(crate) fn scratch_bytes(mappings: usize) -> u64 {
     16 * 1024 + mappings.min(CHUNK) as u64 * BYTES_EACH
+}
+
+/// Addresses in the mappings that are worth to be asked for.
+pub(crate) fn asked(mappings: &[Mapping]) -> Vec<VirtAddr> {
+    let mut asked: Vec<_> = mappings
+        .iter()
+        .filter(|mapping| !matches!(mapping.backing, mem::Backing::Special(_)))
+        .map(|mapping| mapping.range)
+        .collect();
+    asked.sort_unstable_by_key(|range| std::cmp::Reverse(range.len()));
+    asked.truncate(MAPPINGS_MAX);
+    asked.into_iter().map(|range| range.start).collect()
 }
 
 /// Those of `addresses`, each in a mapping, at which memory has a policy of its own. Empty on a

@@ -86,8 +86,14 @@ fn text(event: &WatchEvent) -> String {
     format!("{} {}", utc(event.time_ns), words(event))
 }
 
-/// What an event says, without its time.
+/// What an event says, without its time. Names that a program gave to its memory do nothing to a
+/// terminal.
 pub(crate) fn words(event: &WatchEvent) -> String {
+    let plain = |c: char| if c.is_control() && c != '\n' { '?' } else { c };
+    told(event).chars().map(plain).collect()
+}
+
+fn told(event: &WatchEvent) -> String {
     match &event.what {
         Happened::Attached { pid, stop_us, missing } => {
             let mut text = format!(
@@ -130,8 +136,10 @@ pub(crate) fn words(event: &WatchEvent) -> String {
                 size(row.stored_bytes),
                 time(row.pause_max_us)
             );
-            if !row.removed.is_empty() {
-                text.push_str(&format!("; removed {}", row.removed.join(", ")));
+            for (what, ids) in [("removed", &row.removed), ("rewritten whole:", &row.rewritten)] {
+                if !ids.is_empty() {
+                    text.push_str(&format!("; {what} {}", ids.join(", ")));
+                }
             }
             text
         }

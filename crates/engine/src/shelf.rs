@@ -207,7 +207,7 @@ pub fn prune(
     keep: Option<usize>,
     consolidate: bool,
 ) -> Result<PruneReport, ShelfError> {
-    let keep = store::Keep { newest: keep, consolidate };
+    let keep = store::Keep { newest: keep, consolidate, always: None };
     let pruned = Store::open(&settings.store)?.prune(keep)?;
     let ids = |ids: &[image::CheckpointId]| ids.iter().map(ToString::to_string).collect();
     Ok(PruneReport {

@@ -19,6 +19,8 @@ pub struct Keep {
     /// Make those that stay independent of those that go, and without `newest` the newest of
     /// each line independent of all others.
     pub consolidate: bool,
+    /// One that counts as the newest of its line, whatever the clock said when it was made.
+    pub always: Option<CheckpointId>,
 }
 
 /// What `prune` did.
@@ -92,8 +94,9 @@ impl Store {
     /// As there.
     pub fn prune_instance(&self, instance: &InstanceId, keep: Keep) -> Result<Pruned, RemoveError> {
         let mut pruned = Pruned::default();
-        let line: Vec<Listed> =
+        let mut line: Vec<Listed> =
             self.list()?.into_iter().filter(|listed| listed.instance == *instance).collect();
+        line.sort_by_key(|listed| Some(listed.id) != keep.always);
         self.prune_line(&line, keep, &mut pruned)?;
         Ok(pruned)
     }

@@ -77,7 +77,7 @@ impl Model {
                 self.made.push((made.id, self.now.clone()));
             }
             Step::Prune { newest, consolidate } => {
-                let keep = Keep { newest: *newest, consolidate: *consolidate };
+                let keep = Keep { newest: *newest, consolidate: *consolidate, always: None };
                 let pruned = self.store.prune(keep).unwrap();
                 let stay = newest.unwrap_or(usize::MAX);
                 let gone = self.made.len().saturating_sub(stay);
@@ -315,7 +315,7 @@ fn parents_stay_as_long_as_they_are_needed() {
     assert_eq!((pruned.removed, pruned.needed), (vec![], vec![made[1], made[0]]));
     // Somebody reads the newest: it is left as it is, and so are its parents.
     let used = store.checkpoint(made[2]).unwrap();
-    let keep = Keep { newest: Some(1), consolidate: true };
+    let keep = Keep { newest: Some(1), consolidate: true, always: None };
     let pruned = store.prune(keep).unwrap();
     assert_eq!((pruned.removed, pruned.consolidated), (vec![], vec![]));
     assert!(pruned.in_use.contains(&made[2]), "{:?}", pruned.in_use);

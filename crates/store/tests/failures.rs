@@ -166,7 +166,9 @@ fn chain_for_ever(store: &Path) -> ! {
         history.publish(&store, Want::Zstd(1), newest);
         history.churn(10);
         if round % 3 == 0 {
-            store.prune(Keep { newest: Some(3), consolidate: round % 2 == 0 }).unwrap();
+            store
+                .prune(Keep { newest: Some(3), consolidate: round % 2 == 0, always: None })
+                .unwrap();
         }
     }
     unreachable!()

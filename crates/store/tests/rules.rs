@@ -285,6 +285,16 @@ fn prune_keeps_the_newest_of_each_line() {
     assert_eq!(store.list().unwrap().len(), 3);
 }
 
+/// A clock that was put back makes the one that was just taken the oldest.
+#[test]
+fn the_one_that_was_just_taken_stays() {
+    let (_dir, store) = new_store();
+    let made = [20, 30, 10].map(|time| publish(&store, 1, time, Want::Lz4).id);
+    let keep = rekindle_store::Keep { always: Some(made[2]), ..common::newest(2) };
+    let pruned = store.prune_instance(&instance(1).line.instance, keep).unwrap();
+    assert_eq!(pruned.removed, [made[0]]);
+}
+
 #[test]
 fn every_altered_byte_is_found_by_verify() {
     let (_dir, store) = new_store();

@@ -81,11 +81,7 @@ pub(super) fn ask(
         }
         Injection::finish_each(injections)?;
     }
-    let mappings = seen.found.space.mappings.iter();
-    let asked: Vec<VirtAddr> = mappings
-        .filter(|mapping| !matches!(mapping.backing, mem::Backing::Special(_)))
-        .map(|mapping| mapping.range.start)
-        .collect();
+    let asked = policies::asked(&seen.found.space.mappings);
     let first = First { leader, status, bystander, mappings: &asked };
     let (first, told) = ask_first(&injector, first, others, timers)?;
     threads.insert(0, first);

@@ -115,7 +115,11 @@ pub(super) fn restricted(
     let user = |status: &Status| (status.uid.real, status.gid.real);
     let users = statuses.first().map(user);
     for ((answer, thread), status) in told.threads.iter().zip(threads).zip(statuses) {
-        if answer.is_restricted && users == Some(user(status)) {
+        if answer.is_restricted.is_none() {
+            let object = "what its user may do, which was to be seen".to_owned();
+            let lift = "the process that shows it has been killed; try again";
+            findings.block_for_now(StateKind::Permission, object, "", lift);
+        } else if answer.is_restricted == Some(true) && users == Some(user(status)) {
             let object = format!(
                 "thread {}, which may not look into other processes of its user (Landlock rules)",
                 thread.tid_outside

@@ -43,11 +43,10 @@ impl Live {
     pub(crate) fn during<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
         let terminal = Terminal::take()?;
         let result = std::thread::scope(|scope| {
+            // Also when the work panics: the scope waits for whoever draws.
+            let _over = Over(self);
             scope.spawn(|| self.draw());
-            let result = work();
-            self.lock().is_over = true;
-            self.changed.notify_all();
-            result
+            work()
         });
         drop(terminal);
         Ok(result)
@@ -75,6 +74,16 @@ impl Live {
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends the drawing.
+struct Over<'a>(&'a Live);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_over = true;
+        self.0.changed.notify_all();
     }
 }
 

@@ -221,6 +221,7 @@ mod tests {
             stored_bytes: 900_000,
             took_us: 120_000,
             removed: Vec::new(),
+            rewritten: Vec::new(),
         };
         take(41, Happened::Checkpointed(row), "checkpoint 1f2e3d4c5b6a: 900.0 kB written");
         let text = "failed to write the plan down: no space".to_owned();

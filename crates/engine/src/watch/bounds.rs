@@ -2,6 +2,7 @@
 //! is too little.
 
 use std::time::{Duration, Instant};
+use store::Listed;
 
 /// Of one processor, in thousandths.
 const CPU_PERMILLE_MAX: u64 = 30;
@@ -89,6 +90,56 @@ fn own_memory_bytes() -> u64 {
     pages.unwrap_or_default() * mem::PAGE_SIZE
 }
 
+/// What a checkpoint takes in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    /// As it is.
+    pub(super) stored_bytes: u64,
+    /// At most, when it is made independent.
+    pub(super) whole_bytes: u64,
+    /// Others hold pages of it.
+    pub(super) has_parent: bool,
+}
+
+impl Size {
+    pub(super) fn of(listed: &Listed) -> Self {
+        Self {
+            stored_bytes: listed.stored_bytes,
+            whole_bytes: listed.page_bytes + listed.referenced_bytes,
+            has_parent: listed.parent.is_some(),
+        }
+    }
+}
+
+/// How many of the newest of `sizes`, the newest first, are to stay so that they take at most
+/// `bytes_max`; `None` when nothing is to go, or would help.
+///
+/// To let one go that others build on is to write those anew, so it is made worth it: a quarter of
+/// the room is free afterwards where that can be had.
+pub(super) fn newest_within(sizes: &[Size], keep: usize, bytes_max: u64) -> Option<usize> {
+    let total: u64 = sizes.iter().map(|size| size.stored_bytes).sum();
+    if total <= bytes_max {
+        return None;
+    }
+    // What was stored whole says better than the pages how small a whole one gets.
+    let whole = sizes.iter().filter(|size| !size.has_parent).map(|size| size.stored_bytes).max();
+    let after = |newest: usize| {
+        let (oldest, younger) = sizes[..newest].split_last()?;
+        let independent = match (oldest.has_parent, whole) {
+            (false, _) => oldest.stored_bytes,
+            (true, Some(whole)) => whole.min(oldest.whole_bytes),
+            (true, None) => oldest.whole_bytes,
+        };
+        Some(younger.iter().map(|size| size.stored_bytes).sum::<u64>() + independent)
+    };
+    let fits = |newest: &usize, most: u64| after(*newest).is_some_and(|bytes| bytes <= most);
+    let most = keep.min(sizes.len());
+    (1..=most)
+        .rev()
+        .find(|newest| fits(newest, bytes_max / 4 * 3))
+        .or_else(|| Some(1).filter(|newest| fits(newest, bytes_max)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +156,45 @@ mod tests {
     #[test]
     fn our_own_memory_is_known() {
         assert!(own_memory_bytes() > 1 << 20);
+    }
+
+    /// A chain of `count` increments of 6 on a whole one of 100, newest first.
+    fn chain(count: usize) -> Vec<Size> {
+        let increment = Size { stored_bytes: 6, whole_bytes: 180, has_parent: true };
+        let first = Size { stored_bytes: 100, whole_bytes: 180, has_parent: false };
+        std::iter::repeat_n(increment, count).chain([first]).collect()
+    }
+
+    #[test]
+    fn what_is_kept_fits_and_is_not_rewritten_at_every_turn() {
+        // 130 in all: nothing has to go.
+        assert_eq!(newest_within(&chain(5), 10, 130), None);
+        // 136: a whole one and as many increments as fit in three quarters of 160.
+        assert_eq!(newest_within(&chain(11), 12, 160), Some(4));
+        // Less room than that: one, whole.
+        assert_eq!(newest_within(&chain(5), 10, 120), Some(1));
+        // A whole one does not fit: to write it would not help.
+        assert_eq!(newest_within(&chain(5), 10, 99), None);
+        assert_eq!(newest_within(&[], 10, 0), None);
+        // Those that stay by themselves cost nothing to keep.
+        let whole = Size { stored_bytes: 100, whole_bytes: 180, has_parent: false };
+        assert_eq!(newest_within(&[whole; 5], 5, 420), Some(3));
+    }
+
+    /// Every checkpoint adds 6 and the room is 160: how often is everything written anew?
+    #[test]
+    fn in_the_long_run_a_rewrite_is_rare() {
+        let (mut sizes, mut rewrites) = (chain(0), 0);
+        for _ in 0..100 {
+            sizes.insert(0, Size { stored_bytes: 6, whole_bytes: 180, has_parent: true });
+            if let Some(newest) = newest_within(&sizes, 100, 160) {
+                sizes.truncate(newest);
+                let oldest = sizes.last_mut().unwrap();
+                *oldest = Size { stored_bytes: 100, has_parent: false, ..*oldest };
+                rewrites += 1;
+            }
+            assert!(sizes.iter().map(|size| size.stored_bytes).sum::<u64>() <= 160);
+        }
+        assert!((5..=20).contains(&rewrites), "{rewrites}");
     }
 }

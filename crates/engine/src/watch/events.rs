@@ -148,4 +148,6 @@ pub struct CheckpointRow {
     pub took_us: u64,
     /// Older checkpoints that went for it.
     pub removed: Vec<String>,
+    /// Checkpoints that were written anew, whole, so that others could go.
+    pub rewritten: Vec<String>,
 }

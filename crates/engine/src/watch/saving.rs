@@ -5,10 +5,12 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use image::CheckpointId;
 use process::InstanceId;
-use store::{Keep, RemoveError};
+use store::{Keep, Listed, RemoveError, StoreError};
 
 use super::WatchError;
+use super::bounds::{self, Size};
 use super::events::{CheckpointRow, Happened, WatchLog};
 use super::run::{LOOK, Watcher, tell};
 use crate::checkpoint::{Carried, CheckpointRequest, PlanChoice, With, checkpoint_of};
@@ -122,6 +124,7 @@ impl Watcher<'_> {
                     stored_bytes: report.stored_bytes,
                     took_us: micros(begun.elapsed()),
                     removed: Vec::new(),
+                    rewritten: Vec::new(),
                 };
                 let status = &mut self.status;
                 status.checkpoints += 1;
@@ -129,8 +132,10 @@ impl Watcher<'_> {
                 status.checkpoint_ns = crate::heat_map::realtime_ns();
                 status.checkpoint_pause_us = row.pause_max_us;
                 status.checkpoint_stored_bytes = row.stored_bytes;
-                status.trouble = None;
-                row.removed = self.prune();
+                let id = row.id.clone();
+                if self.prune(&id, &mut row) {
+                    self.status.trouble = None;
+                }
                 self.event(Happened::Checkpointed(row));
                 Ok(())
             }
@@ -147,55 +152,64 @@ impl Watcher<'_> {
         result
     }
 
-    /// Removes the instance's oldest checkpoints, and more of them when they take more room than
-    /// they may.
-    fn prune(&mut self) -> Vec<String> {
-        let mut removed = Vec::new();
-        let mut newest = self.request.keep;
-        loop {
-            match self.prune_to(newest) {
-                Ok(ids) => removed.extend(ids),
-                Err(error) => {
-                    self.trouble(&format!("failed to {error}; older checkpoints stay for now"));
-                    return removed;
-                }
+    /// Removes the instance's oldest checkpoints, and more of them when they take more room than they
+    /// may; `id` is the one that was just published. Says whether all is well.
+    ///
+    /// Those that hold pages of one that stays stay with it, until they are many, or room is short:
+    /// then the oldest that stays is made independent of them, which is to write all of its pages
+    /// anew before they go.
+    fn prune(&mut self, id: &str, row: &mut CheckpointRow) -> bool {
+        let always = id.parse().ok();
+        let pruned = self.try_prune(always, row);
+        let used = self.own_checkpoints(always);
+        self.status.disk_bytes =
+            used.as_ref().map_or(0, |own| own.iter().map(|one| one.stored_bytes).sum());
+        match (pruned, self.request.disk_bytes_max) {
+            (Err(error), _) => {
+                self.trouble(&format!("failed to {error}; older checkpoints stay for now"));
+                false
             }
-            let used = self.store.list().map(|all| {
-                let own: Vec<_> = all.into_iter().filter(|c| c.instance == self.instance).collect();
-                (own.len(), own.iter().map(|listed| listed.stored_bytes).sum())
-            });
-            let (count, bytes): (usize, u64) = used.unwrap_or_default();
-            self.status.disk_bytes = bytes;
-            let Some(most) = self.request.disk_bytes_max.filter(|most| bytes > *most) else {
-                return removed;
-            };
-            if count <= 1 || newest <= 1 {
+            (Ok(()), Some(most)) if self.status.disk_bytes > most => {
                 self.trouble(&format!(
-                    "the checkpoints that cannot go take {bytes} bytes, more than the {most} of \
+                    "a whole checkpoint, or those that cannot go, take more than the {most} bytes of \
                      --max-disk"
                 ));
-                return removed;
+                false
             }
-            newest = newest.min(count) - 1;
+            (Ok(()), _) => true,
         }
     }
 
-    /// Removes all but the `newest` ones. Those that hold pages of one that stays stay with it, until
-    /// they are many, or room is short: then the oldest that stays is made independent of them, which
-    /// is to write all of its pages anew.
-    fn prune_to(&self, newest: usize) -> Result<Vec<String>, RemoveError> {
-        let prune = |consolidate| {
-            let keep = Keep { newest: Some(newest), consolidate };
-            self.store.prune_instance(&self.instance, keep)
+    /// The instance's checkpoints, `always` first, then the newest.
+    fn own_checkpoints(&self, always: Option<CheckpointId>) -> Result<Vec<Listed>, StoreError> {
+        let mut own = self.store.list()?;
+        own.retain(|listed| listed.instance == self.instance);
+        own.sort_by_key(|listed| Some(listed.id) != always);
+        Ok(own)
+    }
+
+    fn try_prune(
+        &self,
+        always: Option<CheckpointId>,
+        row: &mut CheckpointRow,
+    ) -> Result<(), RemoveError> {
+        let mut prune = |newest, consolidate| {
+            let keep = Keep { newest: Some(newest), consolidate, always };
+            let pruned = self.store.prune_instance(&self.instance, keep)?;
+            row.removed.extend(pruned.removed.iter().map(ToString::to_string));
+            row.rewritten.extend(pruned.consolidated.iter().map(ToString::to_string));
+            Ok::<_, RemoveError>(pruned.needed.len())
         };
-        let mut pruned = prune(false)?;
-        let mut removed = pruned.removed.clone();
-        let is_short = newest < self.request.keep;
-        if pruned.needed.len() >= NEEDED_MAX || (is_short && !pruned.needed.is_empty()) {
-            pruned = prune(true)?;
-            removed.append(&mut pruned.removed);
+        let keep = self.request.keep;
+        if prune(keep, false)? >= NEEDED_MAX {
+            prune(keep, true)?;
         }
-        Ok(removed.iter().map(ToString::to_string).collect())
+        let Some(most) = self.request.disk_bytes_max else { return Ok(()) };
+        let sizes: Vec<Size> = self.own_checkpoints(always)?.iter().map(Size::of).collect();
+        if let Some(newest) = bounds::newest_within(&sizes, keep, most) {
+            prune(newest, true)?;
+        }
+        Ok(())
     }
 }
 

@@ -179,7 +179,8 @@ fn open(
         }
         Kind::SharedObject(object) => {
             let path = script.text(format!("fd/{}", files.slots.object(*object)).as_bytes());
-            let flags = u64::from(flags & OPEN_FLAGS);
+            // It is opened through a link; shm_open(3) refuses to.
+            let flags = u64::from(flags & OPEN_FLAGS & !libc::O_NOFOLLOW.cast_unsigned());
             let args: [Arg; 3] = [files.slots.proc_self().into(), path.into(), flags.into()];
             let opened = script.call("open shared memory again", libc::SYS_openat, &args);
             keep(script, opened.into(), slot);

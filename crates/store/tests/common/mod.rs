@@ -80,7 +80,7 @@ pub(crate) fn begin_on(
 
 /// All but the newest `count` of each line are to go.
 pub(crate) fn newest(count: usize) -> Keep {
-    Keep { newest: Some(count), consolidate: false }
+    Keep { newest: Some(count), consolidate: false, always: None }
 }
 
 /// Puts the sample from two threads.

@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::pipe::PipeFlags;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -87,9 +88,13 @@ impl Bystander {
 
 impl Drop for Bystander {
     fn drop(&mut self) {
+        /// Its user may hold it, as one may hold any process of one's own.
+        const END_TIMEOUT: Duration = Duration::from_secs(1);
         // Fails only when it has ended already.
         let _ = self.pidfd.send_signal(libc::SIGKILL);
-        super::reap(self.pid);
+        if self.pidfd.wait_ended(Instant::now() + END_TIMEOUT).unwrap_or(false) {
+            super::reap(self.pid);
+        }
     }
 }
 
@@ -137,7 +142,7 @@ unsafe extern "C" fn stand_by(arg: *const u8) -> ! {
         let name = c"rekindle-beside".as_ptr().addr() as u64;
         let set_name = u64::from(libc::PR_SET_NAME.unsigned_abs());
         raw::call(libc::SYS_prctl, [set_name, name, 0, 0, 0, 0]);
-        let result = become_user(args);
+        let (result, keyring) = become_user(args);
         if result < 0 {
             let errno = i32::try_from(-result).unwrap_or(libc::EIO);
             raw::write_word(args.status, errno);
@@ -146,41 +151,54 @@ unsafe extern "C" fn stand_by(arg: *const u8) -> ! {
         raw::write_word(args.status, 0);
         let pid = raw::call(libc::SYS_getpid, [0; 6]);
         raw::write_word(args.status, i32::try_from(pid).unwrap_or(0));
-        // KEYCTL_GET_KEYRING_ID of KEY_SPEC_SESSION_KEYRING, without making one.
-        let session = i64::from(-3).cast_unsigned();
-        let keyring = raw::call(libc::SYS_keyctl, [0, session, 0, 0, 0, 0]);
-        raw::write_word(args.status, i32::try_from(keyring).unwrap_or(0));
+        raw::write_word(args.status, keyring);
         raw::read_byte(args.control);
         raw::exit(0);
     }
 }
 
-/// Takes the user on, gives up every capability, and lets the user look in. Gives `-errno` or 0.
+/// Takes the user on, gives up whatever is ours, and lets the user look in. Gives `-errno` or 0,
+/// and the serial number of the session keyring that a process of ours has as this user.
 ///
 /// # Safety
 /// Only in a child made by [`raw::clone3`].
-unsafe fn become_user(args: &Args) -> i64 {
+unsafe fn become_user(args: &Args) -> (i64, i32) {
     /// `_LINUX_CAPABILITY_VERSION_3`
     const VERSION: u64 = 0x2008_0522;
+    const KEYCTL_GET_KEYRING_ID: u64 = 0;
+    const KEYCTL_JOIN_SESSION_KEYRING: u64 = 1;
+    let session = i64::from(-3).cast_unsigned();
     let (uid, gid) = (u64::from(args.uid), u64::from(args.gid));
     // Version and pid 0, which is the caller; then twice three words of nothing.
     let (header, none) = (VERSION, [0_u64; 3]);
     let header_at = (&raw const header).addr() as u64;
     let none_at = none.as_ptr().addr() as u64;
+    let root = c"/".as_ptr().addr() as u64;
+    let core = u64::from(libc::RLIMIT_CORE);
     let dumpable = u64::from(libc::PR_SET_DUMPABLE.unsigned_abs());
-    // SAFETY: integers, and pointers to locals that live across the calls.
+    // SAFETY: integers, a literal with a NUL, and pointers to locals that live across the calls.
     unsafe {
+        let result = raw::call(libc::SYS_setgroups, [0; 6]);
+        // Who may not give groups up may not take another user on either: it is its own.
+        if result < 0 && raw::call(libc::SYS_getuid, [0; 6]).cast_unsigned() != uid {
+            return (result, 0);
+        }
         for (number, call) in [
             (libc::SYS_setresgid, [gid, gid, gid, 0, 0, 0]),
             (libc::SYS_setresuid, [uid, uid, uid, 0, 0, 0]),
             (libc::SYS_capset, [header_at, none_at, 0, 0, 0, 0]),
-            (libc::SYS_prctl, [dumpable, 1, 0, 0, 0, 0]),
+            (libc::SYS_chdir, [root, 0, 0, 0, 0, 0]),
+            (libc::SYS_setrlimit, [core, none_at, 0, 0, 0, 0]),
         ] {
             let result = raw::call(number, call);
             if result < 0 {
-                return result;
+                return (result, 0);
             }
         }
+        let keyring = raw::call(libc::SYS_keyctl, [KEYCTL_GET_KEYRING_ID, session, 0, 0, 0, 0]);
+        // Ours, which it would possess, is not for this user. Fails only where there are none.
+        raw::call(libc::SYS_keyctl, [KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0, 0]);
+        let result = raw::call(libc::SYS_prctl, [dumpable, 1, 0, 0, 0, 0]);
+        (result.min(0), i32::try_from(keyring).unwrap_or(0))
     }
-    0
 }

@@ -35,6 +35,8 @@ fn a_bystander_has_no_power_and_no_secret() {
     assert_eq!(field("Uid:"), "65534\t65534\t65534\t65534");
     assert_eq!(field("Gid:"), "65533\t65533\t65533\t65533");
     assert_eq!(field("CapPrm:"), "0000000000000000");
+    assert_eq!(field("Groups:"), "", "none of ours");
+    assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), std::path::Path::new("/"));
     let mut byte = [1];
     let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
     memory.read_at(&mut byte, secret.as_ptr().addr() as u64).unwrap();

@@ -165,7 +165,7 @@ impl Kind for Memfd {
     }
 }
 
-/// POSIX shared memory: one object whose descriptor is closed, and one that was unlinked.
+/// POSIX shared memory: one object whose descriptor stays open, and one that was unlinked.
 struct Shm {
     named: Area,
     unlinked: Area,
@@ -178,7 +178,9 @@ struct Shm {
 pub fn posix(context: &Context) -> Outcome<Box<dyn Kind>> {
     let seed = derive(context.seed, "posix-shm", 0);
     let path = name();
-    let (named, unlinked) = (object(&path)?, object(&path.replace("witness", "unlinked"))?);
+    let (named, _) = object(&path)?;
+    let (unlinked, descriptor) = object(&path.replace("witness", "unlinked"))?;
+    sys!(libc::close(descriptor))?;
     let removed = path.replace("witness", "unlinked");
     sys!(libc::shm_unlink(removed.as_ptr().cast()))?;
     let contents = Contents::new(seed, PAGES);
@@ -202,13 +204,12 @@ pub fn clean_up() {
     unsafe { libc::shm_unlink(name().as_ptr().cast()) };
 }
 
-fn object(path: &str) -> Outcome<Area> {
+fn object(path: &str) -> Outcome<(Area, i32)> {
     let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
     let descriptor = sys!(libc::shm_open(path.as_ptr().cast(), flags, 0o600))? as i32;
     sys!(libc::ftruncate(descriptor, (PAGES * PAGE) as i64))?;
     let area = Area::of_file(PAGES * PAGE, RIGHTS, libc::MAP_SHARED, descriptor, 0)?;
-    sys!(libc::close(descriptor))?;
-    Ok(area)
+    Ok((area, descriptor))
 }
 
 impl Kind for Shm {
