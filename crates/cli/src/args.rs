@@ -476,11 +476,7 @@ impl Resume {
             probe_timeout: Duration::from_secs(5),
             as_copy: false,
             report: None,
-            descriptors: Descriptors {
-                files: Files::Strict,
-                tcp: Tcp::Refuse,
-                external: Vec::new(),
-            },
+            descriptors: Descriptors { files: Files::Strict, tcp: None, external: Vec::new() },
         }
     }
 }
@@ -491,9 +487,10 @@ pub(crate) struct Descriptors {
     /// Files that changed since the checkpoint.
     #[arg(long, value_enum, default_value_t = Files::Strict)]
     pub(crate) files: Files,
-    /// Established TCP connections.
-    #[arg(long, value_enum, default_value_t = Tcp::Refuse)]
-    pub(crate) tcp: Tcp,
+    /// Established TCP connections. At a resume `refuse` refuses a checkpoint in which the program
+    /// finds some closed; without it what the checkpoint was taken with holds.
+    #[arg(long, value_enum)]
+    pub(crate) tcp: Option<Tcp>,
     /// What stands behind a descriptor whose other end is outside: `fd=N:inherit`, `fd=N:null`,
     /// `fd=N:close`, `fd=N:reopen:PATH`. Descriptors 0 to 2 default to the caller's.
     #[arg(long, value_name = "fd=N:POLICY")]

@@ -76,7 +76,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
                 parent,
                 max_pause,
                 rehearse,
-                tcp_close: descriptors.tcp == Tcp::Close,
+                tcp_close: descriptors.tcp == Some(Tcp::Close),
                 external,
             };
             match externals(&descriptors) {
@@ -204,7 +204,7 @@ fn check(
         parent: "none".to_owned(),
         max_pause: None,
         rehearse: engine::Rehearse::Off,
-        tcp_close: descriptors.tcp == Tcp::Close,
+        tcp_close: descriptors.tcp == Some(Tcp::Close),
         plan: engine::PlanChoice::default(),
         twins: engine::TwinChoice::default(),
         lossy: Vec::new(),
@@ -265,6 +265,7 @@ fn resume(context: &Context, arguments: &Resume) -> ExitCode {
             files: files_policy(&arguments.descriptors),
             external,
             as_copy: arguments.as_copy,
+            refuse_closed: arguments.descriptors.tcp == Some(Tcp::Refuse),
             detach: arguments.detach,
             ..ResumeOptions::default()
         },

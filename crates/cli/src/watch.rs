@@ -54,7 +54,7 @@ pub(crate) fn run(context: &Context, arguments: &Watch) -> ExitCode {
         max_pause: arguments.max_pause,
         rehearse: arguments.rehearse,
         twins: engine::TwinChoice { auto: true, named: Vec::new() },
-        tcp_close: arguments.descriptors.tcp == Tcp::Close,
+        tcp_close: arguments.descriptors.tcp == Some(Tcp::Close),
         external,
     };
     let watch =

@@ -50,6 +50,8 @@ pub struct Options {
     /// Resume although the original may run, as a copy of it. Only for instances that hold no
     /// writable file.
     pub as_copy: bool,
+    /// An instance that finds connections to outside closed does not fit.
+    pub refuse_closed: bool,
     /// A session of its own (`setsid(2)`), nobody waits for it.
     pub detach: bool,
     /// Which pid it gets.

@@ -226,6 +226,8 @@ fn connections_end_with_tcp_close() {
         let stopped = rekindle.stop(pid, &["--tcp", "close"]);
         server.program.wait_gone();
         assert!(idle.command(&[b"GET", b"a"]).is_err(), "the old connection answers");
+        let words = ["resume", stopped.text("id"), "--detach", "--tcp", "refuse"];
+        let _ = rekindle.run(&words).expect_failure(&[4], "refused", &["closed by its peer"]);
         let resumed = rekindle.resume(stopped.text("id"), &[]);
         assert!(resumed.json["changed"].to_string().contains("connection"), "{resumed}");
         let mut client = server.client();

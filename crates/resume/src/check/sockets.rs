@@ -19,8 +19,13 @@ impl Check<'_> {
             if !self.instance.descriptions.iter().any(|d| held(&d.kind)) {
                 continue;
             }
-            let (Some(local), false) = (&socket.local, socket.state == SocketState::ClosedByPeer)
-            else {
+            let is_closed = socket.state == SocketState::ClosedByPeer;
+            if is_closed && self.options.refuse_closed && socket.family != SocketFamily::Unix {
+                let cause = "the program would find it closed by its peer";
+                let lift = "leave --tcp out, or give --tcp close";
+                self.add(MismatchKind::State, shown(socket), cause, lift);
+            }
+            let (Some(local), false) = (&socket.local, is_closed) else {
                 continue;
             };
             let result = match unix_path(local) {
