@@ -243,11 +243,26 @@ pub fn resume(
     observer: &dyn Observer,
 ) -> Result<Option<Revived>, ResumeVerbError> {
     let mut phases = Phases::new(observer, settings.timeout);
+    let opened = phases.run(OPEN, |_| open(settings, request, registry))?;
+    resume_opened(settings, request, opened, registry, observer, phases)
+}
+
+/// As [`resume`], of a checkpoint that is open, with the lock of its instance.
+///
+/// # Errors
+/// As [`resume`].
+pub(crate) fn resume_opened(
+    settings: &Settings,
+    request: &ResumeRequest,
+    (checkpoint, lock): (Checkpoint, InstanceLock),
+    registry: &Registry,
+    observer: &dyn Observer,
+    mut phases: Phases<'_>,
+) -> Result<Option<Revived>, ResumeVerbError> {
     let mut options = request.options.clone();
     if options.workers == 0 {
         options.workers = workers();
     }
-    let (checkpoint, lock) = phases.run(OPEN, |_| open(settings, request, registry))?;
     let later = match request.load {
         Load::Lazy | Load::OnDemand if !settings.dry_run => {
             Some(Later::begin(settings, &checkpoint, (request.load, None), registry)?)

@@ -265,6 +265,8 @@ fn owners_that_get_signals_are_updated() {
     });
 }
 
+const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+
 const HOLDS_A_FILE: &str = r#"
 import os, sys, time
 file = open(sys.argv[1] + ".new", "w")
@@ -273,7 +275,7 @@ time.sleep(1000)
 "#;
 
 /// The probe fails: the program is taken back to the moment of the update, unless a file has moved
-/// since. It says 10 either way.
+/// since. It says 10 either way; 9 when it has ended and nobody asks for it back.
 #[test]
 fn an_update_whose_probe_fails_can_be_taken_back() {
     sandbox::run(LIMIT, |place| {
@@ -284,9 +286,15 @@ fn an_update_whose_probe_fails_can_be_taken_back() {
             let pid = row["pid"].as_u64().unwrap_or_else(|| panic!("{report}"));
             (i32::try_from(pid).unwrap(), row["instance"].as_str().unwrap().to_owned())
         };
+        let allowed = std::fs::read_to_string(THP).is_ok_and(|text| !text.contains("[never]"));
+        let huge = if allowed { &["--huge"][..] } else { &[] };
         let fails = |instance: &str, probe: &str| {
             let probe = ["--probe", probe, "--probe-timeout", "200ms", "--on-probe-fail", "rewind"];
-            rekindle.run(&[&["update", instance, "--wait", "60s"][..], &probe].concat())
+            let words = [&["update", instance, "--wait", "60s"][..], &probe, huge].concat();
+            let report = failing(place, "arrange").run(&words);
+            // Nothing else comes first.
+            assert!(!report.talk.contains("as they came"), "{report}");
+            report
         };
         let kinds = "heap,registers,listeners,pipes,epoll,ring,files";
         let witness = Witness::start(place, &["--mb", "4", "--still-files", "--kinds", kinds]);
@@ -294,8 +302,13 @@ fn an_update_whose_probe_fails_can_be_taken_back() {
         let (old, instance) = running(&witness.program.pid().to_string());
         let report = fails(&instance, "exit 1").expect_failure(&[10], "resumed", &["taken back"]);
         witness.goes_on(1);
-        let (pid, _) = running(&instance);
         assert_eq!(witness.number("pid"), u64::try_from(old).unwrap(), "{report}");
+        // What does not answer because it has ended needs nobody to end it.
+        let died = ends_it(&instance);
+        let report = fails(&instance, &died).expect_failure(&[10], "resumed", &["taken back"]);
+        witness.goes_on(1);
+        assert_eq!(witness.number("pid"), u64::try_from(old).unwrap(), "{report}");
+        let pid = running(&instance).0;
         Program::of_pid(pid).kill();
         witness.assert_content("at the end");
 
@@ -309,8 +322,20 @@ fn an_update_whose_probe_fails_can_be_taken_back() {
         let (pid, _) = running(&instance);
         assert_ne!(pid, old, "{report}");
         assert_eq!(Program::of_pid(pid).state(), Some('S'));
-        Program::of_pid(pid).kill();
+        // Nobody asks for it back: it is said that it has ended.
+        let died = ends_it(&instance);
+        let words = ["update", &instance, "--probe", &died, "--probe-timeout", "1ms"];
+        let words = [&words[..], &["--wait", "60s"]].concat();
+        let _ = rekindle.run(&words).expect_failure(&[9], "lost", &["has ended since"]);
     });
+}
+
+/// A probe that fails because it kills the program, as which `instance` runs.
+fn ends_it(instance: &str) -> String {
+    format!(
+        "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/' /run/rekindle/{instance}/state); \
+         kill -9 $pid; while kill -0 $pid; do :; done; exit 1"
+    )
 }
 
 /// Nothing goes to the store, what goes to memory instead is gone when the new process has everything,
@@ -470,7 +495,7 @@ fn an_update_can_give_huge_pages() {
         let witness = Witness::start(place, &["--mb", "32", "--kinds", "heap,registers,ring"]);
         let rekindle = Rekindle::new(&place.store(), place.dir());
         let pid = witness.program.pid().to_string();
-        let allowed = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+        let allowed = std::fs::read_to_string(THP);
         if allowed.is_err() || allowed.is_ok_and(|text| text.contains("[never]")) {
             let report = rekindle.run(&["update", &pid, "--huge"]);
             let _ = report.expect_failure(&[4, 6], "refused", &["huge pages"]);

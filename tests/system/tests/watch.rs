@@ -88,6 +88,37 @@ fn a_watch_makes_way_for_other_verbs_and_goes_on() {
     });
 }
 
+/// An update whose probe fails has the program until that is taken back: the watch does not see the
+/// process that is ended.
+#[test]
+fn a_program_that_is_taken_back_is_watched_on() {
+    sandbox::run(LIMIT, |place| {
+        let witness = Witness::start(place, &["--mb", "4", "--kinds", "heap,registers,ring"]);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let pid = witness.program.pid();
+        let mut watch = watch(&rekindle, pid, &[]);
+        let instance = rekindle.run(&["check", &pid.to_string()]);
+        let instance = instance.json["target"]["instance"].as_str().unwrap();
+        watch.wait_for_event("attached", 0);
+        let words = ["update", instance, "--wait", "60s", "--probe", "exit 1"];
+        let words = [&words[..], &["--probe-timeout", "1ms", "--on-probe-fail", "rewind"]].concat();
+        let report = rekindle.run(&words).expect_failure(&[10], "resumed", &["taken back"]);
+        watch.wait_for_event("returned", 0);
+        let seen = watch.events().len();
+        watch.wait_for_event("period", seen);
+        let events = watch.events();
+        let count = |name: &str| events.iter().filter(|event| event["event"] == name).count();
+        assert_eq!((count("lent"), count("returned"), count("ended")), (1, 1, 0), "{report}");
+        let found = rekindle.run(&["check", instance]);
+        let last = events.iter().rfind(|event| event["event"] == "attached").unwrap();
+        assert_eq!(last["pid"], found.json["target"]["pid"], "{report} {found}");
+        witness.goes_on(1);
+        let again = i32::try_from(last["pid"].as_i64().unwrap()).unwrap();
+        rekindle.stop(again, &[]);
+        watch.finish().expect_ok();
+    });
+}
+
 #[test]
 fn checkpoints_are_taken_and_the_oldest_go_in_time() {
     sandbox::run(LIMIT, |place| {

@@ -84,10 +84,11 @@ pub enum UpdateError {
     /// Given up.
     #[error(transparent)]
     Stopped(#[from] Stopped),
-    /// It runs in the new process, but does not answer.
+    /// It went on in the new process, but does not answer.
     #[error(
-        "see the program answer: `{probe}` kept failing for {after_ms} ms ({last}); {rewound} \
-         pid {pid} now, and its checkpoint {id} of a moment before is kept"
+        "see the program answer: `{probe}` kept failing for {after_ms} ms ({last}); {told}, and \
+         its checkpoint {id} of a moment before is kept",
+        told = .rewound.told(*.pid)
     )]
     Probe {
         /// The command.
@@ -96,14 +97,14 @@ pub enum UpdateError {
         after_ms: u128,
         /// How it failed last.
         last: String,
-        /// The running program.
+        /// What it runs as, or ran as last.
         pid: i32,
         /// The checkpoint.
         id: String,
         /// Whether it was taken back.
         rewound: Rewound,
     },
-    /// It did not answer, was ended to be taken back, and could not be resumed.
+    /// It did not answer, has ended, by itself or to be taken back, and could not be resumed.
     #[error(
         "take the program back to the moment of the update: {why}; its checkpoint has all of it: \
          `rekindle resume {id}`"
@@ -121,25 +122,25 @@ pub enum UpdateError {
 pub enum Rewound {
     /// It runs in the new process.
     NotAsked,
+    /// It has ended in the new process.
+    Ended,
     /// It runs from the checkpoint again.
     Done,
     /// It runs in the new process, because something has moved since.
     Impossible(String),
 }
 
-impl std::fmt::Display for Rewound {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Rewound {
+    fn told(&self, pid: i32) -> String {
+        let runs = format!("runs as pid {pid} now");
         match self {
-            Self::NotAsked => f.write_str("it runs as"),
-            Self::Done => f.write_str(
-                "it was taken back to the moment of the update, without its connections, and runs \
-                 as",
+            Self::NotAsked => format!("it {runs}"),
+            Self::Ended => format!("it went on as pid {pid} and has ended since"),
+            Self::Done => format!(
+                "it was taken back to the moment of the update, without its connections, and {runs}"
             ),
             Self::Impossible(why) => {
-                write!(
-                    f,
-                    "it cannot be taken back to the moment of the update ({why}), and runs as"
-                )
+                format!("it cannot be taken back to the moment of the update ({why}), and {runs}")
             }
         }
     }
@@ -161,6 +162,7 @@ impl VerbError for UpdateError {
             Self::Headroom { .. } => ExitClass::Incompatible,
             Self::Killed { .. }
             | Self::NotRewound { .. }
+            | Self::Probe { rewound: Rewound::Ended, .. }
             | Self::HandOver(HandOverError::Lost { .. }) => ExitClass::Lost,
             Self::Stopped(Stopped::TimedOut { .. }) => ExitClass::TimedOut,
             Self::Differs { .. } | Self::Io { .. } | Self::HandOver(_) | Self::Stopped(_) => {
@@ -182,6 +184,7 @@ impl VerbError for UpdateError {
             },
             Self::Killed { .. }
             | Self::NotRewound { .. }
+            | Self::Probe { rewound: Rewound::Ended, .. }
             | Self::HandOver(HandOverError::Lost { .. }) => Outcome::Lost,
             Self::Probe { rewound: Rewound::Done, .. } => Outcome::Resumed,
             Self::Probe { .. } => Outcome::Updated,

@@ -23,7 +23,7 @@ use crate::checkpoint::{BORROW, Carried, CheckpointRequest, LOOK, Run, Taken, lo
 use crate::events::Observer;
 use crate::passing::Passing;
 use crate::phase::{Phases, Watch};
-use crate::registry::Registry;
+use crate::registry::{InstanceLock, Registry};
 use crate::report::{ChangeReport, Outcome, TimeReport, UpdateReport, micros};
 use crate::resume::{Later, Load, answered};
 use crate::settings::Settings;
@@ -31,7 +31,7 @@ use crate::target_name::find;
 use crate::{PlanChoice, ResumeVerbError};
 pub use error::{Rewound, UpdateError};
 use phases::{AGENT_LIMIT, ARRANGE, END_LIMIT, HEADROOM, SURROUNDINGS, SYNC};
-use replace::{Ended, Update};
+use replace::{Ended, Update, running};
 use rewind::NotRewound;
 pub use surroundings::{LimitChoice, Surroundings};
 
@@ -178,7 +178,7 @@ fn update_through(
         changed: changed.iter().map(ChangeReport::from).collect(),
         id: (!settings.dry_run && !is_passing).then(|| id.clone()),
         instance: found.line.instance.to_string(),
-        pid: ended.pid,
+        pid: ended.line.pid,
         pid_inside: ended.pid_inside,
         pause_us: micros(done.stops.iter().map(|(_, stop)| *stop).sum()),
         stops: done.stops.iter().map(|(name, us)| TimeReport { name, us: micros(*us) }).collect(),
@@ -196,27 +196,28 @@ fn update_through(
     let answer = request.probe.as_ref().map(|probe| {
         probed(probe, request.probe_timeout, &report, &id).map(|()| settings.started.elapsed())
     });
+    let synced = || (!is_passing).then(|| sync(settings, &id, observer));
+    let answer = match answer.transpose() {
+        // Whatever else there is to do comes when it runs again.
+        Err(failed) if request.on_probe_fail == OnProbeFail::Rewind => {
+            let error = taken_back(&update, &ended.line, lock, failed);
+            synced();
+            return Err(error);
+        }
+        answer => answer,
+    };
     // Nobody waits for the disk any more.
-    let begun = Instant::now();
-    if !is_passing && let Err(why) = sync(settings, &id) {
-        observer.warn(&format!("checkpoint {id} may not survive a crash of the host: {why}"));
-    }
-    report.phases.push(TimeReport { name: SYNC, us: micros(begun.elapsed()) });
+    report.phases.extend(synced());
     if !ended.after_run.is_empty() {
         let begun = Instant::now();
-        match update.arrange((ended.pid, &ended.after_run), &mut phases) {
+        match update.arrange((&ended.line, &ended.after_run), &mut phases) {
             Ok(rows) => report.surroundings.extend(rows),
             Err(error) => observer.warn(&format!("its pages are as they came: failed to {error}")),
         }
         report.phases.push(TimeReport { name: ARRANGE.name, us: micros(begun.elapsed()) });
     }
-    match answer.transpose() {
-        Ok(answer) => report.first_answer_us = answer.map(micros),
-        Err(failed) => {
-            drop(lock);
-            return Err(after_failed_probe(settings, request, registry, observer, failed));
-        }
-    }
+    let answer = answer.map_err(|failed| left_there(&ended.line, failed))?;
+    report.first_answer_us = answer.map(micros);
     Ok(report)
 }
 
@@ -239,20 +240,30 @@ fn keep_passing(
     }
 }
 
-/// The program does not answer: what has become of it.
-fn after_failed_probe(
-    settings: &Settings,
-    request: &UpdateRequest,
-    registry: &Registry,
-    observer: &dyn Observer,
+/// The program does not answer, and nothing is done about it.
+fn left_there(line: &LineIdentity, failed: UpdateError) -> UpdateError {
+    let UpdateError::Probe { probe, after_ms, last, pid, id, .. } = failed else { return failed };
+    let rewound = match running(line) {
+        Ok(None) => Rewound::Ended,
+        _ => Rewound::NotAsked,
+    };
+    UpdateError::Probe { probe, after_ms, last, pid, id, rewound }
+}
+
+/// The program does not answer: it is taken back to the moment of the update. The instance stays
+/// locked until it runs again.
+fn taken_back(
+    update: &Update<'_>,
+    line: &LineIdentity,
+    lock: InstanceLock,
     failed: UpdateError,
 ) -> UpdateError {
     let UpdateError::Probe { probe, after_ms, last, pid, id, .. } = failed else { return failed };
-    if request.on_probe_fail == OnProbeFail::Report {
-        return UpdateError::Probe { probe, after_ms, last, pid, id, rewound: Rewound::NotAsked };
-    }
-    observer.note("the program does not answer: it is taken back to the moment of the update");
-    match rewind::rewind(settings, (pid, &id), registry, observer) {
+    update
+        .observer
+        .note("the program does not answer: it is taken back to the moment of the update");
+    let (settings, registry, observer) = (update.settings, update.registry, update.observer);
+    match rewind::rewind(settings, (line, &id), lock, registry, observer) {
         Ok(pid) => UpdateError::Probe { probe, after_ms, last, pid, id, rewound: Rewound::Done },
         Err(NotRewound::Impossible(why)) => {
             let rewound = Rewound::Impossible(why);
@@ -262,11 +273,18 @@ fn after_failed_probe(
     }
 }
 
-/// Has the checkpoint survive a crash of the machine.
-fn sync(settings: &Settings, id: &str) -> Result<(), String> {
-    let store = Store::open(&settings.store).map_err(|error| error.to_string())?;
-    let id = id.parse().map_err(|_| "its id is none".to_owned())?;
-    store.sync(id).map_err(|error| error.to_string())
+/// Has the checkpoint survive a crash of the machine, or says that it may not.
+fn sync(settings: &Settings, id: &str, observer: &dyn Observer) -> TimeReport {
+    let begun = Instant::now();
+    let try_to = || {
+        let store = Store::open(&settings.store).map_err(|error| error.to_string())?;
+        let id = id.parse().map_err(|_| "its id is none".to_owned())?;
+        store.sync(id).map_err(|error| error.to_string())
+    };
+    if let Err(why) = try_to() {
+        observer.warn(&format!("checkpoint {id} may not survive a crash of the host: {why}"));
+    }
+    TimeReport { name: SYNC, us: micros(begun.elapsed()) }
 }
 
 /// What a capture for an update may do. `served`: missing pages are served by an agent of ours.

@@ -9,7 +9,7 @@ use capture::Captured;
 use image::CheckpointId;
 use process::{Change, LineIdentity};
 use store::{Checkpoint, Store};
-use target::{Frozen, Process};
+use target::{Frozen, OpenError, Process};
 
 use super::error::UpdateError;
 use super::phases::{ARRANGE, BUILD, COMMIT, COMPARE, END_LIMIT, LET_GO, OPEN, PREPARE};
@@ -41,7 +41,8 @@ pub(super) struct Update<'a> {
 
 /// How it came out.
 pub(super) struct Ended {
-    pub(super) pid: i32,
+    /// The instance as the process that runs it.
+    pub(super) line: LineIdentity,
     pub(super) pid_inside: i32,
     pub(super) pause: Duration,
     /// `None`: it was a dry run.
@@ -130,7 +131,7 @@ impl Update<'_> {
         phases.run(PREPARE, |_| new.prepare(old).map_err(UpdateError::from))?;
         if self.settings.dry_run {
             return Ok(Ended {
-                pid: self.found.line.pid,
+                line: self.found.line.clone(),
                 pid_inside: captured.instance.groups.first().map_or(0, |group| group.pid),
                 pause: Duration::ZERO,
                 started_at: None,
@@ -165,7 +166,7 @@ impl Update<'_> {
         let mut rows = inner.rows();
         rows.push(TimeReport { name: LET_GO, us: micros(resumed.started_at - begun) });
         let after_run = self.chosen.after_run(captured, checkpoint.plan());
-        Ok(ended(resumed, compared_pages, (surroundings, after_run), rows))
+        Ok(ended((next, resumed), compared_pages, (surroundings, after_run), rows))
     }
 
     /// The checkpoint as the source of pages, and what else the new process needs. What it builds
@@ -189,13 +190,13 @@ impl Update<'_> {
     /// Waits until the new process, which runs, is all there, and arranges its pages.
     pub(super) fn arrange(
         &self,
-        (pid, wanted): (i32, &AfterRun),
+        (line, wanted): (&LineIdentity, &AfterRun),
         phases: &mut Phases<'_>,
     ) -> Result<Vec<SurroundingRow>, UpdateError> {
-        let line = self.line_of(pid);
-        let process = Process::open(pid).map_err(crate::TargetError::from)?;
+        let process = running(line).map_err(crate::TargetError::from)?;
+        let Some(process) = process else { return Ok(Vec::new()) };
         phases.run(ARRANGE, |watch| {
-            all_there(&line, ARRANGE.limit, self.registry, self.observer, watch)?;
+            all_there(line, ARRANGE.limit, self.registry, self.observer, watch)?;
             let failed = |cause| UpdateError::Io { step: "arrange its pages", cause };
             wanted.carry_out(&process).map_err(failed)
         })
@@ -205,6 +206,18 @@ impl Update<'_> {
     fn line_of(&self, pid: i32) -> LineIdentity {
         let start_time_ticks = sys::proc::running_since(pid).unwrap_or_default();
         LineIdentity { pid, start_time_ticks, ..self.found.line.clone() }
+    }
+}
+
+/// The process that `line` names, unless it has ended: its number alone may be another's by now.
+pub(super) fn running(line: &LineIdentity) -> Result<Option<Process>, OpenError> {
+    let is_there = || sys::proc::running_since(line.pid) == Some(line.start_time_ticks);
+    match Process::open(line.pid) {
+        Ok(process) => {
+            Ok(Some(process).filter(|new| new.start_time_ticks() == line.start_time_ticks))
+        }
+        Err(error) if is_there() => Err(error),
+        Err(_) => Ok(None),
     }
 }
 
@@ -221,13 +234,13 @@ fn nothing_came(old: &Frozen<'_>, captured: &Captured) -> std::io::Result<()> {
 }
 
 fn ended(
-    resumed: Resumed,
+    (line, resumed): (LineIdentity, Resumed),
     compared_pages: u64,
     (surroundings, after_run): (Vec<SurroundingRow>, AfterRun),
     rows: Vec<TimeReport>,
 ) -> Ended {
     Ended {
-        pid: resumed.pid,
+        line,
         pid_inside: resumed.pid_inside,
         pause: Duration::ZERO,
         started_at: Some(resumed.started_at),
@@ -237,5 +250,28 @@ fn ended(
         surroundings,
         after_run,
         rows,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use process::InstanceId;
+
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_anothers_by_now_names_nobody() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let start_time_ticks = sys::proc::running_since(pid).unwrap();
+        let instance = InstanceId::from_hash(&[0; 32]);
+        let boot_id = String::new();
+        let line = LineIdentity { instance, boot_id, pid_namespace: 1, pid, start_time_ticks };
+        assert_eq!(running(&line).unwrap().unwrap().pid().raw(), pid);
+        let before = LineIdentity { start_time_ticks: start_time_ticks - 1, ..line.clone() };
+        assert!(running(&before).unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(running(&line).unwrap().is_none());
     }
 }
