@@ -395,15 +395,22 @@ struct Group(PathBuf);
 impl Group {
     fn new(place: &Place) -> Option<Self> {
         let tops = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
-        let name = place.dir().file_name().unwrap();
-        let paths = tops.map(|top| Path::new(top).join(name));
-        let made = paths.into_iter().find(|path| {
-            std::fs::create_dir(path).is_ok_and(|()| path.join("cgroup.procs").exists())
-        });
+        let made = tops.iter().find_map(|top| Self::at(top, place));
         if made.is_none() {
             skips::skip("control groups", "a control group file system that can be written");
         }
-        made.map(Self)
+        made
+    }
+
+    /// Below `top`, when that is a hierarchy.
+    fn at(top: &str, place: &Place) -> Option<Self> {
+        let path = Path::new(top).join(place.dir().file_name().unwrap());
+        std::fs::create_dir(&path).ok()?;
+        if !path.join("cgroup.procs").exists() {
+            std::fs::remove_dir(&path).unwrap();
+            return None;
+        }
+        Some(Self(path))
     }
 
     /// Who is in it, as this pid namespace knows them.
@@ -420,6 +427,29 @@ impl Drop for Group {
         while std::fs::remove_dir(&self.0).is_err() && begun.elapsed() < wait::PATIENCE {
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+}
+
+/// Below a frozen control group, of whichever version has such here, a process could not even be
+/// ended.
+fn refused_when_frozen(place: &Place, rekindle: &Rekindle, pid: &str) {
+    let hierarchies = [
+        ("/sys/fs/cgroup/freezer", "freezer.state", ["FROZEN", "THAWED"]),
+        ("/sys/fs/cgroup/unified", "cgroup.freeze", ["1", "0"]),
+        ("/sys/fs/cgroup", "cgroup.freeze", ["1", "0"]),
+    ];
+    for (top, file, [frozen, thawed]) in hierarchies {
+        let Some(outer) = Group::at(top, place) else { continue };
+        let inner = Group(outer.0.join("inner"));
+        std::fs::create_dir(&inner.0).unwrap();
+        let switch = outer.0.join(file);
+        if std::fs::write(&switch, frozen).is_ok() {
+            let path = inner.0.display().to_string();
+            let report = rekindle.run(&["update", pid, "--dry-run", "--cgroup", &path]);
+            std::fs::write(&switch, thawed).unwrap();
+            let _ = report.expect_failure(&[4], "refused", &["is frozen"]);
+        }
+        drop(inner);
     }
 }
 
@@ -450,6 +480,7 @@ fn an_update_can_change_what_is_around_the_program() {
             let report = rekindle.run(&[&["update", &pid], &words[..]].concat());
             let _ = report.expect_failure(&[4], "refused", &[said]);
         }
+        refused_when_frozen(place, &rekindle, &pid);
         let nodes = std::fs::read_to_string("/sys/devices/system/node/has_memory");
         if nodes.is_ok_and(|text| text.trim() == "0") {
             let report = rekindle.run(&["update", &pid, "--place", "critical=0,cold=0"]);

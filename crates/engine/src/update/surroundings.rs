@@ -3,8 +3,8 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use capture::Captured;
 use mem::{Backing, MemoryId, PAGE_SIZE, PageSet, PageSource, Sharing, VirtAddr};
@@ -46,14 +46,16 @@ pub struct LimitChoice {
 }
 
 impl LimitChoice {
-    fn on(&self, limits: &[Limit]) -> Option<Limit> {
-        let now = limits.get(usize::try_from(self.resource).ok()?)?;
-        Some(Limit { soft: self.soft.unwrap_or(now.soft), hard: self.hard.unwrap_or(now.hard) })
+    fn index(&self) -> usize {
+        usize::try_from(self.resource).unwrap_or(usize::MAX)
+    }
+
+    fn on(&self, now: Limit) -> Limit {
+        Limit { soft: self.soft.unwrap_or(now.soft), hard: self.hard.unwrap_or(now.hard) }
     }
 
     fn name(&self) -> &'static str {
-        let name = usize::try_from(self.resource).ok().and_then(|at| LIMIT_NAMES.get(at));
-        name.copied().unwrap_or("?")
+        LIMIT_NAMES.get(self.index()).copied().unwrap_or("?")
     }
 }
 
@@ -61,15 +63,19 @@ impl LimitChoice {
 const HUGE_PAGES: u64 = (2 << 20) / PAGE_SIZE;
 /// How long making huge pages may take, once the program runs.
 const HUGE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a killed child of ours that does nothing may take to end.
+const CHILD_LIMIT: Duration = Duration::from_secs(5);
 const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
 /// [`Surroundings`] as values of this host, tried.
 #[derive(Debug, Default)]
 pub(super) struct Chosen {
-    /// Lines of `/proc/PID/cgroup`, all of them, with what was chosen.
+    /// Lines of `/proc/PID/cgroup` as they are to be, all of them: there must be room in each.
     pub(super) cgroups: Vec<Vec<u8>>,
-    moved: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Those that were chosen.
+    moved: Vec<Vec<u8>>,
     processors: Option<Vec<u64>>,
+    /// As they are tried; what the program has by then counts for what was not chosen of them.
     limits: Vec<(LimitChoice, Limit)>,
     huge_pages: bool,
     nodes: Vec<(Tier, u32)>,
@@ -102,11 +108,11 @@ impl Surroundings {
                 refused("read the program's limits".to_owned(), io::Error::other(error))
             })?;
             for choice in &self.limits {
-                let limit = choice.on(&limits).ok_or_else(|| {
+                let now = limits.get(choice.index()).ok_or_else(|| {
                     let cause = io::Error::other("there is no such limit");
                     refused(format!("limit {}", choice.name()), cause)
                 })?;
-                chosen.limits.push((*choice, limit));
+                chosen.limits.push((*choice, choice.on(*now)));
             }
         }
         self.nodes.iter().try_for_each(|(_, node)| node_is_there(*node))?;
@@ -123,10 +129,15 @@ impl Surroundings {
         for wanted in &self.cgroups {
             let named = || format!("put it into {}", wanted.display());
             let path = fs::canonicalize(wanted).map_err(|cause| refused(named(), cause))?;
+            if let Some(frozen) = path.ancestors().find(|group| is_frozen(group)) {
+                let why = format!("control group {} is frozen; thaw it first", frozen.display());
+                return Err(refused(named(), io::Error::other(why)));
+            }
             let mut lines = chosen.cgroups.iter_mut();
             let found = lines.find_map(|line| {
                 let new = cgroup_line_at(line, &path, &mounts)?;
-                Some((std::mem::replace(line, new.clone()), new))
+                line.clone_from(&new);
+                Some(new)
             });
             let moved = found.ok_or_else(|| {
                 refused(named(), io::Error::other("that is no directory of a control group"))
@@ -135,6 +146,20 @@ impl Surroundings {
         }
         Ok(())
     }
+}
+
+/// Whether who enters this control group, of either version, is stopped there until it is thawed.
+fn is_frozen(group: &Path) -> bool {
+    let says = |file: &str| fs::read_to_string(group.join(file)).unwrap_or_default();
+    says("cgroup.freeze").trim() == "1" || says("freezer.state").trim().starts_with("FR")
+}
+
+/// Puts `line` in the place of the one of the same hierarchy, and gives that; `None` when there is none.
+fn put_line(lines: &mut [Vec<u8>], line: &[u8]) -> Option<Vec<u8>> {
+    let hierarchy = |line: &[u8]| line.splitn(3, |b| *b == b':').nth(1).map(<[u8]>::to_vec);
+    let wanted = hierarchy(line);
+    let found = lines.iter_mut().find(|found| hierarchy(found) == wanted)?;
+    Some(std::mem::replace(found, line.to_vec()))
 }
 
 /// Fails where there is nothing to choose from, or not that node.
@@ -185,13 +210,19 @@ impl Chosen {
         let tried = self.give(child.pid);
         // It is ours, and sleeps.
         let _ = child.pidfd.send_signal(rustix::process::Signal::KILL.as_raw());
+        // Where a group was frozen meanwhile it ends when that is thawed, and whoever is its parent
+        // by then takes it away.
+        if !child.pidfd.wait_ended(Instant::now() + CHILD_LIMIT).unwrap_or(true) {
+            let why = "it does not end there; is the control group frozen?";
+            return Err(refused("try it on a child".to_owned(), io::Error::other(why)));
+        }
         sys::clone::reap(child.pid);
         tried
     }
 
     fn give(&self, child: Pid) -> Result<(), UpdateError> {
         let mounts = own_mounts();
-        for (_, line) in &self.moved {
+        for line in &self.moved {
             let entered = sys::proc::cgroup_directory(line, &mounts)
                 .ok_or_else(|| io::Error::other("its hierarchy is not mounted here"))
                 .and_then(|to| fs::write(to.group.join("cgroup.procs"), child.to_string()));
@@ -219,12 +250,11 @@ impl Chosen {
             rows.push(SurroundingRow { what, before, after });
         };
         for group in &mut instance.groups {
-            if !self.moved.is_empty() {
-                group.cgroups.clone_from(&self.cgroups);
-            }
-            for (before, after) in &self.moved {
+            for after in &self.moved {
+                // Where else it was moved meanwhile it stays.
+                let Some(before) = put_line(&mut group.cgroups, after) else { continue };
                 let shown = |line: &[u8]| line.escape_ascii().to_string();
-                row("cgroup".to_owned(), shown(before), shown(after));
+                row("cgroup".to_owned(), shown(&before), shown(after));
             }
             for thread in &mut group.threads {
                 if let Some(processors) = &self.processors {
@@ -234,11 +264,11 @@ impl Chosen {
                     now.clone_from(processors);
                 }
             }
-            for (choice, limit) in &self.limits {
-                let at = usize::try_from(choice.resource).unwrap_or(usize::MAX);
-                let Some(now) = group.rlimits.get_mut(at) else { continue };
+            for (choice, _) in &self.limits {
+                let Some(now) = group.rlimits.get_mut(choice.index()) else { continue };
                 let before = Limit { soft: now.0, hard: now.1 };
-                row(format!("limit {}", choice.name()), limit_text(before), limit_text(*limit));
+                let limit = choice.on(before);
+                row(format!("limit {}", choice.name()), limit_text(before), limit_text(limit));
                 *now = (limit.soft, limit.hard);
             }
         }
@@ -262,10 +292,21 @@ impl Chosen {
         let dir = ProcDir::open(pid).map_err(other)?;
         let mut text = Vec::new();
         dir.read("cgroup", &mut text).map_err(other)?;
-        for (_, line) in &self.moved {
+        for line in &self.moved {
             if !text.split(|b| *b == b'\n').any(|has| has == line.as_slice()) {
                 let why = format!("it did not get into {}", line.escape_ascii());
                 return Err(failed(io::Error::other(why)));
+            }
+        }
+        if !self.limits.is_empty() {
+            let limits = dir.parse("limits", &mut text, parse_limits).map_err(other)?;
+            for (choice, _) in &self.limits {
+                let has = limits.get(choice.index()).copied();
+                if has.is_none_or(|has| choice.on(has) != has) {
+                    let has = has.map_or_else(String::new, limit_text);
+                    let why = format!("its limit {} is {has}", choice.name());
+                    return Err(failed(io::Error::other(why)));
+                }
             }
         }
         let Some(processors) = &self.processors else { return Ok(()) };
@@ -386,6 +427,46 @@ mod tests {
         assert_eq!(processor_list(&[0b1111_0101]), "0,2,4-7");
         assert_eq!(processor_list(&[1 << 63, 1]), "63-64");
         assert_eq!(processor_list(&[]), "");
+    }
+
+    #[test]
+    fn only_the_chosen_group_is_another() {
+        let mut lines = [&b"4:memory:/a"[..], b"6:freezer:/b", b"0::/c"].map(<[u8]>::to_vec);
+        assert_eq!(put_line(&mut lines, b"4:memory:/x").unwrap(), b"4:memory:/a");
+        assert_eq!(put_line(&mut lines, b"0::/y").unwrap(), b"0::/c");
+        assert_eq!(put_line(&mut lines, b"9:pids:/z"), None);
+        assert_eq!(lines, [&b"4:memory:/x"[..], b"6:freezer:/b", b"0::/y"]);
+    }
+
+    #[test]
+    fn a_frozen_group_is_one_of_either_version() {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, text, is) in [
+            ("cgroup.freeze", "0\n", false),
+            ("cgroup.freeze", "1\n", true),
+            ("freezer.state", "THAWED\n", false),
+            ("freezer.state", "FREEZING\n", true),
+            ("freezer.state", "FROZEN\n", true),
+        ] {
+            fs::write(dir.path().join(file), text).unwrap();
+            assert_eq!(is_frozen(dir.path()), is, "{text}");
+            fs::remove_file(dir.path().join(file)).unwrap();
+        }
+    }
+
+    #[test]
+    fn limits_that_are_others_do_not_pass() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let files = LIMIT_NAMES.iter().position(|name| *name == "nofile").unwrap();
+        let dir = ProcDir::open(pid).unwrap();
+        let now = dir.parse("limits", &mut Vec::new(), parse_limits).unwrap()[files];
+        let with = |soft, hard| {
+            let choice = LimitChoice { resource: u32::try_from(files).unwrap(), soft, hard };
+            Chosen { limits: vec![(choice, choice.on(now))], ..Chosen::default() }
+        };
+        with(Some(now.soft), None).verify(pid).unwrap();
+        let error = with(Some(now.soft), Some(now.hard + 1)).verify(pid).unwrap_err();
+        assert!(error.to_string().contains("limit nofile"), "{error}");
     }
 
     #[test]
