@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use mem::{AddrRange, MemoryId, PAGE_SIZE, PageIndex};
+use mem::{AddrRange, MemoryId, PAGE_SIZE, PageIndex, PageRange, VirtAddr};
 
 use crate::NumericType;
 
@@ -61,14 +61,25 @@ pub struct LossEntry {
 }
 
 impl LossyRange {
+    /// The bytes of whole elements: a part of one at the end is nobody's.
+    fn whole(&self) -> AddrRange {
+        let width = u64::try_from(self.numeric.width_bytes()).unwrap_or(u64::MAX);
+        let AddrRange { start, end } = self.range;
+        AddrRange { start, end: VirtAddr(end.0 - self.range.len() % width) }
+    }
+
+    /// The pages that hold whole elements, ascending. Those of [`Self::range`] may be one more.
+    pub fn pages(&self) -> PageRange {
+        let whole = self.whole();
+        if whole.is_empty() { PageRange::default() } else { whole.pages() }
+    }
+
     /// The bytes of whole elements in `page`, as places in the page.
     pub fn part_of(&self, page: PageIndex) -> Option<Range<usize>> {
-        let width = u64::try_from(self.numeric.width_bytes()).unwrap_or(u64::MAX);
-        let Self { range: AddrRange { start, end }, .. } = *self;
-        let end = end.0 - (end.0 - start.0) % width;
+        let AddrRange { start, end } = self.whole();
         let first = page.addr().0;
         let from = start.0.max(first);
-        let to = end.min(first.saturating_add(PAGE_SIZE));
+        let to = end.0.min(first.saturating_add(PAGE_SIZE));
         let place = |at: u64| usize::try_from(at - first).ok();
         if from < to { Some(place(from)?..place(to)?) } else { None }
     }

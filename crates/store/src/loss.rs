@@ -22,7 +22,7 @@ impl Checkpoint {
         let mut pages = PageSet::new();
         let own = self.loss().iter().filter(|record| record.made_in.is_none());
         for named in own.map(|record| record.entry.named).filter(|named| named.memory == memory) {
-            pages.insert(named.range.pages());
+            pages.insert(named.pages());
         }
         pages
     }
@@ -31,16 +31,16 @@ impl Checkpoint {
     /// it refers to pages that are stored with a loss.
     pub(crate) fn handed_down(&self, frames: &[Frame]) -> Vec<LossRecord> {
         let is_taken = |record: &&LossRecord| {
-            let LossyRange { memory, range, .. } = record.entry.named;
+            let LossyRange { memory, .. } = record.entry.named;
+            let range = record.entry.named.pages();
             let mut referred = PageSet::new();
             let here = frames.iter().filter(|frame| frame.memory == memory);
-            for frame in here.filter(|frame| frame.pages.intersect(range.pages()).is_some()) {
+            for frame in here.filter(|frame| frame.pages.intersect(range).is_some()) {
                 below(frame).into_iter().for_each(|run| referred.insert(run));
             }
             let mut referred = referred.runs().iter();
-            referred.any(|run| {
-                run.intersect(range.pages()).is_some_and(|part| self.has_lossy(memory, part))
-            })
+            referred
+                .any(|run| run.intersect(range).is_some_and(|part| self.has_lossy(memory, part)))
         };
         let older = |record: &LossRecord| LossRecord {
             made_in: Some(record.made_in.unwrap_or(self.id())),
@@ -97,7 +97,7 @@ impl Checkpoint {
     fn not_finite(&self, range: &LossyRange) -> Result<u64, mem::PageSourceError> {
         let (mut span, mut bytes) = (FiniteSpan::new(), Vec::new());
         let there = self.index.pages(range.memory);
-        for part in there.within(range.range.pages()) {
+        for part in there.within(range.pages()) {
             for pages in part.aligned_chunks(FRAME_PAGES_MAX) {
                 bytes.resize(bytes_of(pages), 0);
                 self.read(range.memory, pages, &mut bytes)?;

@@ -312,6 +312,22 @@ fn who_goes_on_from_an_approximation_loses_nothing_more() {
 }
 
 #[test]
+fn a_page_with_only_a_part_of_an_element_is_stored_as_it_is() {
+    let (_dir, store) = new_store();
+    let mut field = common::Field::new(42);
+    field.ranges.truncate(1);
+    // The last page that a byte of the range is in has four of them, of an element of eight.
+    field.ranges[0].numeric = plan::NumericType::F64;
+    field.ranges[0].range = mem::AddrRange::new(0x4000, 0xc004);
+    assert_eq!(field.ranges[0].pages(), PageRange::new(4, 12));
+    let (published, plan) = field.publish(&store, None);
+    let checkpoint = store.checkpoint(published.id).unwrap();
+    field.compare(&bytes_of(&checkpoint), &plan, &published.loss);
+    assert!(published.loss[0].elements_lossy > 0);
+    checkpoint.verify().unwrap();
+}
+
+#[test]
 fn what_a_file_has_is_read_there_though_a_loss_was_allowed() {
     let (dir, store) = new_store();
     let range = PageRange::new(16, 48);

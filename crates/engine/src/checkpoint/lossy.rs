@@ -321,11 +321,12 @@ pub(super) fn approximate(
     observer: &dyn Observer,
 ) -> Result<(), CheckpointError> {
     let critical = plan.tier_pages(MEMORY, Tier::Critical);
-    for range in named.iter().map(|named| named.range) {
-        let pages: PageSet = critical.within(range.pages()).collect();
+    for named in named {
+        let pages: PageSet = critical.within(named.pages()).collect();
         // Its first and its last page may have something else in them.
         if pages.count().0 > 2 {
             let bytes = pages.count().bytes();
+            let range = named.range;
             observer.warn(&format!("{bytes} bytes of {range} are critical, and saved in full"));
         }
     }

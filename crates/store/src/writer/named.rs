@@ -54,7 +54,7 @@ impl Named {
         for memory in memories {
             let mut pages = PageSet::new();
             let here = ranges.iter().filter(|range| range.memory == memory);
-            here.for_each(|range| pages.insert(range.range.pages()));
+            here.for_each(|range| pages.insert(range.pages()));
             for pages in pages.runs() {
                 runs.push(Run { memory, pages: *pages, offset_bytes, there: Mutex::default() });
                 offset_bytes += pages.bytes();
@@ -108,7 +108,7 @@ impl Named {
         let LossBound::RangeRelative { fraction, .. } = range.bound else { return Ok(*range) };
         let (mut span, mut bytes) = (FiniteSpan::new(), Vec::new());
         for run in self.runs.iter().filter(|run| run.memory == range.memory) {
-            for part in run.kept(plan).within(range.range.pages()) {
+            for part in run.kept(plan).within(range.pages()) {
                 for pages in part.aligned_chunks(FRAME_PAGES_MAX) {
                     bytes.resize(crate::read::bytes_of(pages), 0);
                     self.read(run, pages, &mut bytes)?;
@@ -162,7 +162,7 @@ impl CheckpointWriter {
     /// # Errors
     /// When there is no space for what has to be kept aside.
     pub fn allow_loss(&mut self, ranges: Vec<LossyRange>) -> Result<(), WriteError> {
-        let bytes = ranges.iter().map(|range| range.range.pages().bytes()).sum();
+        let bytes = ranges.iter().map(|range| range.pages().bytes()).sum();
         self.store.space_for(self.options.reserve_bytes.saturating_add(bytes))?;
         let file = self.dir.create(layout::NAMED)?;
         // Gone with us, whatever happens.
@@ -281,8 +281,7 @@ impl Approximation<'_> {
         let critical = masks.iter().find(|(tier, _)| *tier == Tier::Critical);
         // Ranges are few, and those of a chunk fewer.
         let here = |range: &LossyRange| {
-            let pages = range.range.pages();
-            range.memory == run.memory && pages.intersect(chunk_of(chunk)).is_some()
+            range.memory == run.memory && range.pages().intersect(chunk_of(chunk)).is_some()
         };
         let numbers: Vec<usize> =
             (0..self.ranges.len()).filter(|number| here(&self.ranges[*number])).collect();
