@@ -72,7 +72,7 @@ pub(crate) fn write_class(error: &WriteError) -> ExitClass {
         WriteError::Store(error) => store_class(error),
         WriteError::TwinChanged { .. } => ExitClass::RolledBack,
         WriteError::Locked { .. } | WriteError::InUse { .. } => ExitClass::Blocked,
-        WriteError::ForeignParent { .. } => ExitClass::Usage,
+        WriteError::ForeignParent { .. } | WriteError::Losses { .. } => ExitClass::Usage,
         WriteError::Read(error) => read_class(error),
         _ => ExitClass::RolledBack,
     }

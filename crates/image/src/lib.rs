@@ -38,6 +38,7 @@ pub use header::{FORMAT_VERSION, HEADER_BYTES, Header};
 pub use id::{CheckpointId, LineKey, NotACheckpointId};
 pub use index::{Index, IndexEntry, encode_index};
 pub use latest::{Put, latest};
+pub use limits::LOSS_ENTRIES_MAX;
 pub use loss::LossRecord;
 pub use manifest::Manifest;
 pub use seal::{Opener, Sealed, Sealer};

@@ -23,7 +23,7 @@ pub(crate) const FRAMES_MAX: u64 = 1 << 26;
 pub(crate) const DATA_FILES_MAX: usize = 256;
 
 /// Ranges in which a checkpoint may hold approximated memory.
-pub(crate) const LOSS_ENTRIES_MAX: usize = 4096;
+pub const LOSS_ENTRIES_MAX: usize = 4096;
 
 /// Files outside of the store that a checkpoint reads pages from.
 pub(crate) const TWIN_FILES_MAX: usize = 4096;

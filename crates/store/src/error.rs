@@ -387,6 +387,16 @@ pub enum WriteError {
     /// An earlier `put` failed, so pages are missing.
     #[error("finish checkpoint: an earlier page could not be written: {0}")]
     EarlierPut(String),
+    /// More ranges than the loss manifest has room for.
+    #[error(
+        "allow a loss in {count} ranges: a checkpoint tells of {} at most, with those of its \
+         parent; name fewer, or use --parent none",
+        image::LOSS_ENTRIES_MAX
+    )]
+    Losses {
+        /// How many were named.
+        count: usize,
+    },
     /// What was put and what was planned do not fit, or a value cannot be written down.
     #[error("finish checkpoint: {0}")]
     Layout(#[from] LayoutError),

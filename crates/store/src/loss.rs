@@ -1,6 +1,6 @@
 //! Where a checkpoint's memory is not exactly what its program had.
 
-use image::{Frame, LossRecord, PageMask};
+use image::{Frame, LOSS_ENTRIES_MAX, LossRecord, PageMask};
 use mem::{AddrRange, MemoryId, PageRange, PageSet, PageSource};
 use plan::{LossBound, LossyRange, Tier, Treatment};
 
@@ -17,6 +17,11 @@ impl Checkpoint {
         &self.manifest.loss
     }
 
+    /// Whether the loss manifest of a child has room for `count` ranges of its own.
+    pub fn has_room_for_losses(&self, count: usize) -> bool {
+        self.loss().len().saturating_add(count) <= LOSS_ENTRIES_MAX
+    }
+
     /// Pages of `memory` that may differ here from what the program had when this was made.
     pub fn inexact_pages(&self, memory: MemoryId) -> PageSet {
         let mut pages = PageSet::new();
@@ -28,8 +33,13 @@ impl Checkpoint {
     }
 
     /// What a child with `frames` takes over of the loss manifest: what is said of ranges in which
-    /// it refers to pages that are stored with a loss.
-    pub(crate) fn handed_down(&self, frames: &[Frame]) -> Vec<LossRecord> {
+    /// it refers to pages that are stored with a loss, others than those of which `counted` says
+    /// that the child's own manifest has what they lose.
+    pub(crate) fn handed_down(
+        &self,
+        frames: &[Frame],
+        counted: &dyn Fn(&LossyRange) -> PageSet,
+    ) -> Vec<LossRecord> {
         let is_taken = |record: &&LossRecord| {
             let LossyRange { memory, .. } = record.entry.named;
             let range = record.entry.named.pages();
@@ -38,9 +48,10 @@ impl Checkpoint {
             for frame in here.filter(|frame| frame.pages.intersect(range).is_some()) {
                 below(frame).into_iter().for_each(|run| referred.insert(run));
             }
-            let mut referred = referred.runs().iter();
-            referred
-                .any(|run| run.intersect(range).is_some_and(|part| self.has_lossy(memory, part)))
+            let referred = referred.difference(&counted(&record.entry.named));
+            referred.runs().iter().any(|run| {
+                run.intersect(range).is_some_and(|part| self.has_lossy(&record.entry.named, part))
+            })
         };
         let older = |record: &LossRecord| LossRecord {
             made_in: Some(record.made_in.unwrap_or(self.id())),
@@ -49,17 +60,28 @@ impl Checkpoint {
         self.loss().iter().filter(is_taken).map(older).collect()
     }
 
-    /// Whether any of `pages` is stored with a loss, here or further behind.
-    fn has_lossy(&self, memory: MemoryId, pages: PageRange) -> bool {
-        self.index.overlapping(memory, pages).any(|frame| {
+    /// Whether any of `pages` is stored with a loss in `named`, here or further behind.
+    fn has_lossy(&self, named: &LossyRange, pages: PageRange) -> bool {
+        self.index.overlapping(named.memory, pages).any(|frame| {
             let Some(part) = frame.pages.intersect(pages) else { return false };
             let own = frame.own().and(PageMask::of(part, frame.chunk()));
-            if frame.treatment == Treatment::Lossy && !own.is_empty() {
+            if !own.is_empty() && self.may_be_of(&frame, named) {
                 return true;
             }
             let mut parts = below(&frame).into_iter().filter_map(|run| run.intersect(part));
-            self.parent().is_some_and(|parent| parts.any(|run| parent.has_lossy(memory, run)))
+            self.parent().is_some_and(|parent| parts.any(|run| parent.has_lossy(named, run)))
         })
+    }
+
+    /// Whether what `frame` lost is in `named`; of one that cannot be read nobody can say that it is
+    /// not.
+    fn may_be_of(&self, frame: &Frame, named: &LossyRange) -> bool {
+        let mut stored = Vec::new();
+        frame.treatment == Treatment::Lossy
+            && self.read_stored(frame, &mut stored).map_or(true, |()| {
+                LossyHead::read(&stored, frame.held_bytes())
+                    .is_none_or(|head| is_of(&head, frame, named))
+            })
     }
 
     /// Checks the loss manifest against what is stored: every frame with a loss lies in a range that

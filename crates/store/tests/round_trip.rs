@@ -13,7 +13,7 @@ use common::{
 };
 use mem::{MemoryId, PageRange, PageSet, PageSink, PageSource, PageSourceError};
 use plan::{Plan, Treatment};
-use rekindle_store::{BatchReader, Checkpoint, Published, Store};
+use rekindle_store::{BatchReader, Checkpoint, Published, Store, WriteError};
 
 fn every_page(checkpoint: &Checkpoint) -> BTreeMap<(MemoryId, u64), Vec<u8>> {
     let mut found = BTreeMap::new();
@@ -231,7 +231,7 @@ fn a_file_that_changes_while_the_checkpoint_is_made_is_not_relied_on() {
     let writer = put_with_twins(&store, &memory, &path, None);
     std::fs::write(&path, "other").unwrap();
     let error = writer.finish(&instance(1), &twin_plan(), &summary(1)).unwrap_err();
-    assert!(matches!(error, rekindle_store::WriteError::TwinChanged { .. }), "{error}");
+    assert!(matches!(error, WriteError::TwinChanged { .. }), "{error}");
     assert_eq!(store.list().unwrap().len(), 0);
 }
 
@@ -309,6 +309,72 @@ fn who_goes_on_from_an_approximation_loses_nothing_more() {
     assert!(child.inexact_pages(PRIVATE).is_empty());
     let inexact = first.inexact_pages(PRIVATE);
     assert!(ranges.iter().all(|range| inexact.contains(range.range.pages().start)));
+}
+
+#[test]
+fn what_an_approximation_lost_is_told_by_all_who_build_on_it() {
+    let (_dir, store) = new_store();
+    let mut field = common::Field::new(42);
+    field.ranges.truncate(1);
+    let allow = |field: &mut common::Field, bound| {
+        field.ranges[0].numeric = plan::NumericType::F64;
+        field.ranges[0].range = mem::AddrRange::new(0x4000, 0x40000);
+        field.ranges[0].bound = plan::LossBound::Absolute(bound);
+    };
+    allow(&mut field, 0.1);
+    field.compute(0..usize::try_from(common::Field::PAGES).unwrap());
+    let told = |checkpoint: &Checkpoint| -> Vec<_> {
+        let each = checkpoint.loss().iter().map(|r| (r.made_in, r.entry.named.bound.value()));
+        each.collect()
+    };
+    let publish = |field: &mut common::Field, parent: &Checkpoint| {
+        let (made, _) = field.publish(&store, Some(store.checkpoint(parent.id()).unwrap()));
+        let checkpoint = store.checkpoint(made.id).unwrap();
+        checkpoint.verify().unwrap();
+        (made.loss, checkpoint)
+    };
+    let (first, _) = field.publish(&store, None);
+    let first = store.checkpoint(first.id).unwrap();
+    // Who ran on has what there was: all that is lost is lost anew, and counted.
+    let (_, again) = publish(&mut field, &first);
+    assert_eq!(told(&again), [(None, 0.1)]);
+    assert!(again.referenced_bytes() > 0);
+    // Who was resumed has the approximation, and loses nothing more, whatever is asked for.
+    for bound in [0.1, 0.001] {
+        field.bytes = bytes_of(&first);
+        allow(&mut field, bound);
+        let (_, resumed) = publish(&mut field, &first);
+        assert_eq!(told(&resumed), [(None, bound), (Some(first.id()), 0.1)]);
+        let (_, child) = publish(&mut field, &resumed);
+        let (own, older) = (told(&child)[0], told(&child)[1..].to_vec());
+        assert_eq!(own, (None, bound));
+        assert!(older.contains(&(Some(first.id()), 0.1)), "{older:?}");
+        let id = child.id();
+        drop((child, resumed));
+        store.consolidate(id).unwrap().unwrap();
+        store.checkpoint(id).unwrap().verify().unwrap();
+    }
+}
+
+#[test]
+fn no_more_ranges_are_taken_than_can_be_told_of() {
+    let (_dir, store) = new_store();
+    let mut field = common::Field::new(42);
+    field.ranges.truncate(1);
+    let (first, _) = field.publish(&store, None);
+    let first = store.checkpoint(first.id).unwrap();
+    let range = |n: u64| plan::LossyRange {
+        range: mem::AddrRange::new(n * 64, n * 64 + 8),
+        ..field.ranges[0]
+    };
+    let many: Vec<_> = (0..4097).map(range).collect();
+    assert!(first.has_room_for_losses(4095) && !first.has_room_for_losses(4096));
+    for (parent, count) in [(None, 4097), (Some(first), 4096)] {
+        let mut writer = begin_on(&store, 1, Want::Zstd(1), parent);
+        let refused = writer.allow_loss(many[..count].to_vec());
+        assert!(matches!(refused, Err(WriteError::Losses { .. })), "{refused:?}");
+        writer.allow_loss(many[..4095].to_vec()).unwrap();
+    }
 }
 
 #[test]

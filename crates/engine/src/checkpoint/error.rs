@@ -216,7 +216,10 @@ impl VerbError for CheckpointError {
             | Self::Symbols(_)
             | Self::Store(_) => Outcome::Refused,
             Self::Write(
-                WriteError::Locked { .. } | WriteError::ForeignParent { .. } | WriteError::Store(_),
+                WriteError::Locked { .. }
+                | WriteError::ForeignParent { .. }
+                | WriteError::Losses { .. }
+                | WriteError::Store(_),
             ) => Outcome::Refused,
             Self::NotEnded { .. } => Outcome::Running,
             _ => Outcome::RolledBack,

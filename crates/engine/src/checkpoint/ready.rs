@@ -1,7 +1,7 @@
 //! What is ready before a program stands still: the writer, the files it may read from, the plan.
 
 use codec::Want;
-use store::{CheckpointWriter, Store, WriteOptions};
+use store::{Checkpoint, CheckpointWriter, Store, WriteOptions};
 
 use super::error::CheckpointError;
 use super::lossy;
@@ -71,6 +71,13 @@ impl Run<'_, '_> {
         let stored_in = self.served.map(|served| served.source.id());
         let line = lock.instance();
         let parent = crate::parent::parent(&store, line, wanted, stored_in, self.observer)?;
+        // What it says of losses goes on, and grows with every child that says more.
+        let is_full = |parent: &&Checkpoint| !parent.has_room_for_losses(self.named.len());
+        if let Some(full) = parent.as_ref().filter(is_full) {
+            let id = full.id();
+            self.observer.note(&format!("{id} tells of too many losses, all is stored anew"));
+        }
+        let parent = parent.filter(|parent| !is_full(&parent));
         let options = WriteOptions { want: WANT, reserve_bytes: 0 };
         let mut writer = store.begin(lock, options, parent)?;
         writer.adapt(workers());

@@ -4,10 +4,11 @@ use std::io;
 
 use codec::{FiniteSpan, LossyEncoder, LossyPart};
 use image::{PageHash, PageMask};
-use mem::PageIndex;
+use mem::{PageIndex, PageSet};
 use plan::{LossyRange, Tier, Treatment};
 
 use super::{Lane, PAGE_BYTES, Place, Target, changed_pages, frame_of, promoted};
+use crate::divide;
 use crate::hashes::{ChunkHashes, page_at};
 
 /// Pages of one chunk that are in such ranges.
@@ -26,13 +27,16 @@ pub(crate) struct NamedChunk<'a> {
 }
 
 /// What was done with the elements of one range.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Tally {
     pub(crate) largest_error: f64,
     pub(crate) elements_lossy: u64,
     pub(crate) elements_not_finite: u64,
     pub(crate) page_bytes: u64,
     pub(crate) stored_bytes: u64,
+    /// Pages that were encoded, and that the parent has just as they come back: what they lose is
+    /// counted here, whatever the parent says of them.
+    pub(crate) again: PageSet,
 }
 
 impl Tally {
@@ -42,6 +46,7 @@ impl Tally {
         self.elements_not_finite += other.elements_not_finite;
         self.page_bytes += other.page_bytes;
         self.stored_bytes += other.stored_bytes;
+        self.again = self.again.union(&other.again);
     }
 }
 
@@ -212,6 +217,7 @@ impl Lane {
         };
         let hashes = self.hashes_of(near.pages);
         let anew = below.changed(&hashes, all);
+        let again = divide::runs(all.without(anew), place.chunk).collect();
         let stored = if anew == all {
             self.add_encoded(target, place, (Treatment::Lossy, near.frame.bytes), &hashes)?
         } else {
@@ -219,7 +225,7 @@ impl Lane {
             self.put_anew(target, place, anew, &mut lossy, (named, range))?
         };
         self.lossy = lossy;
-        Ok(Tally { stored_bytes: stored.stored_bytes, ..tally })
+        Ok(Tally { stored_bytes: stored.stored_bytes, again, ..tally })
     }
 
     /// Refers to the parent for the pages of `place` that are not in `anew`, if the rest alone can

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use codec::{FRAME_PAGES_MAX, FiniteSpan};
-use image::{Frame, LossRecord, PageMask};
+use image::{Frame, LOSS_ENTRIES_MAX, LossRecord, PageMask};
 use mem::{MemoryId, PageIndex, PageRange, PageSet};
 use plan::{LossBound, LossEntry, LossyRange, Plan, Tier};
 
@@ -160,8 +160,15 @@ impl CheckpointWriter {
     /// is relative to it is measured here and need not be given. Call it before the first `put`.
     ///
     /// # Errors
-    /// When there is no space for what has to be kept aside.
+    /// When there is no space for what has to be kept aside, and for more ranges than the loss
+    /// manifest has room for, with what it may take over from the parent: see
+    /// [`crate::Checkpoint::has_room_for_losses`].
     pub fn allow_loss(&mut self, ranges: Vec<LossyRange>) -> Result<(), WriteError> {
+        let parent = self.parent.as_deref();
+        let has_room = parent.is_none_or(|parent| parent.has_room_for_losses(ranges.len()));
+        if !has_room || ranges.len() > LOSS_ENTRIES_MAX {
+            return Err(WriteError::Losses { count: ranges.len() });
+        }
         let bytes = ranges.iter().map(|range| range.pages().bytes()).sum();
         self.store.space_for(self.options.reserve_bytes.saturating_add(bytes))?;
         let file = self.dir.create(layout::NAMED)?;
@@ -215,14 +222,20 @@ impl CheckpointWriter {
             entries.iter().map(|entry| LossRecord { entry: *entry, made_in: None }).collect();
         records.extend(&self.kept_loss);
         if let Some(parent) = self.parent.as_deref() {
-            let inherited = parent.handed_down(frames).into_iter();
-            let range = |entry: &LossEntry| (entry.named.memory, entry.named.range);
-            records.extend(inherited.filter(|record| {
-                !entries.iter().any(|entry| range(entry) == range(&record.entry))
-            }));
+            let counted = |older: &LossyRange| {
+                let own = made.iter().find(|(range, _)| says_as_much(range, older));
+                own.map(|(_, tally)| tally.again.clone()).unwrap_or_default()
+            };
+            records.extend(parent.handed_down(frames, &counted));
         }
         (entries, records)
     }
+}
+
+/// Whether every frame that `older` allows is one that `range` allows, too.
+fn says_as_much(range: &LossyRange, older: &LossyRange) -> bool {
+    let what = |named: &LossyRange| (named.memory, named.range, named.numeric, named.bound.name());
+    what(range) == what(older) && range.bound.allowed(1.0) >= older.bound.allowed(1.0)
 }
 
 fn entry(range: &LossyRange, tally: &Tally) -> LossEntry {
