@@ -5,6 +5,7 @@
 //! over what is open instead of making it. Until the commit everything is undone by dropping values:
 //! the new process is ended, the old one let go.
 
+mod after_run;
 mod compare;
 mod error;
 mod headroom;

@@ -11,9 +11,10 @@ use process::{Change, LineIdentity};
 use store::{Checkpoint, Store};
 use target::{Frozen, OpenError, Process};
 
+use super::after_run::AfterRun;
 use super::error::UpdateError;
 use super::phases::{ARRANGE, BUILD, COMMIT, COMPARE, END_LIMIT, LET_GO, OPEN, PREPARE};
-use super::surroundings::{AfterRun, Chosen};
+use super::surroundings::Chosen;
 use super::{UpdateRequest, all_there, compare, gone_by_itself};
 use crate::agent::AgentLink;
 use crate::checkpoint::Standing;
