@@ -363,7 +363,7 @@ fn an_update_can_do_without_a_store() {
         running.kill();
         witness.moves();
 
-        let mut outside = old;
+        let (mut outside, mut instance) = (old, String::new());
         for options in
             [&["--no-store", "--dry-run"][..], &["--no-store"], &["--no-store", "--eager"]]
         {
@@ -373,12 +373,21 @@ fn an_update_can_do_without_a_store() {
             report.expect_ok();
             assert!(report.json["id"].is_null(), "{report}");
             outside = report.pid("pid");
+            report.text("instance").clone_into(&mut instance);
             wait::until("nothing left in memory", wait::PATIENCE, || match passing() {
                 left if left.is_empty() => Ok(()),
                 left => Err(format!("{left:?} after {report}")),
             });
             witness.moves();
         }
+        let target = outside.to_string();
+        let words =
+            ["update", &target, "--no-store", "--probe", "exit 1", "--probe-timeout", "1ms"];
+        let report = rekindle.run(&[&words[..], &["--wait", "60s"]].concat());
+        let report = report.expect_failure(&[10], "updated", &["it runs as pid"]);
+        assert!(!report.talk.contains("is kept"), "{report}");
+        let found = rekindle.run(&["check", &instance]);
+        outside = i32::try_from(found.json["target"]["pid"].as_u64().unwrap()).unwrap();
         assert!(!place.store().exists() || listed(&rekindle) == 0, "there is a checkpoint");
         outside = rekindle.update(outside, &["--wait", "60s"]).pid("pid");
         assert_eq!(listed(&rekindle), 1);

@@ -86,9 +86,9 @@ pub enum UpdateError {
     Stopped(#[from] Stopped),
     /// It went on in the new process, but does not answer.
     #[error(
-        "see the program answer: `{probe}` kept failing for {after_ms} ms ({last}); {told}, and \
-         its checkpoint {id} of a moment before is kept",
-        told = .rewound.told(*.pid)
+        "see the program answer: `{probe}` kept failing for {after_ms} ms ({last}); {told}{kept}",
+        told = .rewound.told(*.pid),
+        kept = kept(.id.as_deref())
     )]
     Probe {
         /// The command.
@@ -99,8 +99,8 @@ pub enum UpdateError {
         last: String,
         /// What it runs as, or ran as last.
         pid: i32,
-        /// The checkpoint.
-        id: String,
+        /// The checkpoint; none when nothing went to a store.
+        id: Option<String>,
         /// Whether it was taken back.
         rewound: Rewound,
     },
@@ -128,6 +128,11 @@ pub enum Rewound {
     Done,
     /// It runs in the new process, because something has moved since.
     Impossible(String),
+}
+
+fn kept(id: Option<&str>) -> String {
+    let told = |id| format!(", and its checkpoint {id} of a moment before is kept");
+    id.map_or_else(String::new, told)
 }
 
 impl Rewound {

@@ -195,7 +195,7 @@ fn update_through(
         return Ok(report);
     }
     let answer = request.probe.as_ref().map(|probe| {
-        probed(probe, request.probe_timeout, &report, &id).map(|()| settings.started.elapsed())
+        probed(probe, request.probe_timeout, &report).map(|()| settings.started.elapsed())
     });
     let synced = || (!is_passing).then(|| sync(settings, &id, observer));
     let answer = match answer.transpose() {
@@ -264,13 +264,13 @@ fn taken_back(
         .observer
         .note("the program does not answer: it is taken back to the moment of the update");
     let (settings, registry, observer) = (update.settings, update.registry, update.observer);
-    match rewind::rewind(settings, (line, &id), lock, registry, observer) {
+    match rewind::rewind(settings, (line, update.id), lock, registry, observer) {
         Ok(pid) => UpdateError::Probe { probe, after_ms, last, pid, id, rewound: Rewound::Done },
         Err(NotRewound::Impossible(why)) => {
             let rewound = Rewound::Impossible(why);
             UpdateError::Probe { probe, after_ms, last, pid, id, rewound }
         }
-        Err(NotRewound::Lost(why)) => UpdateError::NotRewound { why, id },
+        Err(NotRewound::Lost(why)) => UpdateError::NotRewound { why, id: update.id.to_owned() },
     }
 }
 
@@ -364,16 +364,12 @@ fn remove(settings: &Settings, id: &str, observer: &dyn Observer) {
     }
 }
 
-fn probed(
-    probe: &str,
-    timeout: Duration,
-    report: &UpdateReport,
-    id: &str,
-) -> Result<(), UpdateError> {
+fn probed(probe: &str, timeout: Duration, report: &UpdateReport) -> Result<(), UpdateError> {
     answered(probe, timeout, report.pid).map_err(|error| match error {
         ResumeVerbError::Probe { probe, after_ms, last, pid } => {
             let rewound = Rewound::NotAsked;
-            UpdateError::Probe { probe, after_ms, last, pid, id: id.to_owned(), rewound }
+            let id = report.id.clone();
+            UpdateError::Probe { probe, after_ms, last, pid, id, rewound }
         }
         other => other.into(),
     })
