@@ -19,6 +19,8 @@ mod code {
     pub(super) const GET_CHILD_SUBREAPER: i32 = 37;
     pub(super) const GET_TID_ADDRESS: i32 = 40;
     pub(super) const GET_THP_DISABLE: i32 = 42;
+    pub(super) const GET_IO_FLUSHER: i32 = 58;
+    pub(super) const SCHED_CORE: i32 = 62;
     pub(super) const GET_MDWE: i32 = 66;
     pub(super) const GET_MEMORY_MERGE: i32 = 68;
     pub(super) const ARCH_GET_CPUID: i32 = 0x1011;
@@ -100,6 +102,8 @@ pub(crate) struct ThreadQuestions {
     own_keyrings: [CallId; 2],
     session_keyring: CallId,
     look: CallId,
+    io_flusher: CallId,
+    core_cookie: CallId,
 }
 
 impl ThreadQuestions {
@@ -124,6 +128,10 @@ impl ThreadQuestions {
         let slack = prctl(code::GET_TIMERSLACK, None);
         let securebits = prctl(code::GET_SECUREBITS, None);
         let mce = prctl(code::MCE_KILL_GET, None);
+        let io_flusher = prctl(code::GET_IO_FLUSHER, None);
+        let cookie_at = words.part(48, 8).map_or(Arg::Imm(0), Arg::Scratch);
+        let core = [code::SCHED_CORE.into(), 0.into(), 0.into(), 0.into(), cookie_at];
+        let core_cookie = batch.call(libc::SYS_prctl, &core);
         let policy_at = words.part(24, 8).map_or(Arg::Imm(0), Arg::Scratch);
         let policy = batch.call(libc::SYS_get_mempolicy, &[policy_at, 0.into(), 0.into()]);
         let cpuid = batch.call(libc::SYS_arch_prctl, &[code::ARCH_GET_CPUID.into()]);
@@ -150,6 +158,8 @@ impl ThreadQuestions {
             own_keyrings,
             session_keyring,
             look,
+            io_flusher,
+            core_cookie,
         })
     }
 
@@ -172,6 +182,16 @@ impl ThreadQuestions {
             (faults_on_tsc, "it faults when it reads the time stamp counter (PR_SET_TSC)"),
             (faults_on_cpuid, "it faults on CPUID (ARCH_SET_CPUID)"),
             (answers.get(self.mce).is_ok_and(|k| k != 2), "it has a policy for memory errors"),
+            // Who may not be asked may not have become one either.
+            (
+                answers.get(self.io_flusher).is_ok_and(|on| on == 1),
+                "it writes back for others (PR_SET_IO_FLUSHER)",
+            ),
+            // A kernel without core scheduling refuses.
+            (
+                answers.get(self.core_cookie).is_ok() && word(&words, 48) != 0,
+                "it shares its core with nobody else (PR_SCHED_CORE)",
+            ),
         ];
         let securebits = answers.get(self.securebits)?;
         let session = answers.get(self.session_keyring).ok();

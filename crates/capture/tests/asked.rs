@@ -126,6 +126,7 @@ fn unusual_settings() {
     let cases = [
         "need('segments', lambda: call(154, 1, struct.pack('4I', 0, 0, 0xfffff, 0x51), 16))",
         "need('MDWE', lambda: call(157, 65, 1, 0, 0, 0))",
+        "need('the IO flusher', lambda: call(157, 57, 1, 0, 0, 0))",
         "need('merging', lambda: call(157, 67, 1, 0, 0, 0))",
     ];
     for case in cases {
