@@ -15,8 +15,9 @@ pub enum LossBound {
     Absolute(f64),
     /// `|y - x| <= bound * |x|`.
     Relative(f64),
-    /// `|y - x| <= fraction * span`, the span being largest minus smallest finite value of the
-    /// whole named range when it was encoded; recorded, so that the bound can be checked later.
+    /// `|y - x| <= fraction * span`, the span being largest minus smallest finite value of what
+    /// was read of the named range when it was encoded: not of pages that were only referred to,
+    /// so that of the whole range may be larger. Recorded, so that the bound can be checked later.
     RangeRelative {
         /// What was asked for.
         fraction: f64,
