@@ -5,9 +5,8 @@ use capture::Captured;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mem::{AddrRange, MemoryId, PageRange, PageSet, Sharing};
+use mem::{AddrRange, Backing, Mapping, MemoryId, PageRange, PageSet, Sharing};
 use plan::{Extent, LossBound, LossyRange, NumericType, Plan, Tier, Treatment};
-use process::AddressSpace;
 use store::CheckpointWriter;
 use sys::proc::maps_entries;
 use target::Process;
@@ -114,15 +113,18 @@ pub(super) fn find(
 
 fn mapped(entry: &sys::proc::MapsEntry<'_>) -> Mapped {
     let name = String::from_utf8_lossy(&entry.name()).into_owned();
-    let is_plain =
-        !entry.has_inode() && (name.is_empty() || name == "[heap]" || name.starts_with("[anon:"));
     Mapped {
         range: entry.range,
         is_private: entry.sharing == Sharing::Private,
         is_writable: entry.protection.write,
         is_code: entry.protection.exec,
-        what: if is_plain { String::new() } else { name },
+        what: if entry.has_inode() { name } else { what(name) },
     }
+}
+
+/// What memory without a file, which the kernel gives this name, is other than plain.
+fn what(name: String) -> String {
+    if name == "[heap]" || name.starts_with("[anon:") { String::new() } else { name }
 }
 
 /// Reads `range=START-END,type=f64,abs=1e-3`.
@@ -287,29 +289,42 @@ pub(super) fn warmed(plan: Plan, named: &[LossyRange]) -> Plan {
     if extents.is_empty() { plan } else { Plan { extents }.beside(&plan) }
 }
 
-/// The program stands still: what was named has to be what it was when it was looked at.
+/// The program stands still: what was named, each by one of `specifications`, has to be in the
+/// kind of memory that it was in when it was looked at.
 pub(super) fn refuse_moved(
     captured: &Captured,
     named: &[LossyRange],
+    specifications: &[String],
 ) -> Result<(), CheckpointError> {
-    let spaces = captured.instance.spaces.iter();
-    let maps: Vec<Mapped> = spaces.take(1).flat_map(mappings).collect();
-    for range in named.iter().map(|named| named.range) {
-        if covered(&maps, range).is_err() {
+    let spaces = captured.instance.spaces.iter().take(1);
+    let maps: Vec<Mapped> = spaces.flat_map(|space| space.mappings.iter().map(stood)).collect();
+    for (range, specification) in named.iter().map(|named| named.range).zip(specifications) {
+        let by_address = parse(specification).is_ok_and(|a| matches!(a.place, Place::Range(_)));
+        if !is_there(&maps, range, by_address) {
             return Err(CheckpointError::LossyMoved { range });
         }
     }
     Ok(())
 }
 
-fn mappings(space: &AddressSpace) -> impl Iterator<Item = Mapped> {
-    space.mappings.iter().map(|mapping| Mapped {
+/// Whether `range` is memory of the program's own; what is named by its address, plain memory.
+fn is_there(maps: &[Mapped], range: AddrRange, by_address: bool) -> bool {
+    let mut here = maps.iter().filter(|mapping| mapping.range.overlaps(range));
+    covered(maps, range).is_ok() && !(by_address && here.any(|mapping| !mapping.what.is_empty()))
+}
+
+fn stood(mapping: &Mapping) -> Mapped {
+    let name = String::from_utf8_lossy(&mapping.name).into_owned();
+    Mapped {
         range: mapping.range,
         is_private: mapping.holds_private_pages(),
         is_writable: mapping.protection.write,
         is_code: mapping.protection.exec,
-        what: String::new(),
-    })
+        what: match mapping.backing {
+            Backing::Anonymous => what(name),
+            _ => "a file".to_owned(),
+        },
+    }
 }
 
 /// Encodes what is kept aside, by the plan that the checkpoint will have.
@@ -402,6 +417,33 @@ mod tests {
         assert_eq!(covered(&maps, AddrRange::new(0x1008, 0x2008)), Ok(()));
         assert!(covered(&maps, AddrRange::new(0x2008, 0x3008)).is_err());
         assert_eq!(covered(&maps, AddrRange::new(0x7000, 0x8000)), Ok(()));
+    }
+
+    #[test]
+    fn what_became_a_file_meanwhile_is_there_no_more() {
+        let mapping = |start, end, backing, name: &[u8]| {
+            stood(&Mapping {
+                range: AddrRange::new(start, end),
+                protection: mem::Protection { read: true, write: true, exec: false },
+                sharing: Sharing::Private,
+                backing,
+                name: name.to_vec(),
+                vm_flags: Vec::new(),
+                guards: Vec::new(),
+            })
+        };
+        let file = Backing::SharedObject { object: 0, offset_bytes: 0 };
+        let maps = [
+            mapping(0x1000, 0x2000, Backing::Anonymous, b""),
+            mapping(0x2000, 0x3000, Backing::Anonymous, b"[heap]"),
+            mapping(0x3000, 0x4000, file, b""),
+            mapping(0x4000, 0x5000, Backing::Anonymous, b"[stack]"),
+        ];
+        let there =
+            |start, end, by_address| is_there(&maps, AddrRange::new(start, end), by_address);
+        assert!(there(0x1008, 0x3000, true) && there(0x1008, 0x3008, false));
+        assert!(!there(0x1008, 0x3008, true) && !there(0x3000, 0x3008, true));
+        assert!(!there(0x4000, 0x4008, true) && !there(0x4ff8, 0x5008, false));
     }
 
     #[test]

@@ -357,7 +357,7 @@ impl<'a> Run<'a, '_> {
             match state {
                 Ok(captured) => {
                     refuse_foreign(&captured, missing.as_ref(), self.served)?;
-                    lossy::refuse_moved(&captured, self.named)?;
+                    lossy::refuse_moved(&captured, self.named, &self.request.lossy)?;
                     return Ok(Held { frozen, captured, missing, stops });
                 }
                 Err(StateError::Blocked(blockers))
