@@ -61,7 +61,7 @@ complete -c rekindle -n "__fish_rekindle_needs_command" -f -a "sample-kv" -d 'Th
 complete -c rekindle -n "__fish_rekindle_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c rekindle -n "__fish_rekindle_using_subcommand check" -l files -d 'Files that changed since the checkpoint' -r -f -a "strict\t'A writable file that changed refuses; append-only files may have grown'
 ignore\t'Changed files are taken as they are'"
-complete -c rekindle -n "__fish_rekindle_using_subcommand check" -l tcp -d 'Established TCP connections' -r -f -a "close\t'The program finds them closed by the peer'
+complete -c rekindle -n "__fish_rekindle_using_subcommand check" -l tcp -d 'Established TCP connections. At a resume `refuse` refuses a checkpoint in which the program finds some closed; without it what the checkpoint was taken with holds' -r -f -a "close\t'The program finds them closed by the peer'
 refuse\t'They are blockers'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand check" -l external -d 'What stands behind a descriptor whose other end is outside: `fd=N:inherit`, `fd=N:null`, `fd=N:close`, `fd=N:reopen:PATH`. Descriptors 0 to 2 default to the caller\'s' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand check" -l store -d 'Directory that holds the checkpoints [default: the user\'s state directory]' -r -F
@@ -105,7 +105,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l max-pau
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l rehearse -d 'Run a clone of the paused program, without any effect, for this much CPU time, to see which memory it touches first; `auto`: 50ms where it can pay. The pause grows by a fork' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l files -d 'Files that changed since the checkpoint' -r -f -a "strict\t'A writable file that changed refuses; append-only files may have grown'
 ignore\t'Changed files are taken as they are'"
-complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l tcp -d 'Established TCP connections' -r -f -a "close\t'The program finds them closed by the peer'
+complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l tcp -d 'Established TCP connections. At a resume `refuse` refuses a checkpoint in which the program finds some closed; without it what the checkpoint was taken with holds' -r -f -a "close\t'The program finds them closed by the peer'
 refuse\t'They are blockers'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l external -d 'What stands behind a descriptor whose other end is outside: `fd=N:inherit`, `fd=N:null`, `fd=N:close`, `fd=N:reopen:PATH`. Descriptors 0 to 2 default to the caller\'s' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l store -d 'Directory that holds the checkpoints [default: the user\'s state directory]' -r -F
@@ -143,7 +143,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l probe-timeo
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l report -d 'File that gets the JSON report of a foreground resume' -r -F
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l files -d 'Files that changed since the checkpoint' -r -f -a "strict\t'A writable file that changed refuses; append-only files may have grown'
 ignore\t'Changed files are taken as they are'"
-complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l tcp -d 'Established TCP connections' -r -f -a "close\t'The program finds them closed by the peer'
+complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l tcp -d 'Established TCP connections. At a resume `refuse` refuses a checkpoint in which the program finds some closed; without it what the checkpoint was taken with holds' -r -f -a "close\t'The program finds them closed by the peer'
 refuse\t'They are blockers'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l external -d 'What stands behind a descriptor whose other end is outside: `fd=N:inherit`, `fd=N:null`, `fd=N:close`, `fd=N:reopen:PATH`. Descriptors 0 to 2 default to the caller\'s' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l store -d 'Directory that holds the checkpoints [default: the user\'s state directory]' -r -F
@@ -199,7 +199,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l max-pause -d
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l rehearse -d 'As in `checkpoint`, for each checkpoint' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l files -d 'Files that changed since the checkpoint' -r -f -a "strict\t'A writable file that changed refuses; append-only files may have grown'
 ignore\t'Changed files are taken as they are'"
-complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l tcp -d 'Established TCP connections' -r -f -a "close\t'The program finds them closed by the peer'
+complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l tcp -d 'Established TCP connections. At a resume `refuse` refuses a checkpoint in which the program finds some closed; without it what the checkpoint was taken with holds' -r -f -a "close\t'The program finds them closed by the peer'
 refuse\t'They are blockers'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l external -d 'What stands behind a descriptor whose other end is outside: `fd=N:inherit`, `fd=N:null`, `fd=N:close`, `fd=N:reopen:PATH`. Descriptors 0 to 2 default to the caller\'s' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l store -d 'Directory that holds the checkpoints [default: the user\'s state directory]' -r -F

@@ -44,7 +44,7 @@ never\:"Not at all"))' \
 _arguments "${_arguments_options[@]}" : \
 '--files=[Files that changed since the checkpoint]:FILES:((strict\:"A writable file that changed refuses; append-only files may have grown"
 ignore\:"Changed files are taken as they are"))' \
-'--tcp=[Established TCP connections]:TCP:((close\:"The program finds them closed by the peer"
+'--tcp=[Established TCP connections. At a resume \`refuse\` refuses a checkpoint in which the program finds some closed; without it what the checkpoint was taken with holds]:TCP:((close\:"The program finds them closed by the peer"
 refuse\:"They are blockers"))' \
 '*--external=[What stands behind a descriptor whose other end is outside\: \`fd=N\:inherit\`, \`fd=N\:null\`, \`fd=N\:close\`, \`fd=N\:reopen\:PATH\`. Descriptors 0 to 2 default to the caller'\''s]:fd=N:POLICY:_default' \
 '--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
@@ -102,7 +102,7 @@ off\:"They are not"))' \
 '--rehearse=[Run a clone of the paused program, without any effect, for this much CPU time, to see which memory it touches first; \`auto\`\: 50ms where it can pay. The pause grows by a fork]:auto|off|TIME:_default' \
 '--files=[Files that changed since the checkpoint]:FILES:((strict\:"A writable file that changed refuses; append-only files may have grown"
 ignore\:"Changed files are taken as they are"))' \
-'--tcp=[Established TCP connections]:TCP:((close\:"The program finds them closed by the peer"
+'--tcp=[Established TCP connections. At a resume \`refuse\` refuses a checkpoint in which the program finds some closed; without it what the checkpoint was taken with holds]:TCP:((close\:"The program finds them closed by the peer"
 refuse\:"They are blockers"))' \
 '*--external=[What stands behind a descriptor whose other end is outside\: \`fd=N\:inherit\`, \`fd=N\:null\`, \`fd=N\:close\`, \`fd=N\:reopen\:PATH\`. Descriptors 0 to 2 default to the caller'\''s]:fd=N:POLICY:_default' \
 '--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
@@ -155,7 +155,7 @@ _arguments "${_arguments_options[@]}" : \
 '--report=[File that gets the JSON report of a foreground resume]:FILE:_files' \
 '--files=[Files that changed since the checkpoint]:FILES:((strict\:"A writable file that changed refuses; append-only files may have grown"
 ignore\:"Changed files are taken as they are"))' \
-'--tcp=[Established TCP connections]:TCP:((close\:"The program finds them closed by the peer"
+'--tcp=[Established TCP connections. At a resume \`refuse\` refuses a checkpoint in which the program finds some closed; without it what the checkpoint was taken with holds]:TCP:((close\:"The program finds them closed by the peer"
 refuse\:"They are blockers"))' \
 '*--external=[What stands behind a descriptor whose other end is outside\: \`fd=N\:inherit\`, \`fd=N\:null\`, \`fd=N\:close\`, \`fd=N\:reopen\:PATH\`. Descriptors 0 to 2 default to the caller'\''s]:fd=N:POLICY:_default' \
 '--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
@@ -225,7 +225,7 @@ leave\:"End"))' \
 '--rehearse=[As in \`checkpoint\`, for each checkpoint]:auto|off|TIME:_default' \
 '--files=[Files that changed since the checkpoint]:FILES:((strict\:"A writable file that changed refuses; append-only files may have grown"
 ignore\:"Changed files are taken as they are"))' \
-'--tcp=[Established TCP connections]:TCP:((close\:"The program finds them closed by the peer"
+'--tcp=[Established TCP connections. At a resume \`refuse\` refuses a checkpoint in which the program finds some closed; without it what the checkpoint was taken with holds]:TCP:((close\:"The program finds them closed by the peer"
 refuse\:"They are blockers"))' \
 '*--external=[What stands behind a descriptor whose other end is outside\: \`fd=N\:inherit\`, \`fd=N\:null\`, \`fd=N\:close\`, \`fd=N\:reopen\:PATH\`. Descriptors 0 to 2 default to the caller'\''s]:fd=N:POLICY:_default' \
 '--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
