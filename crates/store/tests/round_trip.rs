@@ -357,6 +357,28 @@ fn what_an_approximation_lost_is_told_by_all_who_build_on_it() {
 }
 
 #[test]
+fn a_span_is_measured_as_long_as_somebody_waits_for_it() {
+    let (_dir, store) = new_store();
+    let mut field = common::Field::new(42);
+    field.ranges.truncate(1);
+    field.ranges[0].numeric = plan::NumericType::F64;
+    field.ranges[0].range = mem::AddrRange::new(0x4000, 0x40000);
+    field.ranges[0].bound = plan::LossBound::RangeRelative { fraction: 0.1, span: 0.0 };
+    let mut writer = common::begin(&store, 1, Want::Zstd(1));
+    writer.allow_loss(field.ranges.clone()).unwrap();
+    let all = PageRange::new(0, common::Field::PAGES);
+    writer.put(PRIVATE, all, &field.bytes).unwrap();
+    let plan = Plan::everything(&[(PRIVATE, [all].into_iter().collect())], Treatment::Zstd);
+    let left = std::cell::Cell::new(3);
+    let is_over = || match left.replace(left.get() - 1) {
+        0 => Err(WriteError::EarlierPut("nobody waits".to_owned())),
+        _ => Ok(()),
+    };
+    let begun = writer.approximation(&plan, &is_over);
+    assert!(begun.is_err_and(|error| error.to_string().contains("nobody waits")));
+}
+
+#[test]
 fn no_more_ranges_are_taken_than_can_be_told_of() {
     let (_dir, store) = new_store();
     let mut field = common::Field::new(42);

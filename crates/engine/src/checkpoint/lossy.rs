@@ -345,14 +345,15 @@ pub(super) fn approximate(
             observer.warn(&format!("{bytes} bytes of {range} are critical, and saved in full"));
         }
     }
-    let Some(approximation) = writer.approximation(plan)? else { return Ok(()) };
+    let go_on = || watch.check().map_err(CheckpointError::from);
+    let Some(approximation) = writer.approximation(plan, &go_on)? else { return Ok(()) };
     let total = approximation.bytes();
     let done = AtomicU64::new(0);
     let work = || {
         approximation.work(&|bytes| {
             let so_far = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
             observer.progress(so_far, total);
-            watch.check().map_err(CheckpointError::from)
+            go_on()
         })
     };
     side_by_side(workers(), nice, work, || {

@@ -40,7 +40,7 @@ impl CheckpointWriter {
         summary: &Summary,
     ) -> Result<Written, WriteError> {
         // Nearly always there is nothing left to be done here.
-        if let Some(approximation) = self.approximation(plan)? {
+        if let Some(approximation) = self.approximation(plan, &|| Ok::<_, WriteError>(()))? {
             approximation.work(&|_| Ok::<_, WriteError>(()))?;
         }
         let Settled { puts, hashed } = self.flush()?;

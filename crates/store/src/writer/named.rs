@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use codec::{FRAME_PAGES_MAX, FiniteSpan};
 use image::{Frame, LOSS_ENTRIES_MAX, LossRecord, PageMask};
 use mem::{MemoryId, PageIndex, PageRange, PageSet};
-use plan::{LossBound, LossEntry, LossyRange, Plan, Tier};
+use plan::{ByPlace, LossBound, LossEntry, LossyRange, Plan, Tier};
 
 use super::{CheckpointWriter, Pace, lock};
 use crate::error::{IoFailure, WriteError};
@@ -103,15 +103,25 @@ impl Named {
         read.map_err(IoFailure::on("read", &self.path))
     }
 
-    /// `range` with what its bound is relative to, as far as that is known.
-    fn measured(&self, range: &LossyRange, plan: &Plan) -> Result<LossyRange, IoFailure> {
+    /// `range` with what its bound is relative to, as far as that is known: by what was `kept` of
+    /// each run.
+    fn measured<E: From<WriteError>>(
+        &self,
+        range: &LossyRange,
+        kept: &[(&Run, PageSet)],
+        check: &dyn Fn() -> Result<(), E>,
+    ) -> Result<LossyRange, E> {
         let LossBound::RangeRelative { fraction, .. } = range.bound else { return Ok(*range) };
         let (mut span, mut bytes) = (FiniteSpan::new(), Vec::new());
-        for run in self.runs.iter().filter(|run| run.memory == range.memory) {
-            for part in run.kept(plan).within(range.pages()) {
+        let here = kept.iter().filter(|(run, _)| {
+            run.memory == range.memory && run.pages.intersect(range.pages()).is_some()
+        });
+        for (run, kept) in here {
+            for part in kept.within(range.pages()) {
                 for pages in part.aligned_chunks(FRAME_PAGES_MAX) {
+                    check()?;
                     bytes.resize(crate::read::bytes_of(pages), 0);
-                    self.read(run, pages, &mut bytes)?;
+                    self.read(run, pages, &mut bytes).map_err(WriteError::from)?;
                     for (page, bytes) in (pages.start.0..).zip(bytes.chunks_exact(4096)) {
                         if let Some(part) = range.part_of(PageIndex(page)) {
                             span.add(&bytes[part], range.numeric);
@@ -132,13 +142,10 @@ impl Run {
     }
 
     /// What was put and is still there by `plan`.
-    fn kept(&self, plan: &Plan) -> PageSet {
-        let put = lock(&self.there).clone();
-        let here = plan.extents.iter().filter(|extent| extent.memory == self.memory);
-        let parts = here.flat_map(|extent| put.within(extent.pages).collect::<Vec<_>>());
-        let mut parts: Vec<PageRange> = parts.collect();
-        parts.sort_unstable_by_key(|part| part.start);
-        parts.into_iter().collect()
+    fn kept(&self, plan: &ByPlace<'_>) -> PageSet {
+        let put = lock(&self.there);
+        let here = plan.within(self.memory, self.pages).filter(|(_, extent)| extent.is_some());
+        here.flat_map(|(pages, _)| put.within(pages)).collect()
     }
 }
 
@@ -180,22 +187,28 @@ impl CheckpointWriter {
 
     /// Begins to encode the pages in which a loss is allowed, once all memory is put; `None` when
     /// there are none. `plan` is the one that [`Self::finish`] will be given: critical pages are
-    /// saved in full. What is left out here is made up for by `finish`.
+    /// saved in full. What is left out here is made up for by `finish`. While spans are measured
+    /// `check` is asked again and again whether to go on.
     ///
     /// # Errors
-    /// When the pages cannot be read back.
-    pub fn approximation(&self, plan: &Plan) -> Result<Option<Approximation<'_>>, WriteError> {
+    /// When the pages cannot be read back, or `check` fails.
+    pub fn approximation<E: From<WriteError>>(
+        &self,
+        plan: &Plan,
+        check: &dyn Fn() -> Result<(), E>,
+    ) -> Result<Option<Approximation<'_>>, E> {
         let Some(named) = &self.named else { return Ok(None) };
         if named.is_begun.swap(true, Ordering::Relaxed) {
             return Ok(None);
         }
         self.next_round();
-        let measured = named.ranges.iter().map(|range| named.measured(range, plan));
+        let by_place = plan.by_place();
+        let kept: Vec<_> = named.runs.iter().map(|run| (run, run.kept(&by_place))).collect();
+        let measured = named.ranges.iter().map(|range| named.measured(range, &kept, check));
         let ranges = measured.collect::<Result<Vec<_>, _>>()?;
         *lock(&named.made) = ranges.iter().map(|range| (*range, Tally::default())).collect();
         let mut chunks = Vec::new();
-        for run in &named.runs {
-            let kept = run.kept(plan);
+        for (run, kept) in kept {
             let mut masks: Vec<(&Run, PageIndex, PageMask)> = Vec::new();
             for part in kept.runs().iter().flat_map(|run| run.aligned_chunks(FRAME_PAGES_MAX)) {
                 let chunk = chunk_of(part.start).start;

@@ -506,7 +506,7 @@ impl Field {
         let set: PageSet = [PageRange::new(0, Self::PAGES)].into_iter().collect();
         let plan = Plan { extents: late }.beside(&Plan { extents });
         let plan = plan.fitted(&[(PRIVATE, set)], "not named");
-        let threads = writer.approximation(&plan).unwrap().unwrap();
+        let threads = writer.approximation(&plan, &|| Ok::<_, WriteError>(())).unwrap().unwrap();
         std::thread::scope(|scope| {
             (0..2).for_each(|_| {
                 scope.spawn(|| threads.work(&|_| Ok::<_, WriteError>(())).unwrap());
