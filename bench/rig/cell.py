@@ -188,6 +188,8 @@ def init():
     if root:
         mount("--bind", root, root)
         mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", f"{root}/tmp")
+        # As on any host: without it there is no /sys/kernel/btf, and rekindle reads smaps instead.
+        mount("-t", "sysfs", "-o", "ro", "sysfs", f"{root}/sys")
     mount("-t", "proc", "proc", f"{base}/proc")
     mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", f"{base}/run")
     if root and os.path.isdir(f"{root}/dev/pts"):

@@ -237,16 +237,10 @@ fn checkpoint(
     stop: bool,
 ) -> anyhow::Result<CheckpointReport> {
     let request = CheckpointRequest {
-        target: service.child.id().to_string(),
         stop,
         parent: "none".to_owned(),
-        max_pause: None,
-        rehearse: engine::Rehearse::Off,
         tcp_close: true,
-        plan: engine::PlanChoice::default(),
-        twins: engine::TwinChoice::default(),
-        lossy: Vec::new(),
-        external: Vec::new(),
+        ..CheckpointRequest::of(service.child.id().to_string())
     };
     let bar = Bar::new(context.progress, context.verbose);
     engine::checkpoint(&settings(context, place), &request, &context.registry, &bar)

@@ -115,16 +115,10 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
             let context = with_store(context, directory);
             let stop = !leave_running;
             let request = CheckpointRequest {
-                target,
                 stop,
                 parent: "none".to_owned(),
-                max_pause: None,
-                rehearse: engine::Rehearse::Off,
                 tcp_close,
-                plan: engine::PlanChoice::default(),
-                twins: engine::TwinChoice::default(),
-                lossy: Vec::new(),
-                external: Vec::new(),
+                ..CheckpointRequest::of(target)
             };
             checkpoint(&context, &request)
         }
@@ -199,16 +193,11 @@ fn check(
         Err(code) => return code,
     };
     let request = target.map(|target| CheckpointRequest {
-        target: target.to_owned(),
         stop,
         parent: "none".to_owned(),
-        max_pause: None,
-        rehearse: engine::Rehearse::Off,
         tcp_close: descriptors.tcp == Some(Tcp::Close),
-        plan: engine::PlanChoice::default(),
-        twins: engine::TwinChoice::default(),
-        lossy: Vec::new(),
         external,
+        ..CheckpointRequest::of(target.to_owned())
     });
     match engine::check(request.as_ref(), update, &context.registry) {
         Ok(mut report) => {
@@ -381,7 +370,7 @@ fn list(context: &Context) -> ExitCode {
 fn run_command(context: &Context, command: &[std::ffi::OsString]) -> ExitCode {
     if context.settings.dry_run {
         let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
-        eprintln!("rekindle: {} would be run under a pid that stays", words.join(" "));
+        eprintln!("rekindle: {} would be started", words.join(" "));
         return exit(ExitClass::Done);
     }
     match engine::run(command) {

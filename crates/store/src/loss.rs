@@ -1,7 +1,7 @@
 //! Where a checkpoint's memory is not exactly what its program had.
 
 use image::{Frame, LOSS_ENTRIES_MAX, LossRecord, PageMask};
-use mem::{AddrRange, MemoryId, PageRange, PageSet, PageSource};
+use mem::{AddrRange, MemoryId, PageIndex, PageRange, PageSet, PageSource};
 use plan::{LossBound, LossyRange, Tier, Treatment};
 
 use codec::{FRAME_PAGES_MAX, FiniteSpan, LossyHead};
@@ -117,21 +117,29 @@ impl Checkpoint {
 
     /// Elements of a range that are NaN or infinite.
     fn not_finite(&self, range: &LossyRange) -> Result<u64, mem::PageSourceError> {
-        let (mut span, mut bytes) = (FiniteSpan::new(), Vec::new());
         let there = self.index.pages(range.memory);
-        for part in there.within(range.pages()) {
-            for pages in part.aligned_chunks(FRAME_PAGES_MAX) {
-                bytes.resize(bytes_of(pages), 0);
-                self.read(range.memory, pages, &mut bytes)?;
-                for (page, bytes) in (pages.start.0..).zip(bytes.chunks_exact(4096)) {
-                    if let Some(part) = range.part_of(mem::PageIndex(page)) {
-                        span.add(&bytes[part], range.numeric);
-                    }
-                }
+        let read = |pages, bytes: &mut [u8]| self.read(range.memory, pages, bytes);
+        Ok(span_of(range, there.within(range.pages()), read)?.not_finite())
+    }
+}
+
+/// The elements of `range` in `parts`, which are read by `read`.
+pub(crate) fn span_of<E>(
+    range: &LossyRange,
+    parts: impl Iterator<Item = PageRange>,
+    mut read: impl FnMut(PageRange, &mut [u8]) -> Result<(), E>,
+) -> Result<FiniteSpan, E> {
+    let (mut span, mut bytes) = (FiniteSpan::new(), Vec::new());
+    for pages in parts.flat_map(|part| part.aligned_chunks(FRAME_PAGES_MAX)) {
+        bytes.resize(bytes_of(pages), 0);
+        read(pages, &mut bytes)?;
+        for (page, bytes) in (pages.start.0..).zip(bytes.chunks_exact(4096)) {
+            if let Some(part) = range.part_of(PageIndex(page)) {
+                span.add(&bytes[part], range.numeric);
             }
         }
-        Ok(span.not_finite())
     }
+    Ok(span)
 }
 
 /// The pages of `frame` that are the parent's.

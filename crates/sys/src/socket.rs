@@ -6,6 +6,10 @@ use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+/// The option that says which buffer sizes are not the kernel's to change: 1 sending, 2 receiving
+/// (Linux >= 5.14; libc has no name for it).
+pub const SO_BUF_LOCK: i32 = 72;
+
 /// The bytes of a socket option, see getsockopt(2). `bytes_max` is the longest value asked for.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use process::SocketOption;
-use sys::socket::{fresh, option_bytes, option_int};
+use sys::socket::{SO_BUF_LOCK, fresh, option_bytes, option_int};
 
 /// Options that are read and, where they differ from a new socket's, set again, in this order:
 /// what matters to bind(2) first. Name, and the bytes of its value.
@@ -51,7 +51,6 @@ const LAST: [(i32, usize); 1] = [(libc::SO_PRIORITY, 4)];
 const SO_TXTIME: i32 = 61;
 const SO_PREFER_BUSY_POLL: i32 = 69;
 const SO_BUSY_POLL_BUDGET: i32 = 70;
-const SO_BUF_LOCK: i32 = 72;
 const SO_TXREHASH: i32 = 74;
 const SO_RCVMARK: i32 = 75;
 const SO_PASSPIDFD: i32 = 76;
@@ -201,7 +200,7 @@ impl Fresh {
     }
 }
 
-/// Buffer sizes that were set and are not the kernel's to change (`SO_BUF_LOCK`, Linux >= 5.17).
+/// Buffer sizes that were set and are not the kernel's to change.
 /// The kernel doubles what is set, and shows the double.
 fn buffer_sizes(socket: &OwnedFd) -> io::Result<Vec<SocketOption>> {
     let locked = option_int(socket, libc::SOL_SOCKET, SO_BUF_LOCK)?;

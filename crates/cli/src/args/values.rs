@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-/// Reads `90s`, `5m`, `250ms`, `2h`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+/// A number and what stands behind it; `examples` are of what is asked for.
+fn number_and_unit<'a>(text: &'a str, examples: &str) -> Result<(f64, &'a str), String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let number: f64 =
-        number.parse().map_err(|_| "write a number and a unit: 90s, 5m".to_owned())?;
+    let number = number.parse().map_err(|_| format!("write a number and a unit: {examples}"))?;
+    Ok((number, unit))
+}
+
+/// Reads `90s`, `5m`, `250ms`, `2h`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = number_and_unit(text, "90s, 5m")?;
     let seconds = match unit {
         "us" => number / 1e6,
         "ms" => number / 1e3,
@@ -44,10 +49,7 @@ pub(super) fn rehearse(text: &str) -> Result<engine::Rehearse, String> {
 
 /// Reads `500MB`, `2G` (powers of ten), `1.5GiB` (powers of two) as bytes.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: f64 =
-        number.parse().map_err(|_| "write a number and a unit: 500MB, 2GiB".to_owned())?;
+    let (number, unit) = number_and_unit(text, "500MB, 2GiB")?;
     let factor = match unit.trim() {
         "" | "B" => 1.0,
         "k" | "kB" | "K" | "KB" => 1e3,

@@ -72,6 +72,23 @@ pub struct CheckpointRequest {
 }
 
 impl CheckpointRequest {
+    /// Of `target`, which goes on, on top of its newest checkpoint, exactly, and with nothing that
+    /// has to be asked for.
+    pub fn of(target: String) -> Self {
+        Self {
+            target,
+            stop: false,
+            parent: "latest".to_owned(),
+            max_pause: None,
+            tcp_close: false,
+            plan: PlanChoice::default(),
+            rehearse: Rehearse::Off,
+            twins: TwinChoice::default(),
+            lossy: Vec::new(),
+            external: Vec::new(),
+        }
+    }
+
     /// The same, by the plan of the watch that lent the instance, unless another was asked for.
     pub(crate) fn with_plan_of(&self, lock: &InstanceLock) -> Self {
         let mut request = self.clone();

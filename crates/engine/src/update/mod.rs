@@ -17,9 +17,11 @@ mod surroundings;
 use std::time::{Duration, Instant};
 
 use ::resume::HandOverError;
+use image::CheckpointId;
 use process::LineIdentity;
 use store::{CheckpointWriter, Store};
 
+use crate::ResumeVerbError;
 use crate::checkpoint::{BORROW, Carried, CheckpointRequest, LOOK, Run, Taken, look};
 use crate::events::Observer;
 use crate::passing::Passing;
@@ -29,7 +31,6 @@ use crate::report::{ChangeReport, Outcome, TimeReport, UpdateReport, micros};
 use crate::resume::{Later, Load, answered};
 use crate::settings::Settings;
 use crate::target_name::find;
-use crate::{PlanChoice, ResumeVerbError};
 pub use error::{Rewound, UpdateError};
 use phases::{AGENT_LIMIT, ARRANGE, END_LIMIT, HEADROOM, SURROUNDINGS, SYNC};
 use replace::{Ended, Update, running};
@@ -107,17 +108,10 @@ fn update_through(
     let carried = Carried::lent(&mut lock, &found.process).filter(|_| !is_passing);
     phases.run(BORROW, |watch| all_there(&found.line, settings.wait, registry, observer, watch))?;
     let checkpoint = CheckpointRequest {
-        target: request.target.clone(),
-        stop: false,
-        parent: "latest".to_owned(),
-        max_pause: None,
         tcp_close: true,
-        plan: PlanChoice::default(),
-        rehearse: crate::Rehearse::Off,
         // Its memory is to come from nowhere but the checkpoint.
         twins: crate::TwinChoice { auto: false, named: Vec::new() },
-        lossy: Vec::new(),
-        external: Vec::new(),
+        ..CheckpointRequest::of(request.target.clone())
     }
     .with_plan_of(&lock);
     let options = capture_options(false);
@@ -164,7 +158,7 @@ fn update_through(
     if let Some(passing) = passing {
         keep_passing(passing, &ended, request.load, observer);
     } else if settings.dry_run {
-        remove(settings, &id, observer);
+        remove(settings, checkpoint, observer);
     }
     let ended = ended?;
     done.stops.push(("update", ended.pause));
@@ -197,7 +191,7 @@ fn update_through(
     let answer = request.probe.as_ref().map(|probe| {
         probed(probe, request.probe_timeout, &report).map(|()| settings.started.elapsed())
     });
-    let synced = || (!is_passing).then(|| sync(settings, &id, observer));
+    let synced = || (!is_passing).then(|| sync(settings, checkpoint, observer));
     let answer = match answer.transpose() {
         // Whatever else there is to do comes when it runs again.
         Err(failed) if request.on_probe_fail == OnProbeFail::Rewind => {
@@ -274,15 +268,19 @@ fn taken_back(
     }
 }
 
+/// What `act` does in the store, or why it does not, in words.
+fn in_store<T, E: std::fmt::Display>(
+    settings: &Settings,
+    act: impl FnOnce(&Store) -> Result<T, E>,
+) -> Result<T, String> {
+    let store = Store::open(&settings.store).map_err(|error| error.to_string())?;
+    act(&store).map_err(|error| error.to_string())
+}
+
 /// Has the checkpoint survive a crash of the machine, or says that it may not.
-fn sync(settings: &Settings, id: &str, observer: &dyn Observer) -> TimeReport {
+fn sync(settings: &Settings, id: CheckpointId, observer: &dyn Observer) -> TimeReport {
     let begun = Instant::now();
-    let try_to = || {
-        let store = Store::open(&settings.store).map_err(|error| error.to_string())?;
-        let id = id.parse().map_err(|_| "its id is none".to_owned())?;
-        store.sync(id).map_err(|error| error.to_string())
-    };
-    if let Err(why) = try_to() {
+    if let Err(why) = in_store(settings, |store| store.sync(id)) {
         observer.warn(&format!("checkpoint {id} may not survive a crash of the host: {why}"));
     }
     TimeReport { name: SYNC, us: micros(begun.elapsed()) }
@@ -346,12 +344,8 @@ fn gone_by_itself() -> UpdateError {
 }
 
 /// A checkpoint that was only made to try.
-fn remove(settings: &Settings, id: &str, observer: &dyn Observer) {
-    let try_to = || {
-        let store = Store::open(&settings.store).map_err(|error| error.to_string())?;
-        let id = id.parse().map_err(|_| "its id is none".to_owned())?;
-        store.remove(id).map(drop).map_err(|error| error.to_string())
-    };
+fn remove(settings: &Settings, id: CheckpointId, observer: &dyn Observer) {
+    let try_to = || in_store(settings, |store| store.remove(id)).map(drop);
     // The agent that was to serve it has it open until it has seen the new process end.
     let until = Instant::now() + AGENT_LIMIT;
     let mut removed = try_to();

@@ -149,13 +149,10 @@ impl<'a> Watcher<'a> {
         loop {
             let found = match find(self.instance.as_str(), self.registry) {
                 Ok(found) => found,
-                Err(TargetError::NotRunning(_)) if self.request.follow => {
-                    if self.await_resume() {
+                Err(TargetError::NotRunning(_)) => {
+                    if self.request.follow && self.await_resume() {
                         continue;
                     }
-                    return self.end("the program has ended", Outcome::Stopped);
-                }
-                Err(TargetError::NotRunning(_)) => {
                     return self.end("the program has ended", Outcome::Stopped);
                 }
                 Err(error) => return Err(error.into()),

@@ -95,16 +95,13 @@ impl Watcher<'_> {
         self.tell_state("checkpoint", None);
         let request = self.request;
         let wanted = CheckpointRequest {
-            target: self.instance.to_string(),
-            stop: false,
-            parent: "latest".to_owned(),
             max_pause: request.max_pause,
             tcp_close: request.tcp_close,
             plan,
             rehearse: request.rehearse,
             twins: request.twins.clone(),
-            lossy: Vec::new(),
             external: request.external.clone(),
+            ..CheckpointRequest::of(self.instance.to_string())
         };
         let (begun, cpu) = (Instant::now(), crate::host::own_cpu_time());
         let talk = Talk { log: self.log, instance: &self.instance };

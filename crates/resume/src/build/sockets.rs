@@ -12,6 +12,7 @@ use super::mappings::keep;
 use super::script::Script;
 use super::watches;
 use crate::ResumeError;
+use sys::socket::SO_BUF_LOCK;
 
 /// Makes every socket at the slot of its description. The lowest numbers are free.
 pub(super) fn open_all(script: &mut Script<'_>, files: Files<'_>) -> Result<(), ResumeError> {
@@ -229,9 +230,8 @@ fn pair(
 }
 
 /// Gives a socket that was made to hold more than it would the size of its buffer back, and what
-/// it is the kernel's to change (`SO_BUF_LOCK`, Linux >= 5.14).
+/// it is the kernel's to change.
 fn refit(script: &mut Script<'_>, slot: u64, socket: &Socket) -> Result<(), ResumeError> {
-    const SO_BUF_LOCK: i32 = 72;
     let of = |name: i32| {
         socket.options.iter().find(|one| one.level == libc::SOL_SOCKET && one.name == name)
     };

@@ -19,6 +19,7 @@ use super::{CheckpointWriter, Pace, lock};
 use crate::error::{IoFailure, WriteError};
 use crate::hashes::chunk_of;
 use crate::lane::{NamedChunk, Tally};
+use crate::loss::span_of;
 use crate::{divide, layout};
 
 /// What is kept aside.
@@ -112,24 +113,17 @@ impl Named {
         check: &dyn Fn() -> Result<(), E>,
     ) -> Result<LossyRange, E> {
         let LossBound::RangeRelative { fraction, .. } = range.bound else { return Ok(*range) };
-        let (mut span, mut bytes) = (FiniteSpan::new(), Vec::new());
-        let here = kept.iter().filter(|(run, _)| {
+        // Its pages are neighbours, so that they are all of one run.
+        let here = kept.iter().find(|(run, _)| {
             run.memory == range.memory && run.pages.intersect(range.pages()).is_some()
         });
-        for (run, kept) in here {
-            for part in kept.within(range.pages()) {
-                for pages in part.aligned_chunks(FRAME_PAGES_MAX) {
-                    check()?;
-                    bytes.resize(crate::read::bytes_of(pages), 0);
-                    self.read(run, pages, &mut bytes).map_err(WriteError::from)?;
-                    for (page, bytes) in (pages.start.0..).zip(bytes.chunks_exact(4096)) {
-                        if let Some(part) = range.part_of(PageIndex(page)) {
-                            span.add(&bytes[part], range.numeric);
-                        }
-                    }
-                }
-            }
-        }
+        let span = here.map_or(Ok(FiniteSpan::new()), |(run, kept)| {
+            let read = |pages, bytes: &mut [u8]| -> Result<(), E> {
+                check()?;
+                Ok(self.read(run, pages, bytes).map_err(WriteError::from)?)
+            };
+            span_of(range, kept.within(range.pages()), read)
+        })?;
         // Values that are further apart than a number can tell are so at least that far.
         let span = span.span().min(f64::MAX);
         Ok(LossyRange { bound: LossBound::RangeRelative { fraction, span }, ..*range })

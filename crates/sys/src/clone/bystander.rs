@@ -7,14 +7,13 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::pipe::PipeFlags;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::parked::{BlockedSignals, pid_from};
-use super::raw::{self, CloneArgs};
+use super::raw;
 use super::stack::{ChildStack, GiveBack};
 use crate::task::{Pid, PidFd};
 
@@ -99,23 +98,8 @@ impl Drop for Bystander {
 }
 
 fn clone(stack: &ChildStack) -> io::Result<(Pid, PidFd)> {
-    let mut pidfd: i32 = -1;
-    let args = CloneArgs {
-        flags: u64::from(libc::CLONE_PIDFD.unsigned_abs()),
-        pidfd: (&raw mut pidfd).addr() as u64,
-        exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
-        stack: stack.stack_start(),
-        stack_size: stack.stack_bytes(),
-        ..CloneArgs::default()
-    };
-    let blocked = BlockedSignals::all()?;
-    // SAFETY: no CLONE_VM; the stack is a mapping of ours that nothing else uses, its arguments
-    // are an Args in that mapping, and `stand_by` makes only system calls.
-    let child = unsafe { raw::clone3(&args, stand_by, stack.args()) };
-    drop(blocked);
-    let pid = pid_from(child)?;
-    // SAFETY: the kernel has just put this new descriptor there; nobody else owns it.
-    Ok((pid, PidFd::from(unsafe { OwnedFd::from_raw_fd(pidfd) })))
+    // SAFETY: no CLONE_VM; its arguments are an Args, and `stand_by` makes only system calls.
+    unsafe { stack.start(0, stand_by) }
 }
 
 #[repr(C)]

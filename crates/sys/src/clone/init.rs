@@ -7,14 +7,12 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::pipe::PipeFlags;
 
 use super::init_child::{self, InitArgs};
-use super::parked::{BlockedSignals, pid_from};
-use super::raw::{self, CloneArgs};
 use super::stack::{ChildStack, GiveBack};
 use crate::task::{Pid, PidFd};
 
@@ -196,24 +194,10 @@ fn pipe(flags: PipeFlags) -> Result<(OwnedFd, OwnedFd), InitError> {
 fn spawn_process(args: impl FnOnce(GiveBack) -> InitArgs) -> Result<InitProcess, InitError> {
     let step = "make a pid namespace (needs CAP_SYS_ADMIN)";
     let stack = ChildStack::with(args).map_err(|e| at("allocate a stack", e))?;
-    let mut pidfd: i32 = -1;
-    let flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_PIDFD;
-    let clone = CloneArgs {
-        flags: u64::from(flags.unsigned_abs()),
-        pidfd: (&raw mut pidfd).addr() as u64,
-        exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
-        stack: stack.stack_start(),
-        stack_size: stack.stack_bytes(),
-        ..CloneArgs::default()
-    };
-    let blocked = BlockedSignals::all().map_err(|e| at(step, e))?;
-    // SAFETY: no CLONE_VM; the stack is a mapping of ours that nothing else uses, its arguments
-    // are an InitArgs in that mapping, and `main` makes only system calls.
-    let child = unsafe { raw::clone3(&clone, init_child::main, stack.args()) };
-    drop(blocked);
-    let pid = pid_from(child).map_err(|e| at(step, e))?;
-    // SAFETY: the kernel has just put this new descriptor there; nobody else owns it.
-    let pidfd = PidFd::from(unsafe { OwnedFd::from_raw_fd(pidfd) });
+    let flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+    // SAFETY: no CLONE_VM; its arguments are an InitArgs, and `main` makes only system calls.
+    let started = unsafe { stack.start(flags, init_child::main) };
+    let (pid, pidfd) = started.map_err(|e| at(step, e))?;
     Ok(InitProcess { pid, pidfd, let_go: false })
 }
 

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
-use super::raw;
+use super::parked::{BlockedSignals, pid_from};
+use super::raw::{self, ChildMain, CloneArgs};
 use crate::proc::maps_entries;
+use crate::task::{Pid, PidFd};
 
 const STACK_BYTES: usize = 64 * 1024;
 
@@ -85,18 +88,44 @@ impl ChildStack {
         Ok(stack)
     }
 
+    /// Starts a child on it that runs `main` with the arguments: with `flags` of clone3(2), every
+    /// signal blocked, and a descriptor of it.
+    ///
+    /// # Safety
+    /// `flags` must not ask for shared memory, and `main` must be sound in a child that has one
+    /// thread only, with arguments of this stack's kind.
+    pub(super) unsafe fn start(&self, flags: i32, main: ChildMain) -> io::Result<(Pid, PidFd)> {
+        let mut pidfd: i32 = -1;
+        let args = CloneArgs {
+            flags: u64::from((flags | libc::CLONE_PIDFD).unsigned_abs()),
+            pidfd: (&raw mut pidfd).addr() as u64,
+            exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
+            stack: self.stack_start(),
+            stack_size: self.stack_bytes(),
+            ..CloneArgs::default()
+        };
+        let blocked = BlockedSignals::all()?;
+        // SAFETY: as promised by the caller; the stack is a mapping of ours that nothing else uses,
+        // and the arguments are in it.
+        let child = unsafe { raw::clone3(&args, main, self.args()) };
+        drop(blocked);
+        let pid = pid_from(child)?;
+        // SAFETY: the kernel has just put this new descriptor there; nobody else owns it.
+        Ok((pid, PidFd::from(unsafe { OwnedFd::from_raw_fd(pidfd) })))
+    }
+
     /// The arguments.
-    pub(super) const fn args(&self) -> *const u8 {
+    const fn args(&self) -> *const u8 {
         self.base.as_ptr()
     }
 
     /// The lowest address of the stack.
-    pub(super) fn stack_start(&self) -> u64 {
+    fn stack_start(&self) -> u64 {
         (self.base.as_ptr().addr() + self.args_bytes) as u64
     }
 
     /// Its length.
-    pub(super) const fn stack_bytes(&self) -> u64 {
+    const fn stack_bytes(&self) -> u64 {
         (self.len_bytes - self.args_bytes) as u64
     }
 }
