@@ -80,6 +80,14 @@ impl From<&Change> for ChangeReport {
     }
 }
 
+/// What every report has, of a verb that touches no instance: null and two empty lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Untouched {
+    outcome: Option<Outcome>,
+    blockers: [(); 0],
+    changed: [(); 0],
+}
+
 /// A name and a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TimeReport {

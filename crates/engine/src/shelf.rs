@@ -9,7 +9,7 @@ use store::{Checkpoint, ReadError, RemoveError, ResolveError, Store, StoreError}
 use crate::classes::{read_class, remove_class, resolve_class, store_class};
 use crate::failure::{ExitClass, VerbError};
 use crate::registry::Registry;
-use crate::report::{BlockerReport, LossRow, Outcome};
+use crate::report::{BlockerReport, LossRow, Outcome, Untouched};
 use crate::settings::Settings;
 
 /// Why a verb on the store failed.
@@ -96,6 +96,9 @@ pub struct DamagedRow {
 pub struct ListReport {
     /// `rekindle.list/1`.
     pub schema: &'static str,
+    /// It touches no instance.
+    #[serde(flatten)]
+    pub untouched: Untouched,
     /// The checkpoints, newest first.
     pub checkpoints: Vec<ListRow>,
     /// Those whose header cannot be read.
@@ -124,7 +127,12 @@ pub fn list(settings: &Settings) -> Result<ListReport, ShelfError> {
             referenced_bytes: row.referenced_bytes,
         })
         .collect();
-    Ok(ListReport { schema: "rekindle.list/1", checkpoints, damaged })
+    Ok(ListReport {
+        schema: "rekindle.list/1",
+        untouched: Untouched::default(),
+        checkpoints,
+        damaged,
+    })
 }
 
 /// What `verify` found: nothing wrong.
@@ -132,6 +140,9 @@ pub fn list(settings: &Settings) -> Result<ListReport, ShelfError> {
 pub struct VerifyReport {
     /// `rekindle.verify/1`.
     pub schema: &'static str,
+    /// It touches no instance.
+    #[serde(flatten)]
+    pub untouched: Untouched,
     /// Which checkpoint.
     pub id: String,
     /// Checkpoints checked: this one and all that stand behind it.
@@ -168,6 +179,7 @@ pub fn verify(
     }
     Ok(VerifyReport {
         schema: "rekindle.verify/1",
+        untouched: Untouched::default(),
         id: checkpoint.id().to_string(),
         checkpoints: verified.checkpoints,
         frames: verified.frames,
@@ -182,6 +194,9 @@ pub fn verify(
 pub struct PruneReport {
     /// `rekindle.prune/1`.
     pub schema: &'static str,
+    /// It touches no instance.
+    #[serde(flatten)]
+    pub untouched: Untouched,
     /// Checkpoints removed.
     pub removed: Vec<String>,
     /// Checkpoints kept because somebody uses them.
@@ -212,6 +227,7 @@ pub fn prune(
     let ids = |ids: &[image::CheckpointId]| ids.iter().map(ToString::to_string).collect();
     Ok(PruneReport {
         schema: "rekindle.prune/1",
+        untouched: Untouched::default(),
         removed: ids(&pruned.removed),
         in_use: ids(&pruned.in_use),
         needed: ids(&pruned.needed),
@@ -226,6 +242,9 @@ pub fn prune(
 pub struct InspectReport {
     /// `rekindle.inspect/1`.
     pub schema: &'static str,
+    /// It touches no instance.
+    #[serde(flatten)]
+    pub untouched: Untouched,
     /// Which checkpoint.
     pub id: String,
     /// The instance.
@@ -375,6 +394,7 @@ pub fn inspect(
     let show = |wanted: Part| part == Some(wanted);
     Ok(InspectReport {
         schema: "rekindle.inspect/1",
+        untouched: Untouched::default(),
         id: checkpoint.id().to_string(),
         instance: instance.line.instance.to_string(),
         pid_inside: group.map(|g| g.pid).unwrap_or_default(),

@@ -210,7 +210,7 @@ impl Report {
     pub fn expect(self, outcome: &str) -> Self {
         let found = self.json["outcome"].as_str();
         assert!(self.code == Some(0) && found == Some(outcome), "wanted {outcome}: {self}");
-        assert!(self.json["schema"].is_string(), "no schema: {self}");
+        self.keeps_the_contract();
         self
     }
 
@@ -220,6 +220,18 @@ impl Report {
     /// When the verb failed.
     pub fn expect_ok(&self) {
         assert_eq!(self.code, Some(0), "{self}");
+        if self.json.is_object() {
+            self.keeps_the_contract();
+        }
+    }
+
+    /// Demands what every report has, of whichever verb.
+    fn keeps_the_contract(&self) {
+        assert!(self.json["schema"].is_string(), "no schema: {self}");
+        assert!(self.json.get("outcome").is_some(), "no outcome: {self}");
+        for key in ["blockers", "changed"] {
+            assert!(self.json[key].is_array(), "no {key}: {self}");
+        }
     }
 
     /// Demands a refusal or failure: one of the exit codes, the outcome, and one clear message

@@ -13,7 +13,7 @@ use super::brief::{Brief, Session};
 use super::{record, revive};
 use crate::failure::{ExitClass, VerbError};
 use crate::registry::Registry;
-use crate::report::Outcome;
+use crate::report::{Outcome, Untouched};
 
 /// How long either side waits for the other.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -165,6 +165,9 @@ pub struct StatusRow {
 pub struct StatusReport {
     /// `rekindle.status/1`.
     pub schema: &'static str,
+    /// It touches no instance.
+    #[serde(flatten)]
+    pub untouched: Untouched,
     /// Resumed instances that run.
     pub instances: Vec<StatusRow>,
     /// Watches that run.
@@ -207,7 +210,12 @@ pub fn status(registry: &Registry, target: Option<&str>) -> Result<StatusReport,
         Some(target) if instances.is_empty() && watches.is_empty() => {
             Err(StatusError { target: target.to_owned() })
         }
-        _ => Ok(StatusReport { schema: "rekindle.status/1", instances, watches }),
+        _ => Ok(StatusReport {
+            schema: "rekindle.status/1",
+            untouched: Untouched::default(),
+            instances,
+            watches,
+        }),
     }
 }
 

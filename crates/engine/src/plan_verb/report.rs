@@ -3,11 +3,16 @@
 use plan::{Planned, Tier};
 use serde::Serialize;
 
+use crate::report::Untouched;
+
 /// A plan as a report.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlanReport {
     /// The version of this object's shape.
     pub schema: &'static str,
+    /// It touches nothing.
+    #[serde(flatten)]
+    pub untouched: Untouched,
     /// What was planned for.
     pub subject: String,
     /// Which policy.
@@ -92,6 +97,7 @@ pub(super) fn report(subject: &str, planned: &Planned, written: Option<String>) 
     });
     PlanReport {
         schema: "rekindle.plan_report/1",
+        untouched: Untouched::default(),
         subject: subject.to_owned(),
         policy: planned.policy.clone(),
         threshold_warm: planned.thresholds.warm,
