@@ -122,4 +122,6 @@ pub struct TaskGroup {
     pub cgroups: Vec<Vec<u8>>,
     /// The LSM label (`/proc/PID/attr/current`); empty when there is none.
     pub lsm_label: Vec<u8>,
+    /// Whether it is stopped by job control (`SIGSTOP` and its kin, signal(7)).
+    pub is_stopped: bool,
 }

@@ -9,6 +9,7 @@ use rekindle_system_tests::program::{Program, Start};
 use rekindle_system_tests::rekindle::Rekindle;
 use rekindle_system_tests::sandbox::{self, Place};
 use rekindle_system_tests::{binaries, skips, wait};
+use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -185,6 +186,84 @@ fn rust_continues() {
 #[test]
 fn rust_goes_on_through_live_checkpoints() {
     sandbox::run(LIMIT, |place| goes_on(place, rust()));
+}
+
+/// A program that is stopped by job control comes back stopped, every thread of it, and goes on
+/// where it was when it is let go; a live checkpoint leaves it stopped, too.
+#[test]
+fn a_stopped_program_stays_stopped() {
+    sandbox::run(LIMIT, |place| {
+        let (program, sequences) = start(place, rust());
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        all_grow(&program, &sequences);
+        for options in [&["--eager"][..], &["--lazy"]] {
+            program.signal(Signal::STOP);
+            let is_stopped = || {
+                let tasks = std::fs::read_dir(format!("/proc/{}/task", program.pid())).unwrap();
+                let stat =
+                    |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("stat"));
+                tasks.flatten().all(|task| stat(task).unwrap().contains(") T "))
+            };
+            wait::until_true("the stop", wait::PATIENCE, is_stopped);
+            let lines: Vec<u64> = sequences.iter().map(Sequence::check).collect();
+            rekindle.checkpoint(program.pid(), &[]).expect_ok();
+            assert!(is_stopped());
+            let stopped = rekindle.stop(program.pid(), &[]);
+            program.wait_gone();
+            let resumed = rekindle.resume(stopped.text("id"), options);
+            assert_eq!(resumed.pid("pid_inside"), program.pid(), "{resumed}");
+            wait::until_true("the stop after the resume", wait::PATIENCE, is_stopped);
+            std::thread::sleep(Duration::from_millis(100));
+            let now: Vec<u64> = sequences.iter().map(Sequence::check).collect();
+            assert_eq!(now, lines, "it wrote while it was stopped");
+            program.signal(Signal::CONT);
+            all_grow(&program, &sequences);
+        }
+        program.kill();
+    });
+}
+
+/// A program without a free descriptor is copied while it stands still, and says so beforehand.
+#[test]
+fn a_program_without_a_free_descriptor_continues() {
+    const SCRIPT: &str = "
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+held = []
+try:
+    while True: held.append(os.open('/dev/null', os.O_RDONLY))
+except OSError: pass
+print('full', len(held), flush=True)
+out, n = sys.stdout, 0
+import time
+while True:
+    n += 1
+    print('count', n, flush=True)
+    time.sleep(0.01)
+";
+    sandbox::run(LIMIT, |place| {
+        let script = place.path("full.py");
+        std::fs::write(&script, SCRIPT).unwrap();
+        let Some(python) = binaries::python() else { return skips::skip("python3", "python3") };
+        let program = Start::new(place.dir(), "program", &words([&python, &script])).start();
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        program.wait_for_line("to count", |line| line == "count 3");
+        for _ in 0..2 {
+            let before = program.descriptors().len();
+            let stopped = rekindle.stop(program.pid(), &[]);
+            program.wait_gone();
+            let counted = program.lines().len();
+            rekindle.resume(stopped.text("id"), &[]);
+            program.wait_for_line("to go on", |line| line == format!("count {}", counted + 20));
+            assert_eq!(program.descriptors().len(), before);
+        }
+        let lines = program.lines();
+        let counted: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("count ")).collect();
+        for (number, line) in counted.iter().enumerate() {
+            assert_eq!(line.parse(), Ok(number + 1), "{lines:?}");
+        }
+        program.kill();
+    });
 }
 
 /// Every program's sequences are right with no checkpoint at all: proves the programs themselves.

@@ -36,7 +36,8 @@ pub(super) fn read(
     let clocks = host::clocks(process.dir())?;
     let statuses = statuses(frozen)?;
     steps.done("threads listed");
-    let found = inspect(process, &survey.options, &statuses, true, &mut kept, findings)?;
+    let mut found = inspect(process, &survey.options, &statuses, true, &mut kept, findings)?;
+    found.group.is_stopped = frozen.was_stopped();
     steps.done("inspected");
     let mut threads = Vec::new();
     for (stopped, status) in frozen.threads().iter().zip(&statuses) {

@@ -39,6 +39,7 @@ wire_struct!(TaskGroup => proto::TaskGroup {
     cgroups: same,
     lsm_label: same,
     coredump_filter: same,
+    is_stopped: same,
 });
 
 wire_struct!(Thread => proto::Thread {

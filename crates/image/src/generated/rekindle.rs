@@ -140,6 +140,8 @@ pub struct TaskGroup {
     pub lsm_label: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint32, tag = "30")]
     pub coredump_filter: u32,
+    #[prost(bool, tag = "31")]
+    pub is_stopped: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResourceLimit {

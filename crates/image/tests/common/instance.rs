@@ -136,6 +136,7 @@ fn group(draw: &mut Draw, instance: &Instance) -> TaskGroup {
         exit_signal: draw.i32(),
         cgroups: draw.list(2, Draw::bytes),
         lsm_label: draw.bytes(),
+        is_stopped: draw.bool(),
     }
 }
 

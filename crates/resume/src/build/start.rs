@@ -4,6 +4,7 @@ use std::io;
 
 use process::TaskGroup;
 use sys::ptrace::{Options, PtraceError, Regs, StoppedThread};
+use sys::task::send_signal_to_thread;
 
 use super::flags::give_id;
 use super::made::{LetGo, Made};
@@ -112,6 +113,15 @@ impl Loose {
     pub(crate) fn go(self, plan: &Plan<'_>, freed: &dyn Fn()) -> Result<Started, ResumeError> {
         let terminal = terminal::hand_over(plan.group, self.made.pid, plan.request.options.detach);
         let Self { made, threads, mut undo, changed, loaded_bytes } = self;
+        if plan.group.is_stopped {
+            // Each takes its own before its first instruction; `SIGCONT` removes what is left.
+            for thread in &threads {
+                send_signal_to_thread(made.pid, thread.tid(), libc::SIGSTOP).map_err(|cause| {
+                    let step = "stop it again".into();
+                    ResumeError::Step { phase: PHASE, step, cause }
+                })?;
+            }
+        }
         let let_go = made.let_go()?;
         freed();
         for thread in threads {
