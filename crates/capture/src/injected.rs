@@ -6,6 +6,7 @@ use std::io;
 use inject::{Answers, Arg, Batch, CallId, InjectError, Injection, Scratch, Undo};
 use mem::PAGE_SIZE;
 use process::{AlternateStack, IntervalTimer, SignalAction, SignalSet, TimerSetting};
+use sys::proc::Status;
 
 /// Numbers of prctl(2) and arch_prctl(2).
 mod code {
@@ -104,14 +105,16 @@ pub(crate) struct ThreadQuestions {
     look: CallId,
     io_flusher: CallId,
     core_cookie: CallId,
+    all_ports: Option<CallId>,
 }
 
 impl ThreadQuestions {
-    /// Adds the questions to `batch`. `bystander`: the pid, as the thread sees it, of a process of
-    /// the same user that has no power.
+    /// Adds the questions to `batch`, for a thread with this `status`. `bystander`: the pid, as the
+    /// thread sees it, of a process of the same user that has no power.
     pub(crate) fn put(
         injection: &mut Injection<'_>,
         batch: &mut Batch,
+        status: &Status,
         bystander: i32,
     ) -> Result<Self, InjectError> {
         let stack = injection.reserve(24)?;
@@ -144,6 +147,9 @@ impl ThreadQuestions {
         let session_keyring = keyring(KEY_SPEC_SESSION_KEYRING);
         let compare = [bystander.into(), bystander.into(), KCMP_VM.into()];
         let look = batch.call(libc::SYS_kcmp, &compare);
+        // Without the privilege only what is in force already is granted, and nothing changes.
+        let may_take_ports = status.capabilities.effective & (1 << CAP_SYS_RAWIO) != 0;
+        let all_ports = (!may_take_ports).then(|| batch.call(libc::SYS_iopl, &[3.into()]));
         let required = [stack_call, tid_address, death, name, slack, securebits];
         Ok(Self {
             stack,
@@ -160,6 +166,7 @@ impl ThreadQuestions {
             look,
             io_flusher,
             core_cookie,
+            all_ports,
         })
     }
 
@@ -191,6 +198,10 @@ impl ThreadQuestions {
             (
                 answers.get(self.core_cookie).is_ok() && word(&words, 48) != 0,
                 "it shares its core with nobody else (PR_SCHED_CORE)",
+            ),
+            (
+                self.all_ports.is_some_and(|call| answers.get(call).is_ok()),
+                "it may use all I/O ports (iopl(2))",
             ),
         ];
         let securebits = answers.get(self.securebits)?;
@@ -224,6 +235,7 @@ const KEYCTL_GET_KEYRING_ID: i32 = 0;
 const KEY_SPEC_THREAD_KEYRING: i32 = -1;
 const KEY_SPEC_PROCESS_KEYRING: i32 = -2;
 const KEY_SPEC_SESSION_KEYRING: i32 = -3;
+const CAP_SYS_RAWIO: u32 = 17;
 /// A comparison of kcmp(2), which needs the right to look into both processes.
 const KCMP_VM: i32 = 1;
 

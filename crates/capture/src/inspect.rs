@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use process::{Namespaces, StateKind, TaskGroup};
 use sys::clone::Bystander;
+use sys::kcmp::{TaskObject, tasks_share};
 use sys::proc::{ProcError, Stat, Status, parse_stat};
+use sys::sysvipc::Operated;
 use target::Process;
 
 use crate::credentials::Own;
@@ -82,7 +84,7 @@ pub(crate) fn inspect(
     let status = statuses.first().ok_or_else(gone)?;
     parent::look(process, &stat, statuses, options, findings)?;
     refuse_status(status, findings);
-    refuse_semaphores(process, findings)?;
+    refuse_semaphores(process, statuses.len(), kept.bystander.as_deref(), findings)?;
     let mut ids = Ids::new(&stat, status);
     let inside = |status: &Status| status.ns_tid.last().copied().unwrap_or(status.tid);
     ids.pairs.extend(statuses.iter().map(|status| (status.tid, inside(status))));
@@ -155,10 +157,28 @@ fn refuse_status(status: &Status, findings: &mut Findings) {
     }
 }
 
-/// Refuses System V semaphore adjustments, which the end of the process would carry out.
-fn refuse_semaphores(process: &Process, findings: &mut Findings) -> Result<(), LookError> {
-    let adjusts = sys::sysvipc::operated_last(process.pid())
+/// Refuses System V semaphore adjustments, which the end of the process would carry out. Only who
+/// made one, or a thread, has a list of them (`copy_semundo`, kernel/sem.c); nobody may read it.
+fn refuse_semaphores(
+    process: &Process,
+    threads: usize,
+    bystander: Option<&Bystander>,
+    findings: &mut Findings,
+) -> Result<(), LookError> {
+    let leader = process.pid().main_thread();
+    // Neither has a list.
+    let shares =
+        |one: &Bystander| tasks_share(leader, one.pid().main_thread(), TaskObject::SysvSem);
+    if bystander.is_some_and(|one| shares(one).unwrap_or(false)) {
+        return Ok(());
+    }
+    let operated = sys::sysvipc::operated(process.pid())
         .map_err(|cause| LookError::Kernel { what: "list System V semaphores", cause })?;
+    let adjusts = match operated {
+        Operated::Never => false,
+        Operated::ByOthers => threads == 1 && bystander.is_some(),
+        Operated::ByIt => true,
+    };
     if adjusts {
         let lift = "the program has to remove its System V semaphores, or use POSIX ones";
         findings.block(StateKind::SysvIpc, "System V semaphores it operates on", lift);

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use process::{Blocker, Change, ChangeKind, Host, StateKind};
+use process::{Blocker, Change, Host, StateKind};
 use sys::clone::Bystander;
 use sys::proc::{ProcDir, ProcError, RunState, Status, parse_status};
 use sys::task::Pid;
@@ -81,10 +81,6 @@ pub fn look(process: &Process, options: &Options) -> Result<Survey, LookError> {
         let lift = "let it go on (SIGCONT)";
         findings.block_for_now(StateKind::Process, "the process, which is stopped", "", lift);
     }
-    if !options.takeover && status.state == RunState::Stopped {
-        let what = "it is stopped (SIGSTOP): a resumed program goes on".to_owned();
-        findings.change(ChangeKind::Session, what);
-    }
     let statuses = threads(dir, &mut findings)?;
     let has_seccomp_filters = statuses.iter().any(|status| status.seccomp_mode == 2);
     if has_seccomp_filters {
@@ -105,11 +101,9 @@ pub fn look(process: &Process, options: &Options) -> Result<Survey, LookError> {
     match permitted(process, &mut findings) {
         false => refuse_permission(status.uid.real, &mut findings),
         true => {
+            stand_by(process, &status, &mut kept, &mut findings)?;
             let found = inspect(process, options, &statuses, false, &mut kept, &mut findings)?;
             survey.shared_bytes = found.objects.resident_bytes();
-            if findings.blockers.is_empty() {
-                stand_by(process, &status, &mut kept, &mut findings)?;
-            }
         }
     }
     survey.findings = findings;

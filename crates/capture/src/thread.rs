@@ -35,6 +35,10 @@ pub(crate) fn read(
         let object = format!("thread {tid}, whose system calls are dispatched to user space");
         findings.block(StateKind::Unknown, object, "run the program without it (prctl(2))");
     }
+    if thread.has_io_ports()? {
+        let object = format!("thread {tid}, which may use I/O ports (ioperm(2))");
+        findings.block(StateKind::Unknown, object, "the program has to give them up");
+    }
     if limits_speculation(status) {
         let what = format!("thread {tid}: its speculation controls are the default (prctl(2))");
         findings.change(ChangeKind::Placement, what);

@@ -3,9 +3,12 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use process::{ChangeKind, LineIdentity, StateKind};
 use rekindle_capture::{self as capture, Captured, Options, StateError, look};
 use support::{Guarded, python};
+use sys::proc::{RunState, parse_stat};
 
 /// Rules that forbid to write files; `no_new_privs` is what they need without privileges.
 const LANDLOCK: &str = "
@@ -128,11 +131,42 @@ fn unusual_settings() {
         "need('MDWE', lambda: call(157, 65, 1, 0, 0, 0))",
         "need('the IO flusher', lambda: call(157, 57, 1, 0, 0, 0))",
         "need('merging', lambda: call(157, 67, 1, 0, 0, 0))",
+        "need('I/O ports', lambda: call(173, 0x80, 1, 1))",
+        "need('I/O ports', lambda: call(172, 3)); os.setuid(65534)",
     ];
     for case in cases {
         let Some(found) = refused(case) else { continue };
         assert_eq!(found, [StateKind::Unknown], "{case}");
     }
+}
+
+/// A program whose own limit leaves no room for what it is asked by is refused, and told what to
+/// raise.
+#[test]
+fn a_program_at_its_limits() {
+    let script = "
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (1 << 20, resource.RLIM_INFINITY))
+";
+    assert_eq!(refused(script).unwrap(), [StateKind::Limits]);
+}
+
+fn stat(child: &Guarded) -> RunState {
+    child.process().dir().parse("stat", &mut Vec::new(), parse_stat).unwrap().state
+}
+
+#[test]
+fn a_stopped_program_is_known_as_such() {
+    let child = python("pass").unwrap();
+    let is_stopped = |child: &Guarded| state(child).unwrap().instance.groups[0].is_stopped;
+    assert!(!is_stopped(&child));
+    child.process().pidfd().send_signal(libc::SIGSTOP).unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    while stat(&child) != RunState::Stopped {
+        assert!(Instant::now() < until);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(is_stopped(&child));
 }
 
 #[test]

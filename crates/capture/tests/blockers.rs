@@ -78,7 +78,7 @@ fn descriptors_of_every_refused_kind() {
         (
             StateKind::FileLease,
             "which has an owner",
-            "d = os.open('/tmp', os.O_RDONLY)\n\
+            "d = os.open(tempfile.mkdtemp(), os.O_RDONLY)\n\
              need('dnotify', lambda: fcntl.fcntl(d, 1026, 4))",
         ),
         (
@@ -128,6 +128,16 @@ fn mappings_of_every_refused_kind() {
             "semaphores",
             "i = need('sem', lambda: call(64, 0, 1, 0o1600))\n\
              call(65, i, struct.pack('Hhh', 0, 1, 0x1000), 1)",
+        ),
+        // Somebody else was the last to operate on it.
+        (
+            StateKind::SysvIpc,
+            "semaphores",
+            "i = need('sem', lambda: call(64, 0, 1, 0o1600))\n\
+             call(65, i, struct.pack('Hhh', 0, 1, 0x1000), 1)\n\
+             p = os.fork()\n\
+             if p == 0:\n    call(65, i, struct.pack('Hhh', 0, 1, 0), 1); os._exit(0)\n\
+             os.waitpid(p, 0)",
         ),
         (
             StateKind::AsyncIo,

@@ -70,9 +70,9 @@ pub(super) fn ask(
         let mut injections = injector.open_each(each)?;
         let mut batches = Vec::with_capacity(injections.len());
         let mut questions = Vec::with_capacity(injections.len());
-        for injection in &mut injections {
+        for (injection, status) in injections.iter_mut().zip(statuses) {
             let mut batch = Batch::new();
-            questions.push(ThreadQuestions::put(injection, &mut batch, bystander)?);
+            questions.push(ThreadQuestions::put(injection, &mut batch, status, bystander)?);
             batches.push(batch);
         }
         let answers = Injection::run_each(&mut injections, &batches)?;
@@ -116,7 +116,7 @@ fn ask_first(
     let mut injections = injector.open_each([(leader, status, bytes)])?;
     let Some(injection) = injections.first_mut() else { return Err(StateError::NoThreads) };
     let mut batch = Batch::new();
-    let about_thread = ThreadQuestions::put(injection, &mut batch, bystander)?;
+    let about_thread = ThreadQuestions::put(injection, &mut batch, status, bystander)?;
     let about_group = GroupQuestions::put(injection, &mut batch, timers)?;
     let answers = injection.run(&batch)?;
     let first = about_thread.answers(injection, &answers)?;

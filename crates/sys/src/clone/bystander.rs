@@ -73,6 +73,11 @@ impl Bystander {
         Ok(made)
     }
 
+    /// Its pid in ours.
+    pub const fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Its pid in its own pid namespace.
     pub const fn pid_inside(&self) -> i32 {
         self.pid_inside

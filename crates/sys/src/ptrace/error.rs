@@ -58,6 +58,12 @@ pub enum PtraceError {
 }
 
 impl PtraceError {
+    /// Whether the thread has none of the registers that were asked for, or the kernel knows none.
+    pub(super) fn is_without_registers(&self) -> bool {
+        let Self::Call { source, .. } = self else { return false };
+        matches!(source.raw_os_error(), Some(libc::ENXIO | libc::ENODEV | libc::EINVAL))
+    }
+
     pub(super) fn last(action: &'static str, tid: Tid) -> Self {
         let source = io::Error::last_os_error();
         match source.raw_os_error() {

@@ -10,6 +10,9 @@ use super::{
 use crate::task::Tid;
 
 const NT_X86_XSTATE: i32 = 0x202;
+const NT_386_IOPERM: i32 = 0x201;
+/// A bit for each of 65536 ports.
+const IO_BITMAP_BYTES: usize = 8192;
 /// Larger than any XSAVE area there is (AMX: 11 KB).
 const XSTATE_BYTES_MAX: usize = 64 * 1024;
 const XSTATE_BYTES_USUAL: usize = 4 * 1024;
@@ -89,6 +92,19 @@ impl StoppedThread {
             }
         }
         Ok(Vec::new())
+    }
+
+    /// Whether it has permissions for I/O ports of its own (ioperm(2)); those of iopl(2) show
+    /// nowhere.
+    pub fn has_io_ports(&self) -> Result<bool, PtraceError> {
+        let mut bitmap = vec![0; IO_BITMAP_BYTES];
+        let action = "read I/O permissions of";
+        match raw::get_regset(action, self.tid(), NT_386_IOPERM, &mut bitmap) {
+            Ok(_) => Ok(true),
+            // It has none, or the kernel knows of none.
+            Err(error) if error.is_without_registers() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sets the extended state from a whole XSAVE area of this processor's length.
