@@ -23,6 +23,7 @@ import sys
 import tempfile
 
 PAGE = 4096
+CONTENT_LABEL = b"rekindle: a page and its place\0\0"
 
 
 class Refused(Exception):
@@ -522,15 +523,17 @@ class Checkpoint:
             check_filling(self.frames, number, data)
             total += len(data)
         need(total == header["stored_bytes"], "the files have other lengths than the header says")
-        self.pages, self.page_hashes, referenced, content = {}, {}, 0, []
+        self.pages, self.page_hashes, referenced, content = {}, {}, 0, 0
         for frame in self.frames:
             referenced += self.read_frame(frame)
             for page in range(frame["first_page"], frame["first_page"] + frame["pages"]):
                 place = (*frame["place"], page)
-                content.append(struct.pack("<IIQ", *place) + self.page_hashes[place])
+                block = struct.pack("<IIQ", *place) + self.page_hashes[place] + CONTENT_LABEL
+                content += int.from_bytes(keyed_hash(key, block), "little")
         need(len(self.pages) * PAGE == header["page_bytes"], "more or less pages than it says")
         need(referenced * PAGE == header["referenced_bytes"], "more or less of the parent's pages")
-        need(keyed_hash(key, b"".join(content)).hex() == files["content"], "the content hash")
+        content = (content % 2**256).to_bytes(32, "little")
+        need(content.hex() == files["content"], "the content hash")
 
     def read_frame(self, frame):
         """Adds a frame's pages; says how many of them are the parent's."""

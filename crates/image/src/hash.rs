@@ -1,28 +1,25 @@
-//! Hashes of pages, keyed with the line's key: a page's identity, a frame's check, the identity
-//! of all pages of a checkpoint.
+//! Hashes of pages, keyed with the line's key: a page's identity, a frame's check.
 
 use blake3::IncrementCounter;
 use blake3::platform::Platform;
 use codec::{FRAME_BYTES_MAX, is_zero};
-use mem::{MemoryId, PageIndex};
 
-use crate::record::memory_rank;
-use crate::{LineKey, PageMask};
+use crate::LineKey;
 
 /// Bytes in a page.
 const PAGE_BYTES: usize = 4096;
-/// Pages that are hashed side by side.
-const LANES: usize = FRAME_BYTES_MAX / PAGE_BYTES;
+/// What is hashed side by side.
+pub(crate) const LANES: usize = FRAME_BYTES_MAX / PAGE_BYTES;
 const CHUNK_BYTES: usize = 1024;
 const CHUNKS: usize = PAGE_BYTES / CHUNK_BYTES;
-const OUT_BYTES: usize = 32;
+pub(crate) const OUT_BYTES: usize = 32;
 
 // Flags of the BLAKE3 specification, section 2.2.
-const CHUNK_START: u8 = 1;
-const CHUNK_END: u8 = 2;
+pub(crate) const CHUNK_START: u8 = 1;
+pub(crate) const CHUNK_END: u8 = 2;
 const PARENT: u8 = 4;
-const ROOT: u8 = 8;
-const KEYED: u8 = 16;
+pub(crate) const ROOT: u8 = 8;
+pub(crate) const KEYED: u8 = 16;
 
 /// The identity of a page's content within a line: the first 128 bits of its keyed blake3; all
 /// zero for a page of zeros, which is never hashed.
@@ -58,70 +55,33 @@ impl FrameHash {
     }
 }
 
-/// The identity of everything a checkpoint's pages hold, however they are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ContentHash(pub [u8; 32]);
-
-/// Computes a [`ContentHash`] from every page, ascending by memory and page.
-pub struct ContentHasher {
-    hasher: blake3::Hasher,
-    buffer: Vec<u8>,
+/// BLAKE3's compression of many inputs side by side, with a line's key.
+#[derive(Clone)]
+pub(crate) struct Lanes {
+    words: [u32; 8],
+    platform: Platform,
 }
 
-impl ContentHasher {
-    /// Bytes that are gathered, so that the hash can go through them side by side.
-    const BUFFER_BYTES: usize = 64 << 10;
-
-    /// A hasher of the line with this key.
-    pub fn new(key: &LineKey) -> Self {
-        let hasher = blake3::Hasher::new_keyed(key.as_bytes());
-        Self { hasher, buffer: Vec::with_capacity(Self::BUFFER_BYTES) }
+impl Lanes {
+    pub(crate) fn new(key: &LineKey) -> Self {
+        let mut words = [0; 8];
+        for (word, bytes) in words.iter_mut().zip(key.as_bytes().chunks_exact(4)) {
+            *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+        Self { words, platform: Platform::detect() }
     }
 
-    /// Adds a page.
-    pub fn add(&mut self, memory: MemoryId, page: PageIndex, hash: PageHash) {
-        self.add_chunk(memory, page, PageMask(1), &[hash; LANES]);
-    }
-
-    /// Adds the pages `which` of the chunk of 16 pages that begins at `chunk`; page n of it has hash
-    /// n.
-    pub fn add_chunk(
-        &mut self,
-        memory: MemoryId,
-        chunk: PageIndex,
-        which: PageMask,
-        hashes: &[PageHash; LANES],
+    /// The values of `inputs`, [`OUT_BYTES`] each, into `out`; flags are those of every block, of
+    /// each input's first and of its last.
+    pub(crate) fn many<const N: usize>(
+        &self,
+        inputs: &[&[u8; N]],
+        counter: u64,
+        (flags, start, end): (u8, u8, u8),
+        out: &mut [u8],
     ) {
-        let (kind, number) = memory_rank(memory);
-        let mut entries = [[0; 32]; LANES];
-        let mut count = 0;
-        let pages = (chunk.0..).zip(hashes).enumerate();
-        for (entry, (_, (page, hash))) in
-            entries.iter_mut().zip(pages.filter(|(place, _)| which.has(*place)))
-        {
-            entry[..4].copy_from_slice(&u32::from(kind).to_le_bytes());
-            entry[4..8].copy_from_slice(&number.to_le_bytes());
-            entry[8..16].copy_from_slice(&page.to_le_bytes());
-            entry[16..].copy_from_slice(&hash.0);
-            count += 1;
-        }
-        self.buffer.extend_from_slice(entries[..count].as_flattened());
-        if self.buffer.len() >= Self::BUFFER_BYTES {
-            self.hasher.update(&self.buffer);
-            self.buffer.clear();
-        }
-    }
-
-    /// The hash of all pages that were added.
-    pub fn finish(mut self) -> ContentHash {
-        self.hasher.update(&self.buffer);
-        ContentHash(*self.hasher.finalize().as_bytes())
-    }
-}
-
-impl std::fmt::Debug for ContentHasher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ContentHasher").finish_non_exhaustive()
+        let same = IncrementCounter::No;
+        self.platform.hash_many(inputs, &self.words, counter, same, flags, start, end, out);
     }
 }
 
@@ -129,18 +89,13 @@ impl std::fmt::Debug for ContentHasher {
 #[derive(Clone)]
 pub struct PageHasher {
     key: LineKey,
-    words: [u32; 8],
-    platform: Platform,
+    lanes: Lanes,
 }
 
 impl PageHasher {
     /// A hasher of the line with this key.
     pub fn new(key: &LineKey) -> Self {
-        let mut words = [0; 8];
-        for (word, bytes) in words.iter_mut().zip(key.as_bytes().chunks_exact(4)) {
-            *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        }
-        Self { key: key.clone(), words, platform: Platform::detect() }
+        Self { key: key.clone(), lanes: Lanes::new(key) }
     }
 
     /// Hashes whole pages and appends a hash for each to `hashes`.
@@ -174,7 +129,7 @@ impl PageHasher {
                 pages.iter().filter_map(|page| page.as_chunks().0.get(number)).collect();
             let counter = u64::try_from(number).unwrap_or(u64::MAX);
             let flags = (KEYED, CHUNK_START, CHUNK_END);
-            self.many(&inputs, counter, flags, &mut values);
+            self.lanes.many(&inputs, counter, flags, &mut values);
             for (page, value) in values.chunks_exact(OUT_BYTES).take(pages.len()).enumerate() {
                 let at = (page * CHUNKS + number) * OUT_BYTES;
                 chunks[at..at + OUT_BYTES].copy_from_slice(value);
@@ -185,7 +140,7 @@ impl PageHasher {
         let pairs = |bytes: &[u8], count: usize, flags: u8, out: &mut [u8]| {
             let (pairs, _) = bytes.as_chunks::<{ 2 * OUT_BYTES }>();
             let inputs: Vec<&[u8; 2 * OUT_BYTES]> = pairs.iter().take(count).collect();
-            self.many(&inputs, 0, (KEYED | PARENT | flags, 0, 0), out);
+            self.lanes.many(&inputs, 0, (KEYED | PARENT | flags, 0, 0), out);
         };
         pairs(&chunks, pages.len() * 2, 0, &mut parents);
         pairs(&parents, pages.len(), ROOT, &mut values);
@@ -195,17 +150,6 @@ impl PageHasher {
             PageHash(hash)
         };
         values.chunks_exact(OUT_BYTES).take(pages.len()).map(short).collect()
-    }
-
-    fn many<const N: usize>(
-        &self,
-        inputs: &[&[u8; N]],
-        counter: u64,
-        (flags, start, end): (u8, u8, u8),
-        out: &mut [u8],
-    ) {
-        let same = IncrementCounter::No;
-        self.platform.hash_many(inputs, &self.words, counter, same, flags, start, end, out);
     }
 
     /// The hash of a frame with these pages, and their own in `hashes`, which is cleared first.

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod arrange;
+mod content;
 mod convert;
 mod error;
 mod files;
@@ -29,10 +30,11 @@ mod summary;
 mod twin;
 
 pub use arrange::arrange;
+pub use content::{ContentHash, ContentHasher};
 pub use error::{FormatError, LayoutError, OpenError};
 pub use files::{DataFile, Files, IndexFile, ParentEntry, TwinFile};
 pub use frame::{Frame, PageMask};
-pub use hash::{ContentHash, ContentHasher, FrameHash, PageHash, PageHasher};
+pub use hash::{FrameHash, PageHash, PageHasher};
 pub use hashes::{HASHES_HEADER_BYTES, check_hashes_header, hashes_header};
 pub use header::{FORMAT_VERSION, HEADER_BYTES, Header};
 pub use id::{CheckpointId, LineKey, NotACheckpointId};

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use codec::FRAME_PAGES_MAX;
 use image::{
-    CheckpointId, ContentHash, ContentHasher, Frame, FrameHash, HASHES_HEADER_BYTES, IndexEntry,
-    LineKey, PageHash, PageMask, check_hashes_header,
+    CheckpointId, FrameHash, HASHES_HEADER_BYTES, IndexEntry, LineKey, PageHash, PageMask,
+    check_hashes_header,
 };
 use mem::{MemoryId, PageIndex, PageRange, PageSourceError};
 use plan::{Tier, Treatment};
@@ -187,62 +187,5 @@ impl Checkpoint {
         let cold =
             frames.filter(|frame| frame.tier == Tier::Cold && frame.treatment != Treatment::Zero);
         cold.fold(PageMask::default(), |mask, frame| mask.or(PageMask::of(frame.pages, chunk)))
-    }
-
-    /// The content hash as the hashes make it, page by page through all parents.
-    pub(crate) fn computed_content(&self) -> Result<ContentHash, PageSourceError> {
-        let mut content = Content::new(&self.key, self.parent());
-        for memory in self.memories() {
-            for entry in self.index.entries(memory, PageRange::new(0, u64::MAX)) {
-                content.add(&entry.frame, &self.hashes.of(&entry)?)?;
-            }
-        }
-        Ok(content.finish())
-    }
-}
-
-/// The content of a checkpoint, frame by frame.
-pub(crate) struct Content<'a> {
-    hasher: ContentHasher,
-    parent: Option<&'a Checkpoint>,
-}
-
-impl<'a> Content<'a> {
-    pub(crate) fn new(key: &LineKey, parent: Option<&'a Checkpoint>) -> Self {
-        Self { hasher: ContentHasher::new(key), parent }
-    }
-
-    /// Adds a frame with the hashes of the pages it holds.
-    pub(crate) fn add(
-        &mut self,
-        frame: &Frame,
-        hashes: &[PageHash],
-    ) -> Result<(), PageSourceError> {
-        let own = frame.own();
-        let mut held = [PageHash::default(); 16];
-        for (place, hash) in frame.held.places().zip(hashes) {
-            held[place] = *hash;
-        }
-        for pages in frame.pages.aligned_chunks(FRAME_PAGES_MAX) {
-            let chunk = chunk_of(pages.start).start;
-            let wanted = PageMask::of(pages, chunk);
-            let below = wanted.without(own);
-            let known = match self.parent.filter(|_| !below.is_empty()) {
-                Some(parent) => parent.chunk_hashes(frame.memory, chunk, below)?,
-                None => ChunkHashes::default(),
-            };
-            if !below.without(known.present).is_empty() {
-                let detail = "the parent does not hold all of its pages".to_owned();
-                return Err(damaged(frame, detail));
-            }
-            let mut hashes = known.hashes;
-            own.places().for_each(|place| hashes[place] = held[place]);
-            self.hasher.add_chunk(frame.memory, chunk, wanted, &hashes);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn finish(self) -> ContentHash {
-        self.hasher.finish()
     }
 }

@@ -10,6 +10,7 @@ mod batch;
 mod checkpoint;
 mod compact;
 mod consolidate;
+mod content;
 mod costs;
 mod data;
 mod dir;

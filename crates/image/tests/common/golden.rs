@@ -128,7 +128,7 @@ fn group() -> TaskGroup {
         exit_signal: 17,
         cgroups: vec![b"0::/golden.slice".to_vec()],
         lsm_label: b"unconfined".to_vec(),
-        is_stopped: false,
+        is_stopped: true,
     }
 }
 

@@ -12,9 +12,9 @@ use process::Instance;
 
 use super::settle::Settled;
 use super::{CheckpointWriter, Published};
+use crate::content::Content;
 use crate::data::{DataFile, Hashed};
 use crate::error::{IoFailure, ReadError, WriteError};
-use crate::hashes::Content;
 use crate::twin_find::TwinFinder;
 use crate::{compact, divide, layout, tiers};
 
@@ -180,14 +180,16 @@ impl CheckpointWriter {
 
     /// What the pages of `frames` make.
     fn content(&self, frames: &[Frame], hashed: &[Hashed]) -> Result<ContentHash, WriteError> {
-        let mut content = Content::new(self.lock.key(), self.parent.as_deref());
-        for frame in frames {
-            content.add(frame, own_hashes(frame, hashed)).map_err(|cause| {
-                let path = self.dir.join(layout::HASHES);
-                WriteError::Read(ReadError::Frame { path, cause })
-            })?;
-        }
-        Ok(content.finish())
+        let mut content = Content::new(self.lock.key());
+        frames.iter().for_each(|frame| content.add(frame, own_hashes(frame, hashed)));
+        let made = match self.parent.as_deref() {
+            Some(parent) => content.on(parent),
+            None => content.whole(None),
+        };
+        made.map_err(|cause| {
+            let path = self.dir.join(layout::HASHES);
+            WriteError::Read(ReadError::Frame { path, cause })
+        })
     }
 
     /// Writes the page hashes in the order of `frames`; gives the file's length.
