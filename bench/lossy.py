@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 
+from rig.verb import rekindle
+
 try:
     import numpy
 except ImportError:
@@ -51,14 +53,6 @@ while True:
     signal.pause()
 """
 WIDTHS = {"f64": numpy.float64, "f32": numpy.float32}
-
-
-def rekindle(binary, store, *words):
-    command = [binary, "--store", store, *words, "--format", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{done.stdout}{done.stderr}")
-    return json.loads(done.stdout)
 
 
 def start(folder, side):

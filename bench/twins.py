@@ -7,13 +7,14 @@ same bytes in its memory.
 """
 
 import argparse
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+
+from rig.verb import rekindle
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LOADER = """
@@ -26,14 +27,6 @@ while True:
         out.write('right\\n' if same else 'wrong\\n')
     time.sleep(0.05)
 """
-
-
-def rekindle(binary, store, *words):
-    command = [binary, "--store", store, *words, "--format", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{done.stdout}{done.stderr}")
-    return json.loads(done.stdout)
 
 
 def wait_lines(path, more):

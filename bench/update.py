@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import json
 import os
-import socket
 import statistics
 import tempfile
 import threading
@@ -120,7 +119,7 @@ class Session:
         self.peer, self.cell, self.keys, self.rows = peer, cell, keys, []
         peer.prepare(cell)
         cell.start(Redis.argv)
-        connection = cell.in_network(connect)
+        connection = cell.in_network(resp.connect)
         fill(connection, keys)
         for inside, outside in cell.pids().items():
             with open(f"/proc/{outside}/comm") as file:
@@ -180,18 +179,6 @@ def measure(arguments, folder, keys):
                 session.round()
         for session in sessions:
             session.end()
-
-
-def connect():
-    for attempt in range(100):
-        try:
-            connection = socket.create_connection((resp.ADDRESS, resp.PORT))
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return connection
-        except ConnectionRefusedError:
-            if attempt == 99:
-                raise
-            time.sleep(0.05)
 
 
 def main():

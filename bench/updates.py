@@ -10,7 +10,6 @@ a wrong answer or a failed update ends the run with status 1.
 """
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -23,6 +22,8 @@ import threading
 import time
 
 import update
+from rig import resp
+from rig.verb import rekindle
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ECHO = {
@@ -161,7 +162,7 @@ class Client(threading.Thread):
     def __init__(self, program, number):
         super().__init__(daemon=True)
         self.program, self.number = program, number
-        self.connection = connect(program.port)
+        self.connection = resp.connect(program.port)
         self.answers, self.longest, self.wrong, self.ends = 0, 0.0, None, False
 
     def run(self):
@@ -178,18 +179,6 @@ class Client(threading.Thread):
             time.sleep(0.001)
 
 
-def connect(port):
-    for attempt in range(400):
-        try:
-            connection = socket.create_connection(("127.0.0.1", port))
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return connection
-        except ConnectionRefusedError:
-            if attempt == 399:
-                raise
-            time.sleep(0.05)
-
-
 def look(program, clients):
     for client in clients:
         if client.wrong is not None:
@@ -197,12 +186,8 @@ def look(program, clients):
 
 
 def updated(options, folder, pid):
-    words = [options.binary, "--store", f"{folder}/store", "update", str(pid), "--wait", "60s",
-             "--format", "json", *(["--dry-run"] if options.dry_run else [])]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"status {done.returncode}: {done.stdout}{done.stderr}")
-    return json.loads(done.stdout)
+    dry_run = ["--dry-run"] if options.dry_run else []
+    return rekindle(options.binary, f"{folder}/store", "update", str(pid), "--wait", "60s", *dry_run)
 
 
 def measure(options, folder):
@@ -211,7 +196,7 @@ def measure(options, folder):
     pid = program.start().pid
     clients, pauses, bgsaves = [], [], 0
     try:
-        side = connect(options.port)
+        side = resp.connect(options.port)
         if program.name == "redis":
             update.fill(side, program.keys)
         side_lines = side.makefile("rb")

@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 
+from rig.verb import rekindle
 from update import command, fill, value
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -58,15 +59,6 @@ class Load(threading.Thread):
                 time.sleep(0.0009)
         except OSError:
             pass
-
-
-def rekindle(binary, store, *words):
-    done = subprocess.run(
-        [binary, "--store", store, *words, "--format", "json"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{done.stdout}{done.stderr}")
-    return json.loads(done.stdout)
 
 
 def events(watch, name):

@@ -19,6 +19,19 @@ def encode(*arguments):
     return b"".join(parts)
 
 
+def connect(port=PORT):
+    """A socket to a server that may still be starting."""
+    for attempt in range(400):
+        try:
+            connection = socket.create_connection((ADDRESS, port))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return connection
+        except ConnectionRefusedError:
+            if attempt == 399:
+                raise
+            time.sleep(0.05)
+
+
 class Client:
     """One connection; every wait ends after `timeout_s`."""
 
