@@ -119,6 +119,13 @@ impl Checkpoint {
         self.chain().flat_map(Self::check_own_twins).collect()
     }
 
+    /// Whether all files outside of the store that have pages of this checkpoint, or of those behind
+    /// it, can be opened.
+    pub fn can_open_twins(&self) -> bool {
+        let mut files = self.chain().flat_map(|checkpoint| checkpoint.twins.0.values());
+        files.all(|file| open_regular(file.path()).is_ok())
+    }
+
     fn check_own_twins(&self) -> Vec<TwinMismatch> {
         let mut mismatches = BTreeMap::new();
         let mut touched = Vec::new();

@@ -4,6 +4,7 @@ pub mod arch;
 pub mod arena;
 pub mod clock;
 pub mod clone;
+pub mod confine;
 pub mod file;
 pub mod follow;
 pub mod hold;

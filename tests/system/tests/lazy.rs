@@ -79,8 +79,7 @@ fn killed_servers_and_keepers_lose_no_page() {
             assert_ne!(row["state"], "complete", "it ended before it was tested");
             let ours = |at: usize| i32::try_from(row["processes"][at].as_u64().unwrap()).unwrap();
             let (keeper, server) = (ours(0), ours(1));
-            let status = std::fs::read_to_string(format!("/proc/{keeper}/status"));
-            assert!(status.is_ok_and(|text| text.contains("NoNewPrivs:\t1")), "of the agent");
+            assert_confined(row, CAP_SYS_NICE);
             let victims: &[i32] = match round % 3 {
                 0 => &[server],
                 1 => &[keeper],
@@ -107,6 +106,71 @@ fn killed_servers_and_keepers_lose_no_page() {
         rekindle.checkpoint(program.pid(), &[]);
         assert_eq!(rekindle.run(&["status"]).json["instances"][0]["state"], "loading");
         assert_eq!(seen(&out).1, 0);
+        program.kill();
+    });
+}
+
+/// Bits of capabilities(7).
+const CAP_SYS_NICE: u64 = 1 << 23;
+const CAP_DAC: u64 = 1 << 1 | 1 << 2;
+
+/// The agent and the server that a row of `status` names have these rights and no others, in any
+/// set, the holder has none, and their system calls are filtered.
+fn assert_confined(row: &serde_json::Value, rights: u64) {
+    let text = |at: usize| {
+        let path = format!("/proc/{}/status", row["processes"][at]);
+        // One that was just replaced may be named still.
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    let bounds = rights;
+    let is_confined = |text: &str, rights: u64| {
+        let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
+        let set = |name| u64::from_str_radix(field(name).unwrap(), 16).unwrap();
+        field("Seccomp:") == Some("2")
+            && field("NoNewPrivs:") == Some("1")
+            && (set("CapEff:"), set("CapPrm:")) == (rights, rights)
+            && set("CapBnd:") & !bounds == 0
+            && (set("CapInh:") | set("CapAmb:")) & !rights == 0
+    };
+    assert!(is_confined(&text(0), rights), "the agent: {}", text(0));
+    let (server, holder) = (text(1), || text(2));
+    assert!(server.is_empty() || is_confined(&server, rights), "the server: {server}");
+    // Nobody waits until it has gone to sleep.
+    wait::until_true("the holder to have no rights", Duration::from_secs(5), || {
+        holder().is_empty() || is_confined(&holder(), 0)
+    });
+}
+
+#[test]
+fn an_agent_keeps_the_rights_that_its_store_takes() {
+    sandbox::run(LIMIT, |place| {
+        let shut = place.path("of-another-user");
+        std::fs::create_dir(&shut).unwrap();
+        let rekindle = rekindle(place).with_store(&shut.join("store"));
+        let (program, go, out) = pages(place);
+        rekindle.stop(program.pid(), &[]);
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(&shut, private).unwrap();
+        std::os::unix::fs::chown(&shut, Some(12345), Some(12345)).unwrap();
+        let resumed = rekindle.resume("latest", &["--on-demand"]);
+        let program = Program::of_pid(resumed.pid("pid"));
+        std::fs::write(&go, "").unwrap();
+        for victims in [&[0][..], &[1], &[2], &[0, 1]] {
+            let status = rekindle.run(&["status"]).json;
+            let row = &status["instances"][0];
+            assert_confined(row, CAP_SYS_NICE | CAP_DAC);
+            for at in victims {
+                let pid = i32::try_from(row["processes"][*at].as_u64().unwrap()).unwrap();
+                kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+            }
+            let before = seen(&out).0;
+            rekindle.run(&["status"]).expect_ok();
+            wait::until_true("the program to go on", Duration::from_secs(10), || {
+                seen(&out).0 > before + 100
+            });
+        }
+        let (count, wrong, _) = seen(&out);
+        assert_eq!(wrong, 0, "of {count} pages");
         program.kill();
     });
 }

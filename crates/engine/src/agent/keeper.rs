@@ -14,7 +14,7 @@ use sys::task::{Pid, PidFd};
 use sys::userfault::Userfault;
 
 use super::brief::{Brief, Session};
-use super::{control, faults, link, record, revive, server};
+use super::{confine, control, faults, link, record, revive, server};
 use crate::passing;
 
 /// How long before a server that failed is tried again.
@@ -57,6 +57,7 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
     let (mut parent, mut held) = (None, None);
     let (ledger, brief, socket) = match start {
         AgentStart::Fresh => {
+            confine::put_files_aside()?;
             let socket = sys::inherit::take_descriptor(0)?;
             let socket = rustix::io::fcntl_dupfd_cloexec(socket, 3)?;
             // The first free number, which is that of standard input again.
@@ -67,7 +68,8 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
             held = brief.passing.as_deref().map(passing::hold).transpose()?;
             if brief.checkpoint.is_none() {
                 // When it cannot be opened, nor can what builds on it; that will be said then.
-                parent = brief.parent.as_deref().and_then(|id| open(&brief, id, None).ok());
+                let opened = |id| confine::with_files(|| open(&brief, id, None)).ok();
+                parent = brief.parent.as_deref().and_then(opened);
                 let (text, _) = link::receive(socket.as_fd())?;
                 if text.is_empty() {
                     // `update` gave up before there was a checkpoint.
@@ -79,12 +81,14 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
             (None, brief, Some(socket))
         }
         AgentStart::Ledger(number) => {
+            confine::put_files_aside()?;
             let ledger = revive::open_inherited(*number)?;
             let brief = Brief::from_text(&ledger.note())?;
             (Some(ledger), brief, None)
         }
         AgentStart::Holder(pid) => {
             let ledger = revive::pull_from(*pid)?;
+            confine::put_files_aside()?;
             let brief = Brief::from_text(&ledger.note())?;
             (Some(ledger), brief, None)
         }
@@ -95,9 +99,11 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
         held => held,
     };
     tracing::debug!("the agent begins");
-    let checkpoint = open(&brief, named(&brief)?, parent.map(Arc::new).as_ref())?;
+    let (named, parent) = (named(&brief)?, parent.map(Arc::new));
+    let checkpoint = confine::with_files(|| open(&brief, named, parent.as_ref()))?;
     tracing::debug!("the agent has the checkpoint");
     let old_holder = ledger.as_ref().map(|ledger| ledger.status().pids[2]);
+    let old_holder = old_holder.and_then(revive::old_holder);
     let (ledger, brief) = match (ledger, &socket) {
         (Some(ledger), _) => (ledger, brief),
         (None, Some(socket)) => match await_session(socket.as_fd())? {
@@ -113,11 +119,21 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
     let Some(session) = brief.session.clone() else {
         return Err(io::Error::other("the brief names no session"));
     };
-    let mut keeper = Keeper::begin(ledger, checkpoint, brief, session, socket)?;
-    if let Some(old) = old_holder.and_then(|pid| i32::try_from(pid).ok()) {
-        keeper.await_serving();
-        revive::end_holder(old);
+    // A successor hears it from the userfaultfd. It may have no right to look.
+    if !matches!(start, AgentStart::Ledger(_))
+        && sys::proc::running_since(session.pid) != Some(session.start_time_ticks)
+    {
+        return Err(io::Error::other("the program has ended"));
     }
+    let mut keeper = Keeper::begin(ledger, checkpoint, brief, session, socket, start)?;
+    if let Some(old) = old_holder {
+        keeper.await_serving();
+        revive::end(&old);
+        let number = old.as_fd().as_raw_fd();
+        drop(old);
+        keeper.own.retain(|own| *own != number);
+    }
+    confine::give_up_ending();
     keeper.keep()
 }
 
@@ -186,14 +202,13 @@ impl Keeper {
         brief: Brief,
         session: Session,
         socket: Option<OwnedFd>,
+        start: &AgentStart,
     ) -> io::Result<Self> {
-        if sys::proc::running_since(session.pid) != Some(session.start_time_ticks) {
-            return Err(io::Error::other("the program has ended"));
-        }
-        let held = record::hold_folder(&brief)?;
-        let listener = control::listen(&brief)?;
+        let held = confine::with_files(|| record::hold_folder(&brief))?;
+        let listener = confine::with_files(|| control::listen(&brief))?;
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let bell = rustix::event::eventfd(0, flags)?;
+        confine::confine(start, &checkpoint);
         let holder = hold()?;
         let served = ledger.descriptors();
         let own = open_numbers().into_iter().filter(|number| !served.contains(number)).collect();
@@ -351,8 +366,9 @@ fn hold() -> io::Result<(Pid, PidFd)> {
         Forked::Parent(pid, pidfd) => Ok((pid, pidfd)),
         Forked::Child => {
             let _ = rustix::thread::set_name(c"rekindle-hold");
+            confine::confine_holder();
             loop {
-                std::thread::park();
+                rustix::event::pause();
             }
         }
     }
@@ -367,6 +383,7 @@ fn spawn_server(
         Forked::Parent(pid, pidfd) => Ok((pid, pidfd)),
         Forked::Child => {
             let _ = rustix::thread::set_name(c"rekindle-faults");
+            confine::give_up_ending();
             // Nothing may unwind into what the keeper was doing: its descriptors are open here.
             let work = || server::run(ledger, checkpoint, (brief, session), keeper, (ready, bell));
             let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));

@@ -12,6 +12,9 @@
 //!   has an agent take over from the holder.
 //! - All three die: the kernel fills missing pages with zeros (docs/LIMITS.md).
 //!
+//! Once all of it is open the three keep only the rights that they need, and may make only the
+//! system calls that they make ([`confine`]).
+//!
 //! A checkpoint of a program that is not all there asks what is missing and refers to it where it
 //! is stored ([`borrow`]).
 //!
@@ -19,6 +22,7 @@
 
 mod borrow;
 mod brief;
+mod confine;
 mod control;
 mod faults;
 mod keeper;

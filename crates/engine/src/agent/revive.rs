@@ -125,14 +125,10 @@ pub(super) fn open_inherited(number: i32) -> io::Result<Ledger> {
     Ok(ledger)
 }
 
-/// Ends the holder of an earlier agent: ours has everything it had.
-pub(super) fn end_holder(pid: i32) {
-    let is_holder = record::is_called(u64::from(pid.unsigned_abs()), "rekindle-hold");
-    if let (true, Some(pid)) = (is_holder, Pid::new(pid))
-        && let Ok(pidfd) = PidFd::open(pid)
-    {
-        end(&pidfd);
-    }
+/// The holder of an earlier agent, to be ended when ours has everything it had.
+pub(super) fn old_holder(pid: u64) -> Option<PidFd> {
+    let pidfd = PidFd::open(Pid::new(i32::try_from(pid).ok()?)?).ok()?;
+    record::is_called(pid, "rekindle-hold").then_some(pidfd)
 }
 
 /// Ends a process of ours.
