@@ -84,7 +84,8 @@ impl Context {
         if self.format == Format::Json
             && let Ok(json) = serde_json::to_string(&report)
         {
-            println!("{json}");
+            // Exit code and message are the verb's own in any case.
+            printed(to_stdout(&(json + "\n")));
         }
         exit(error.class())
     }

@@ -14,7 +14,7 @@ use sample_kv::{Client, Fill, Reply, fill_key};
 use serde::Serialize;
 
 use crate::args::Format;
-use crate::context::Context;
+use crate::context::{Context, to_stdout};
 use crate::draw::{bytes, time};
 use crate::progress::Bar;
 
@@ -28,6 +28,8 @@ const ECHILD: i32 = 10;
 struct DemoReport {
     schema: &'static str,
     outcome: &'static str,
+    blockers: [(); 0],
+    changed: [(); 0],
     keys_checked: u64,
     gap_felt_us: u64,
     live: CheckpointReport,
@@ -108,6 +110,8 @@ fn show(context: &Context, mb: u64, place: &Path) -> anyhow::Result<()> {
     let report = DemoReport {
         schema: "rekindle.demo/1",
         outcome: "resumed",
+        blockers: [],
+        changed: [],
         keys_checked,
         gap_felt_us,
         live,
@@ -119,25 +123,35 @@ fn show(context: &Context, mb: u64, place: &Path) -> anyhow::Result<()> {
 }
 
 fn print(context: &Context, report: &DemoReport) -> anyhow::Result<()> {
-    if context.format == Format::Json {
-        println!("{}", serde_json::to_string(report)?);
-        return Ok(());
-    }
+    let told = match context.format {
+        Format::Json => serde_json::to_string(report)? + "\n",
+        _ => text(report),
+    };
+    to_stdout(&told).context("write to stdout")
+}
+
+fn text(report: &DemoReport) -> String {
     let stored = report.stopped.stored_bytes;
     let resident = report.stopped.resident_bytes;
     let share = (stored * 100).checked_div(resident).unwrap_or(0);
-    println!("values compared           {} of {}", report.keys_checked, report.keys_checked);
-    println!("stood still, live         {}", time(report.live.pause_us.unwrap_or_default()));
-    println!("gap its heartbeat felt    {}", time(report.gap_felt_us));
-    println!("resident                  {}", bytes(resident));
-    println!("stored                    {} ({share}%)", bytes(stored));
-    println!("first answer after resume {}", time(report.first_answer_us));
-    println!();
-    println!("Next: start a program of your own, then");
-    println!("  rekindle check PID        what stands in its way");
-    println!("  rekindle checkpoint PID   store it while it runs");
-    println!("  rekindle resume latest    bring it back once it has ended");
-    Ok(())
+    let checked = report.keys_checked;
+    let rows = [
+        ("values compared", format!("{checked} of {checked}")),
+        ("stood still, live", time(report.live.pause_us.unwrap_or_default())),
+        ("gap its heartbeat felt", time(report.gap_felt_us)),
+        ("resident", bytes(resident)),
+        ("stored", format!("{} ({share}%)", bytes(stored))),
+        ("first answer after resume", time(report.first_answer_us)),
+    ];
+    let mut text: String =
+        rows.iter().map(|(name, value)| format!("{name:<26}{value}\n")).collect();
+    text.push_str(
+        "\nNext: start a program of your own, then\n  \
+           rekindle check PID        what stands in its way\n  \
+           rekindle checkpoint PID   store it while it runs\n  \
+           rekindle resume latest    bring it back once it has ended\n",
+    );
+    text
 }
 
 fn say(context: &Context, text: &str) {

@@ -1,6 +1,6 @@
 //! `rekindle`: parse, call the engine, draw, exit code. Data goes to stdout, talk to stderr.
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the face")]
+#![expect(clippy::print_stderr, reason = "this is the face; stdout goes through one function")]
 
 mod args;
 mod context;

@@ -245,6 +245,24 @@ fn latest_is_never_silently_an_older_one() {
     store.resolve("latest").unwrap();
 }
 
+/// A newest one that a later version wrote is told apart from one that is damaged.
+#[test]
+fn latest_may_be_of_a_later_format() {
+    let (_dir, store) = new_store();
+    publish(&store, 1, 10, Want::Lz4);
+    let newest = publish(&store, 1, 20, Want::Lz4).id;
+    let manifest = store.root().join("checkpoints").join(newest.to_string()).join("manifest");
+    let mut bytes = fs::read(&manifest).unwrap();
+    bytes[8..12].copy_from_slice(&(image::FORMAT_VERSION + 1).to_le_bytes());
+    fs::write(&manifest, bytes).unwrap();
+    let refused = store.resolve("latest").unwrap_err();
+    let newer = |e: &ResolveError| match e {
+        ResolveError::NewestDamaged { id, is_newer, .. } => Some((*id, *is_newer)),
+        _ => None,
+    };
+    assert_eq!(newer(&refused), Some((newest, true)), "{refused}");
+}
+
 #[test]
 fn checkpoints_in_use_stay() {
     let (_dir, store) = new_store();

@@ -122,6 +122,20 @@ impl Rekindle {
         self.run(&words).expect("updated")
     }
 
+    /// The ids of all checkpoints in the store, the newest first, each of which is verified.
+    ///
+    /// # Panics
+    /// When one is damaged.
+    #[must_use]
+    pub fn verified(&self) -> Vec<String> {
+        let listed = self.run(&["list"]).json;
+        let rows = listed["checkpoints"].as_array().into_iter().flatten();
+        let ids: Vec<String> =
+            rows.map(|row| row["id"].as_str().unwrap_or("no id").to_owned()).collect();
+        ids.iter().for_each(|id| self.run(&["verify", id]).expect_ok());
+        ids
+    }
+
     /// `resume REF --detach`, which must succeed.
     pub fn resume(&self, reference: &str, options: &[&str]) -> Report {
         let words: Vec<&str> =

@@ -327,3 +327,36 @@ fn a_dry_run_touches_nothing() {
         program.kill();
     });
 }
+
+/// `run` starts nothing then; verbs that cannot be tried say so and do nothing.
+#[test]
+fn a_dry_run_of_other_verbs() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = rekindle(place);
+        let made = place.path("made");
+        let tried = rekindle.run(&["run", "--dry-run", "touch", made.to_str().unwrap()]);
+        assert_eq!((tried.code, made.exists()), (Some(0), false), "{tried}");
+        for words in [&["demo", "--dry-run"][..], &["profile", "1", "--dry-run"]] {
+            let tried = rekindle.run(words);
+            assert_eq!(tried.code, Some(2), "{tried}");
+        }
+        nothing_in(&rekindle);
+    });
+}
+
+/// A report that cannot be written is a failure.
+#[test]
+fn a_full_stdout_is_told() {
+    sandbox::run(LIMIT, |place| {
+        // The second fails, and keeps its own exit code.
+        for (words, code) in [(&["check"][..], 1), (&["list", "--format", "json"], 2)] {
+            let mut command = std::process::Command::new(binaries::rekindle());
+            command.args(words).arg("--store").arg(place.store());
+            let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+            let said = command.stdout(full).output().unwrap();
+            let talk = String::from_utf8_lossy(&said.stderr);
+            assert_eq!(said.status.code(), Some(code), "{words:?}: {talk}");
+            assert!(talk.contains("No space left"), "{words:?}: {talk}");
+        }
+    });
+}

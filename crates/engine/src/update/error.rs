@@ -97,7 +97,7 @@ pub enum UpdateError {
         after_ms: u128,
         /// How it failed last.
         last: String,
-        /// What it runs as, or ran as last.
+        /// What it ran as in the new process.
         pid: i32,
         /// The checkpoint; none when nothing went to a store.
         id: Option<String>,
@@ -124,8 +124,8 @@ pub enum Rewound {
     NotAsked,
     /// It has ended in the new process.
     Ended,
-    /// It runs from the checkpoint again.
-    Done,
+    /// It runs from the checkpoint again, as this pid.
+    Done(i32),
     /// It runs in the new process, because something has moved since.
     Impossible(String),
 }
@@ -135,14 +135,25 @@ fn kept(id: Option<&str>) -> String {
     id.map_or_else(String::new, told)
 }
 
+impl UpdateError {
+    /// A probe that failed, with what has become of the program since; any other error as it is.
+    pub(super) fn rewound(mut self, now: Rewound) -> Self {
+        if let Self::Probe { rewound, .. } = &mut self {
+            *rewound = now;
+        }
+        self
+    }
+}
+
 impl Rewound {
     fn told(&self, pid: i32) -> String {
         let runs = format!("runs as pid {pid} now");
         match self {
             Self::NotAsked => format!("it {runs}"),
             Self::Ended => format!("it went on as pid {pid} and has ended since"),
-            Self::Done => format!(
-                "it was taken back to the moment of the update, without its connections, and {runs}"
+            Self::Done(pid) => format!(
+                "it was taken back to the moment of the update, without its connections, and runs \
+                 as pid {pid} now"
             ),
             Self::Impossible(why) => {
                 format!("it cannot be taken back to the moment of the update ({why}), and {runs}")
@@ -191,7 +202,7 @@ impl VerbError for UpdateError {
             | Self::NotRewound { .. }
             | Self::Probe { rewound: Rewound::Ended, .. }
             | Self::HandOver(HandOverError::Lost { .. }) => Outcome::Lost,
-            Self::Probe { rewound: Rewound::Done, .. } => Outcome::Resumed,
+            Self::Probe { rewound: Rewound::Done(_), .. } => Outcome::Resumed,
             Self::Probe { .. } => Outcome::Updated,
             _ => Outcome::RolledBack,
         }

@@ -33,6 +33,7 @@ pub fn set_up(context: &Context) -> Outcome<Box<dyn Kind>> {
         ("lo", locked(libc::MLOCK_ONFAULT)?),
         ("nr", no_reserve()?),
         ("mg", mergeable()?),
+        ("gd", grows_down()?),
     ];
     let areas: Vec<_> = areas.into_iter().filter_map(|(f, area)| Some((f, area?))).collect();
     for (_, area) in &areas {
@@ -83,6 +84,12 @@ fn no_reserve() -> Outcome<Option<Area>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // Rights of its own keep it from merging with a neighbour.
     Ok(Some(Area::map(4 * PAGE, libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC, flags)?))
+}
+
+/// What makes such a mapping again must not leave its own advice on it.
+fn grows_down() -> Outcome<Option<Area>> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_GROWSDOWN;
+    Ok(Some(Area::map(4 * PAGE, libc::PROT_READ | libc::PROT_WRITE, flags)?))
 }
 
 impl Advised {
