@@ -4,9 +4,10 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use capture::Captured;
-use mem::{MemoryId, PageIndex, PageRange, PageSource, Sharing, VirtAddr};
+use mem::{MemoryId, PageIndex, PageRange, PageSource, PageSourceError, Sharing, VirtAddr};
 use process::{Blocker, Instance, StateKind, Thread};
 use rustix::fs::{Mode, OFlags};
+use store::Checkpoint;
 use sys::task::Tid;
 use target::{Memory, Process};
 
@@ -14,29 +15,45 @@ use super::error::UpdateError;
 
 /// Pages that are compared at most, spread over all of them.
 const PAGES_MAX: u64 = 64;
+/// Every so many of them are compared with the checkpoint, too: each has to be decoded.
+const STORED_EVERY: u64 = 8;
 const MEMORY: MemoryId = MemoryId::Private(0);
 
-/// Compares pages of the frozen program with the process `new` that was built from it: those that
-/// are there in both. Pages that the kernel writes to on its own account are left out.
-pub(super) fn pages(captured: &Captured, new: i32) -> Result<u64, UpdateError> {
+/// Compares pages of the frozen program with the process `new` that was built from it, those that
+/// are there in both, and with the checkpoint, from which the others will come. Pages that the
+/// kernel writes to on its own account are left out.
+pub(super) fn pages(
+    captured: &Captured,
+    checkpoint: &Checkpoint,
+    new: i32,
+) -> Result<u64, UpdateError> {
     let process = Process::open(new).map_err(|e| failed(io::Error::other(e)))?;
     let new = Memory::live(&process, Vec::new(), Vec::new());
     let new = new.map_err(|e| failed(io::Error::other(e)))?;
     let all = captured.memory.pages(MEMORY).map_err(|e| failed(io::Error::other(e)))?;
     let step = (all.count().0 / PAGES_MAX).max(1);
-    let (mut compared, mut next, mut before) = (0, 0, 0);
+    let (mut compared, mut next, mut before, mut number) = (0, 0, 0, 0);
     for run in all.runs() {
         let count = run.count().0;
         while next < before + count {
             let page = PageIndex(run.start.0 + (next - before));
             next += step;
-            let there = new.content(page_range(page).addrs());
-            let there = there.map_err(|e| failed(io::Error::other(e)))?;
-            // One that is not there yet is not asked for: that would count as a fault of the program.
-            if there.is_empty() || written_by_kernel(&captured.instance, page) {
+            number += 1;
+            if written_by_kernel(&captured.instance, page) {
                 continue;
             }
-            if read(&captured.memory, page)? != read(&new, page)? {
+            let there = new.content(page_range(page).addrs());
+            // One that is not there yet is not asked for: that would count as a fault of the program.
+            let is_there = !there.map_err(|e| failed(io::Error::other(e)))?.is_empty();
+            let is_stored = number % STORED_EVERY == 0;
+            if !is_there && !is_stored {
+                continue;
+            }
+            let Some(old) = read(&captured.memory, page)? else { continue };
+            let differs = |bytes: Option<Vec<u8>>| bytes.is_some_and(|bytes| bytes != old);
+            if is_there && differs(read(&new, page)?)
+                || is_stored && differs(read(checkpoint, page)?)
+            {
                 return Err(UpdateError::Differs { page: page.addr().0 });
             }
             compared += 1;
@@ -50,11 +67,15 @@ fn page_range(page: PageIndex) -> PageRange {
     PageRange { start: page, end: page.offset(1) }
 }
 
-fn read(memory: &Memory, page: PageIndex) -> Result<Vec<u8>, UpdateError> {
+/// The page's bytes; none where it has no content of its own.
+fn read(source: &dyn PageSource, page: PageIndex) -> Result<Option<Vec<u8>>, UpdateError> {
     let pages = page_range(page);
     let mut bytes = vec![0; usize::try_from(pages.bytes()).unwrap_or_default()];
-    memory.read(MEMORY, pages, &mut bytes).map_err(|e| failed(io::Error::other(e)))?;
-    Ok(bytes)
+    match source.read(MEMORY, pages, &mut bytes) {
+        Ok(()) => Ok(Some(bytes)),
+        Err(PageSourceError::Absent { .. }) => Ok(None),
+        Err(error) => Err(failed(io::Error::other(error))),
+    }
 }
 
 fn failed(cause: io::Error) -> UpdateError {

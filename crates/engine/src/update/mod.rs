@@ -9,6 +9,7 @@ mod after_run;
 mod compare;
 mod error;
 mod headroom;
+mod old_memory;
 mod phases;
 mod replace;
 mod rewind;
@@ -237,12 +238,10 @@ fn keep_passing(
 
 /// The program does not answer, and nothing is done about it.
 fn left_there(line: &LineIdentity, failed: UpdateError) -> UpdateError {
-    let UpdateError::Probe { probe, after_ms, last, pid, id, .. } = failed else { return failed };
-    let rewound = match running(line) {
-        Ok(None) => Rewound::Ended,
-        _ => Rewound::NotAsked,
-    };
-    UpdateError::Probe { probe, after_ms, last, pid, id, rewound }
+    match running(line) {
+        Ok(None) => failed.rewound(Rewound::Ended),
+        _ => failed,
+    }
 }
 
 /// The program does not answer: it is taken back to the moment of the update. The instance stays
@@ -253,17 +252,16 @@ fn taken_back(
     lock: InstanceLock,
     failed: UpdateError,
 ) -> UpdateError {
-    let UpdateError::Probe { probe, after_ms, last, pid, id, .. } = failed else { return failed };
+    if !matches!(failed, UpdateError::Probe { .. }) {
+        return failed;
+    }
     update
         .observer
         .note("the program does not answer: it is taken back to the moment of the update");
     let (settings, registry, observer) = (update.settings, update.registry, update.observer);
     match rewind::rewind(settings, (line, update.id), lock, registry, observer) {
-        Ok(pid) => UpdateError::Probe { probe, after_ms, last, pid, id, rewound: Rewound::Done },
-        Err(NotRewound::Impossible(why)) => {
-            let rewound = Rewound::Impossible(why);
-            UpdateError::Probe { probe, after_ms, last, pid, id, rewound }
-        }
+        Ok(pid) => failed.rewound(Rewound::Done(pid)),
+        Err(NotRewound::Impossible(why)) => failed.rewound(Rewound::Impossible(why)),
         Err(NotRewound::Lost(why)) => UpdateError::NotRewound { why, id: update.id.to_owned() },
     }
 }

@@ -13,6 +13,7 @@ use target::{Frozen, OpenError, Process};
 
 use super::after_run::AfterRun;
 use super::error::UpdateError;
+use super::old_memory::OldMemory;
 use super::phases::{ARRANGE, BUILD, COMMIT, COMPARE, END_LIMIT, LET_GO, OPEN, PREPARE};
 use super::surroundings::Chosen;
 use super::{UpdateRequest, all_there, compare, gone_by_itself};
@@ -109,9 +110,10 @@ impl Update<'_> {
         let lazy = later.as_ref().map(|later| Lazy { loader: &later.agent, first: &later.first });
         let mut instance = checkpoint.instance().clone();
         let surroundings = self.chosen.apply(&mut instance);
+        let source = OldMemory { checkpoint: &checkpoint, memory: &captured.memory };
         let request = Request {
             instance: &instance,
-            source: &checkpoint,
+            source: &source,
             order: Some(checkpoint.plan()),
             lazy,
             takeover: Some(Takeover { old: &self.found.process, objects: &objects }),
@@ -127,7 +129,7 @@ impl Update<'_> {
         let mut new: HandOver<'_> = phases.run(BUILD, build)?;
         let compared_pages = phases.run(COMPARE, |_| {
             self.chosen.verify(new.pid())?;
-            compare::pages(captured, new.pid())
+            compare::pages(captured, &checkpoint, new.pid())
         })?;
         phases.run(PREPARE, |_| new.prepare(old).map_err(UpdateError::from))?;
         if self.settings.dry_run {
