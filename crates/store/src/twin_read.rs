@@ -119,11 +119,14 @@ impl Checkpoint {
         self.chain().flat_map(Self::check_own_twins).collect()
     }
 
-    /// Whether all files outside of the store that have pages of this checkpoint, or of those behind
-    /// it, can be opened.
-    pub fn can_open_twins(&self) -> bool {
+    /// Opens all files outside of the store that have pages of this checkpoint, or of those behind
+    /// it, and closes them again.
+    ///
+    /// # Errors
+    /// What the system says of the first that cannot be opened.
+    pub fn open_twins(&self) -> io::Result<()> {
         let mut files = self.chain().flat_map(|checkpoint| checkpoint.twins.0.values());
-        files.all(|file| open_regular(file.path()).is_ok())
+        files.try_for_each(|file| open_regular(file.path()).map(drop))
     }
 
     fn check_own_twins(&self) -> Vec<TwinMismatch> {

@@ -378,6 +378,10 @@ fn memory_that_a_file_has_is_read_there() {
         std::fs::remove_file(&weights).unwrap();
         let _ = rekindle.run(&resume).expect_failure(&[4], "refused", &["weights.bin"]);
         std::fs::write(&weights, &bytes).unwrap();
+        // The agent keeps the right to read what is another user's alone.
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&weights, private).unwrap();
+        std::os::unix::fs::chown(&weights, Some(12345), Some(12345)).unwrap();
         for how in ["--lazy", "--eager"] {
             let resumed = rekindle.resume(stopped.text("id"), &[how]);
             pages.program = Program::of_pid(resumed.pid("pid"));

@@ -3,10 +3,10 @@
 //! `resume` needs many; of them its agent keeps
 //! - `CAP_SYS_NICE`: a program stands still until a fault is answered, and whoever loads in the
 //!   background is to make way, also in a server that takes over.
-//! - `CAP_DAC_OVERRIDE` and `CAP_DAC_READ_SEARCH`, only when a step on the way fails without them:
-//!   a store in a folder of another user, twins among another user's files, an executable that
-//!   only another user may execute. They are put aside at the start, and every step is tried
-//!   without them first ([`with_files`]).
+//! - `CAP_DAC_READ_SEARCH`, and only if that is not enough `CAP_DAC_OVERRIDE`, when a step on the
+//!   way fails without: a store in a folder of another user, twins that only another user may
+//!   read, an executable that only another user may execute. They are put aside at the start, and
+//!   every step is tried without them first ([`with_files`]).
 //!
 //! A userfaultfd asks for no right once it is open, and processes of the same user can be ended
 //! and looked at without. The holder keeps none.
@@ -33,27 +33,36 @@ use super::keeper::AgentStart;
 
 /// Our own file, which a successor is executed from.
 const SELF: &str = "/proc/self/exe";
-const FILES: CapabilitySet = CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::DAC_READ_SEARCH);
+/// The rights to files of others, the lesser one first: to read and to search, and to execute.
+const FILES: [CapabilitySet; 2] = [CapabilitySet::DAC_READ_SEARCH, CapabilitySet::DAC_OVERRIDE];
 
-/// Puts the right to files of others aside until a step needs it.
+/// Puts the rights to files of others aside until a step needs them.
 pub(super) fn put_files_aside() -> io::Result<()> {
     let mut sets = capabilities(None)?;
-    sets.effective.remove(FILES);
+    FILES.into_iter().for_each(|right| sets.effective.remove(right));
     Ok(set_capabilities(None, sets)?)
 }
 
-/// Does a step without the right to files of others, and with it, from then on, if that fails.
+/// Does a step without the rights to files of others, and if that fails with one of them or both,
+/// from then on.
 pub(super) fn with_files<T>(step: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    step().or_else(|error| if take_files_up()? { step() } else { Err(error) })
+    loop {
+        match step() {
+            Err(error) if !take_more()? => return Err(error),
+            Err(_) => {}
+            done => return done,
+        }
+    }
 }
 
-/// Says whether that changes anything.
-fn take_files_up() -> io::Result<bool> {
+/// Takes the next right to files of others up; says whether there was one.
+fn take_more() -> io::Result<bool> {
     let mut sets = capabilities(None)?;
-    let more = (sets.permitted & FILES).difference(sets.effective);
-    sets.effective.insert(more);
+    let aside = sets.permitted.difference(sets.effective);
+    let next = FILES.into_iter().find(|right| aside.contains(*right));
+    sets.effective.insert(next.unwrap_or(CapabilitySet::empty()));
     set_capabilities(None, sets)?;
-    Ok(!more.is_empty())
+    Ok(next.is_some())
 }
 
 /// Has the keeper of `checkpoint`, and what it starts, keep what serving and starting successors
@@ -73,13 +82,13 @@ pub(super) fn confine(start: &AgentStart, checkpoint: &Checkpoint) {
 }
 
 fn needed(start: &AgentStart, checkpoint: &Checkpoint) -> io::Result<CapabilitySet> {
-    let is_executable = accessat(CWD, SELF, Access::EXEC_OK, AtFlags::EACCESS).is_ok();
-    if !is_executable || !checkpoint.can_open_twins() {
-        take_files_up()?;
-    }
+    // What nobody can open now may be put back later: what there is of rights is kept then.
+    let _ = with_files(|| checkpoint.open_twins());
+    let _ = with_files(|| Ok(accessat(CWD, SELF, Access::EXEC_OK, AtFlags::EACCESS)?));
     // Where the limit holds, a user with that many processes would get no other server.
     let _ = setrlimit(Resource::Nproc, Rlimit { current: None, maximum: None });
-    let mut kept = CapabilitySet::SYS_NICE | capabilities(None)?.effective & FILES;
+    let files = FILES.into_iter().fold(CapabilitySet::empty(), CapabilitySet::union);
+    let mut kept = CapabilitySet::SYS_NICE | capabilities(None)?.effective & files;
     // The holder of the agent that it follows may be another user's.
     kept.set(CapabilitySet::KILL, matches!(start, AgentStart::Holder(_)));
     Ok(kept)
