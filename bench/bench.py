@@ -160,6 +160,8 @@ def main():
     six.add_argument("--heaps", default=",".join(heaps.PROGRAMS), help="which (%(default)s)")
     six.add_argument("--percent", type=int, default=100, help="of their usual size")
     six.add_argument("--seed", type=int, default=1)
+    six.add_argument("--recompress", action="store_true",
+                     help="store the first checkpoint in less space, beside `zstd -3` of the pages")
     six.add_argument("--store", default=tempfile.gettempdir(),
                      help="directory on the file system to store on (%(default)s)")
     six.add_argument("--out", help="append JSON lines to this file")

@@ -3,6 +3,8 @@ that builds on it."""
 
 import json
 import os
+import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +25,8 @@ PROGRAMS = {
 }
 FILL_S, CHURN_S, COMMAND_S = 600, 7, 600
 SETTLE_S = 1
+PAGE = 4096
+PRESENT, SWAPPED, OF_A_FILE = 1 << 63, 1 << 62, 1 << 61
 
 
 def _rekindle(cell, *arguments):
@@ -46,6 +50,56 @@ def _filled(store, deadline):
     raise BenchError(f"not full after {FILL_S} s")
 
 
+def _raw_pages(pid, path):
+    """Writes the private pages of a process one behind the other, as they are in memory; how many
+    bytes that makes. A page that only maps a file's is none."""
+    written = 0
+    with open(f"/proc/{pid}/maps") as file:
+        mappings = [line.split(None, 5) for line in file]
+    with open(f"/proc/{pid}/mem", "rb", 0) as memory, open(path, "wb") as out, \
+            open(f"/proc/{pid}/pagemap", "rb", 0) as pagemap:
+        for address, permissions, _, _, _, *name in mappings:
+            if permissions[3] != "p" or "r" not in permissions or "".join(name).startswith("[v"):
+                continue
+            start, end = (int(part, 16) // PAGE for part in address.split("-"))
+            pagemap.seek(start * 8)
+            entries = struct.unpack(f"<{end - start}Q", pagemap.read((end - start) * 8))
+            for number, entry in zip(range(start, end), entries):
+                if entry & (PRESENT | SWAPPED) and not entry & OF_A_FILE:
+                    memory.seek(number * PAGE)
+                    written += out.write(memory.read(PAGE))
+    return written
+
+
+def _raw_and_zstd(cell, pid, path):
+    """Bytes of the private pages of a process of the cell, and what `zstd -3` makes of them. It
+    stands still while it is read."""
+    cell.run(["kill", "-STOP", str(pid)], COMMAND_S)
+    try:
+        raw_bytes = _raw_pages(cell.pids()[pid], path)
+    finally:
+        cell.run(["kill", "-CONT", str(pid)], COMMAND_S)
+    made = subprocess.run(["zstd", "-3", "-q", "-c", path], stdout=subprocess.PIPE, check=True)
+    os.unlink(path)
+    return raw_bytes, len(made.stdout)
+
+
+def _recompress(cell, line, raw_bytes, zstd_bytes):
+    """Stores the first checkpoint in less space, and notes what that takes and gives."""
+    ran, answer = _rekindle(cell, "prune", "--recompress")
+    if answer["recompressed"] != [line["first"]["id"]]:
+        raise BenchError(f"recompressed {answer['recompressed']}")
+    _rekindle(cell, "verify", line["first"]["id"])
+    _, again = _rekindle(cell, "prune", "--recompress")
+    if again["recompressed"]:
+        raise BenchError("it was recompressed twice")
+    line["recompressed"] = {
+        "raw_bytes": raw_bytes, "zstd_3_bytes": zstd_bytes,
+        "before_bytes": answer["recompressed_before_bytes"],
+        "after_bytes": answer["recompressed_after_bytes"],
+        "command_cpu_us": ran.cpu_us, "wall_us": ran.wall_us}
+
+
 def measure(name, store, binary, options):
     """The figures of one heap."""
     argv, megabytes = PROGRAMS[name]
@@ -57,6 +111,9 @@ def measure(name, store, binary, options):
                     str(COMMAND_S), "--ready", "/run/bench/store/ready"])
         pid = _filled(store, time.monotonic() + FILL_S)
         time.sleep(SETTLE_S)
+        if options.recompress:
+            # Read by the bench itself, from a program that stands still meanwhile.
+            raw = _raw_and_zstd(cell, pid, f"{store}/raw")
         for step, parent in (("first", "none"), ("second", "latest")):
             ran, answer = _rekindle(cell, "checkpoint", str(pid), "--tcp", "close", "--parent",
                                     parent, *options.rekindle_checkpoint.split())
@@ -64,6 +121,8 @@ def measure(name, store, binary, options):
                     "pause_us")
             line[step] = {key: answer[key] for key in keys}
             line[step].update(wall_us=ran.wall_us, command_cpu_us=ran.cpu_us)
+            if step == "first" and options.recompress:
+                _recompress(cell, line, *raw)
             if step == "first":
                 time.sleep(CHURN_S)
         if line["second"]["parent"] != line["first"]["id"]:
@@ -71,6 +130,26 @@ def measure(name, store, binary, options):
         # Every byte of both is read and compared with the hashes of what was in memory.
         _rekindle(cell, "verify", line["second"]["id"])
     return line
+
+
+def recompressed_table(lines):
+    """A markdown table of what a recompression of the first checkpoints gave, with the sum."""
+    heaps = [line for line in lines if "recompressed" in line]
+    head = ("heap", "raw pages", "zstd -3", "stored", "recompressed", "of zstd -3", "cpu s/GB")
+    rows = [head, ("---",) * len(head)]
+
+    def row(name, heaps):
+        def total(key):
+            return sum(line["recompressed"][key] for line in heaps)
+
+        raw, zstd, after = total("raw_bytes"), total("zstd_3_bytes"), total("after_bytes")
+        sizes = (raw, zstd, total("before_bytes"), after)
+        return (name, *(f"{size / 1e6:.1f} MB" for size in sizes), f"{100 * after / zstd:.1f}%",
+                f"{total('command_cpu_us') / 1e6 / (raw / 1e9):.2f}")
+
+    rows += [row(line["heap"], [line]) for line in heaps]
+    rows.append(row("sum", heaps))
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
 def table(lines):
@@ -119,4 +198,6 @@ def run(options, binary):
         with open(options.out, "a") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
     print(table(lines))
+    if options.recompress and any("recompressed" in line for line in lines):
+        print("\n" + recompressed_table(lines))
     return status

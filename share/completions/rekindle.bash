@@ -1071,7 +1071,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__prune)
-            opts="-v -h --keep --consolidate --store --format --timeout --wait --dry-run --verbose --progress --help"
+            opts="-v -h --keep --consolidate --recompress --store --format --timeout --wait --dry-run --verbose --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -386,6 +386,7 @@ csv\:"Comma-separated values (only \`heatmap\`)"))' \
 '--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
 never\:"Not at all"))' \
 '--consolidate[Store pages that older checkpoints hold anew, so that these can go; without \`--keep\` those of the newest checkpoint of each line]' \
+'--recompress[Store what stays in less space\: every checkpoint of the store that is not used just now, once, at the lowest priority, in about 12 s of processor time for each GB. Critical pages keep the form that is read soonest. On expiry of \`--timeout\` and on Ctrl-C the checkpoint at hand is as it was; those before it stay done]' \
 '--dry-run[Say what would be done, and do nothing]' \
 '*-v[More talk on stderr; repeat for more]' \
 '*--verbose[More talk on stderr; repeat for more]' \
@@ -663,7 +664,7 @@ _rekindle_commands() {
 'verify:Read a checkpoint whole and check every byte of it' \
 'status:How far resumed programs are loaded, what of ours stays with them, and what is watched' \
 'list:List the checkpoints of the store' \
-'prune:Remove checkpoints; without \`--keep\` only what crashed writers left behind' \
+'prune:Remove checkpoints, or store them in less space; bare, it removes only what crashed writers left behind' \
 'demo:See all of it on a sample service, with a report' \
 'completions:Completions of the command line for a shell, on stdout' \
 'manual:A manual page on stdout, or all of them in a folder\: \`rekindle manual checkpoint | man -l -\`' \
@@ -726,7 +727,7 @@ _rekindle__subcmd__help_commands() {
 'verify:Read a checkpoint whole and check every byte of it' \
 'status:How far resumed programs are loaded, what of ours stays with them, and what is watched' \
 'list:List the checkpoints of the store' \
-'prune:Remove checkpoints; without \`--keep\` only what crashed writers left behind' \
+'prune:Remove checkpoints, or store them in less space; bare, it removes only what crashed writers left behind' \
 'demo:See all of it on a sample service, with a report' \
 'completions:Completions of the command line for a shell, on stdout' \
 'manual:A manual page on stdout, or all of them in a folder\: \`rekindle manual checkpoint | man -l -\`' \

@@ -184,7 +184,8 @@ pub(crate) enum Verb {
     },
     /// List the checkpoints of the store.
     List,
-    /// Remove checkpoints; without `--keep` only what crashed writers left behind.
+    /// Remove checkpoints, or store them in less space; bare, it removes only what crashed writers
+    /// left behind.
     Prune {
         /// How many of the newest checkpoints of each line to keep.
         #[arg(long, value_name = "N")]
@@ -193,6 +194,12 @@ pub(crate) enum Verb {
         /// those of the newest checkpoint of each line.
         #[arg(long)]
         consolidate: bool,
+        /// Store what stays in less space: every checkpoint of the store that is not used just now,
+        /// once, at the lowest priority, in about 12 s of processor time for each GB. Critical pages
+        /// keep the form that is read soonest. On expiry of `--timeout` and on Ctrl-C the checkpoint at
+        /// hand is as it was; those before it stay done.
+        #[arg(long)]
+        recompress: bool,
     },
     /// See all of it on a sample service, with a report.
     Demo {

@@ -331,6 +331,17 @@ pub(crate) fn prune(report: &PruneReport) -> String {
     for id in &report.consolidated {
         text.push_str(&format!("consolidated {id}: it holds all its pages itself now\n"));
     }
+    for id in &report.recompressed {
+        text.push_str(&format!("recompressed {id}\n"));
+    }
+    if !report.recompressed.is_empty() {
+        text.push_str(&format!(
+            "{} where there were {}, in {} of processor time\n",
+            bytes(report.recompressed_after_bytes),
+            bytes(report.recompressed_before_bytes),
+            time(report.cpu_us)
+        ));
+    }
     for path in &report.leftovers {
         text.push_str(&format!("removed leftover {path}\n"));
     }

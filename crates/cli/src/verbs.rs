@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use engine::{
-    CheckpointRequest, ExitClass, FilesPolicy, ResumeOptions, ResumeRequest, UpdateRequest,
+    CheckpointRequest, ExitClass, FilesPolicy, PruneRequest, ResumeOptions, ResumeRequest,
+    UpdateRequest,
 };
 use serde::Serialize;
 
@@ -101,8 +102,8 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
         }
         Verb::Verify { reference, for_this_host } => verify(&context, &reference, for_this_host),
         Verb::List => list(&context),
-        Verb::Prune { keep, consolidate } => {
-            context.tell(engine::prune(&context.settings, keep, consolidate), draw::prune)
+        Verb::Prune { keep, consolidate, recompress } => {
+            prune(&context, PruneRequest { keep, consolidate, recompress })
         }
         Verb::Status { target } => {
             context.tell(engine::status(&context.registry, target.as_deref()), draw::status)
@@ -139,6 +140,9 @@ fn no_dry_run(verb: &Verb) -> Option<&'static str> {
         Verb::Profile(_) => Some(
             "a profile is nothing but looking, and what it sees is kept; `rekindle check` says \
              what can be seen",
+        ),
+        Verb::Prune { .. } => Some(
+            "`rekindle list` shows what there is, and what builds on what; leave --dry-run out",
         ),
         Verb::Check { calibrate: true, .. } => {
             Some("to calibrate is to measure and to keep it; leave --calibrate out")
@@ -220,6 +224,16 @@ fn checkpoint(context: &Context, request: &CheckpointRequest) -> ExitCode {
     let result = engine::checkpoint(&context.settings, request, &context.registry, &bar);
     drop(bar);
     context.tell(result, draw::checkpoint)
+}
+
+fn prune(context: &Context, request: PruneRequest) -> ExitCode {
+    if let (true, Err(code)) = (request.recompress, interruptible()) {
+        return code;
+    }
+    let bar = context.bar();
+    let result = engine::prune(&context.settings, request, &bar);
+    drop(bar);
+    context.tell(result, draw::prune)
 }
 
 fn profile(context: &Context, arguments: &Profile) -> ExitCode {

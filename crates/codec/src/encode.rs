@@ -206,7 +206,7 @@ impl Encoder {
 /// Whether `page` may hold numbers of a floating-point type: their highest bytes (sign and
 /// exponent) have few values, their lowest ones many. Noise has many in both, text few. It takes a
 /// hundredth of the time of encoding a frame.
-fn may_be(page: &[u8], numeric: NumericType) -> bool {
+pub(crate) fn may_be(page: &[u8], numeric: NumericType) -> bool {
     const FEW: u32 = 64;
     let width = numeric.width_bytes();
     let values = |place: usize| {

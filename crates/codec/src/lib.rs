@@ -13,6 +13,7 @@ mod encode;
 mod frame;
 mod level;
 mod numeric;
+mod smallest;
 mod twin;
 mod zstd_frames;
 
@@ -25,4 +26,5 @@ pub use level::{DiskCost, LEVELS, LevelCost, choose_level};
 pub use numeric::{
     Effort, FiniteSpan, LossyEncoder, LossyFrame, LossyHead, LossyPart, NumericEncoder,
 };
+pub use smallest::SmallestEncoder;
 pub use twin::{Slices, TwinBudget, TwinFiles, TwinIndex, TwinRun, TwinSearch};

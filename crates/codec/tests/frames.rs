@@ -3,7 +3,9 @@
 
 use plan::Treatment;
 use proptest::prelude::*;
-use rekindle_codec::{DecodeError, Decoder, EncodeError, Encoder, FRAME_BYTES_MAX, Want, is_zero};
+use rekindle_codec::{
+    DecodeError, Decoder, EncodeError, Encoder, FRAME_BYTES_MAX, SmallestEncoder, Want, is_zero,
+};
 
 const PAGE: usize = 4096;
 
@@ -313,5 +315,55 @@ fn frames_that_hardly_shrink_stay_raw() {
         assert_eq!(round_trip(&mut encoder, &pages, want).0, Treatment::Raw);
         pages[FRAME_BYTES_MAX - 8 * PAGE..].fill(0);
         assert_ne!(round_trip(&mut encoder, &pages, want).0, Treatment::Raw);
+    }
+}
+
+/// Encodes as small as it goes, decodes and compares; reports how it was stored and in how many bytes.
+fn smallest(pages: &[u8], base: Option<&[u8]>, level: i32) -> (Treatment, usize) {
+    let mut encoder = SmallestEncoder::new();
+    let frame = encoder.encode(pages, base, level).unwrap();
+    let mut decoded = vec![0xa5; pages.len()];
+    let mut decoder = Decoder::new();
+    match (frame.treatment, base) {
+        (Treatment::Delta, Some(base)) => {
+            decoder.decode_delta(base, frame.bytes, &mut decoded).unwrap();
+        }
+        (treatment, _) => decoder.decode(treatment, frame.bytes, &mut decoded).unwrap(),
+    }
+    assert!(decoded == pages, "level {level} does not come back");
+    (frame.treatment, frame.bytes.len())
+}
+
+proptest! {
+    #[test]
+    fn the_smallest_comes_back_and_is_no_larger(
+        (base, pages) in changed(),
+        has_base in any::<bool>(),
+        level in 1..13,
+    ) {
+        let base = has_base.then_some(&base[..]);
+        let (_, length) = smallest(&pages, base, level);
+        let mut encoder = Encoder::new();
+        let general = match base {
+            Some(base) => encoder.encode_against(&pages, base, Want::Zstd(level)),
+            None => encoder.encode(&pages, Want::Zstd(level)),
+        };
+        prop_assert!(length <= general.unwrap().bytes.len());
+    }
+}
+
+/// Numbers of every kind that programs have are found without being told of them.
+#[test]
+fn the_smallest_of_numbers_is_numbers() {
+    let times = (0..8192u64).map(|n| (1_700_000_000_000 + n * 977 + n * n % 31).to_le_bytes());
+    let places = (0..16_384u32).map(|n| (n * 40 + n * n % 37).to_le_bytes());
+    let fields = (1..=16).flat_map(field);
+    let all: [Vec<u8>; 3] =
+        [times.flatten().collect(), places.flatten().collect(), fields.collect()];
+    for pages in &all {
+        let (treatment, length) = smallest(pages, None, 9);
+        let general = Encoder::new().encode(pages, Want::Zstd(19)).unwrap().bytes.len();
+        assert_eq!(treatment, Treatment::Typed);
+        assert!(length < general, "{length} {general}");
     }
 }

@@ -27,6 +27,7 @@ mod plan_verb;
 mod profile;
 mod profile_error;
 mod profile_report;
+mod prune;
 mod reap;
 pub mod registry;
 pub mod report;
@@ -60,12 +61,13 @@ pub use plan_verb::{
 pub use profile::{ProfileRequest, profile};
 pub use profile_error::ProfileVerbError;
 pub use profile_report::{BlockRow, CollectorRow, ProfileReport, ReferencedRow, TierPages};
+pub use prune::{PruneReport, PruneRequest, prune};
 pub use resume::{Load, ResumeRequest, ResumeVerbError, Revived, resume};
 pub use run::{RunError, run};
 pub use settings::{Settings, default_store};
 pub use shelf::{
-    DamagedRow, ExtentRow, FdRow, InspectReport, ListReport, ListRow, MapRow, Part, PruneReport,
-    ShelfError, StoredTierRow, ThreadRow, VerifyReport, inspect, list, prune, verify,
+    DamagedRow, ExtentRow, FdRow, InspectReport, ListReport, ListRow, MapRow, Part, ShelfError,
+    StoredTierRow, ThreadRow, VerifyReport, inspect, list, verify,
 };
 pub use sys::inherit::keep_descriptors_from;
 pub use sys::interrupt::catch_interrupts;

@@ -1,13 +1,14 @@
-//! The verbs that only look at the store: `list`, `inspect`, `verify`, `prune`.
+//! The verbs that only look at the store: `list`, `inspect`, `verify`.
 
 use mem::{Backing, MemoryId, Sharing};
 use plan::Tier;
 use process::{DescriptionKind, Instance};
 use serde::Serialize;
-use store::{Checkpoint, ReadError, RemoveError, ResolveError, Store, StoreError};
+use store::{Checkpoint, ReadError, RemoveError, ResolveError, Store, StoreError, WriteError};
 
-use crate::classes::{read_class, remove_class, resolve_class, store_class};
+use crate::classes::{read_class, remove_class, resolve_class, store_class, write_class};
 use crate::failure::{ExitClass, VerbError};
+use crate::phase::Stopped;
 use crate::registry::Registry;
 use crate::report::{BlockerReport, LossRow, Outcome, Untouched};
 use crate::settings::Settings;
@@ -28,6 +29,15 @@ pub enum ShelfError {
     /// A checkpoint cannot be removed.
     #[error(transparent)]
     Remove(#[from] RemoveError),
+    /// A checkpoint cannot be stored in less space.
+    #[error(transparent)]
+    Recompress(#[from] WriteError),
+    /// Given up on request.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// A thread of ours ended in the middle of it.
+    #[error("recompress: a thread panicked; nothing was changed, this is a bug")]
+    Panicked,
     /// The checkpoint is whole but does not fit this host.
     #[error("resume checkpoint {id} on this host: {} things do not fit", .rows.len())]
     DoesNotFit {
@@ -45,12 +55,19 @@ impl VerbError for ShelfError {
             Self::Resolve(error) => resolve_class(error),
             Self::Read(error) => read_class(error),
             Self::Remove(error) => remove_class(error),
+            Self::Recompress(error) => write_class(error),
+            Self::Stopped(Stopped::TimedOut { .. }) => ExitClass::TimedOut,
+            Self::Stopped(_) => ExitClass::RolledBack,
+            Self::Panicked => ExitClass::Unexpected,
             Self::DoesNotFit { .. } => ExitClass::Incompatible,
         }
     }
 
     fn outcome(&self) -> Outcome {
-        Outcome::Refused
+        match self {
+            Self::Recompress(_) | Self::Stopped(_) | Self::Panicked => Outcome::RolledBack,
+            _ => Outcome::Refused,
+        }
     }
 
     fn blockers(&self) -> Vec<BlockerReport> {
@@ -186,54 +203,6 @@ pub fn verify(
         page_bytes: verified.page_bytes,
         stored_bytes: verified.stored_bytes,
         fits_this_host: options.map(|_| true),
-    })
-}
-
-/// What `prune` removed.
-#[derive(Clone, Debug, Serialize)]
-pub struct PruneReport {
-    /// `rekindle.prune/1`.
-    pub schema: &'static str,
-    /// It touches no instance.
-    #[serde(flatten)]
-    pub untouched: Untouched,
-    /// Checkpoints removed.
-    pub removed: Vec<String>,
-    /// Checkpoints kept because somebody uses them.
-    pub in_use: Vec<String>,
-    /// Checkpoints kept because they hold pages of one that stays.
-    pub needed: Vec<String>,
-    /// Checkpoints that hold all their pages themselves now.
-    pub consolidated: Vec<String>,
-    /// What crashed writers had left.
-    pub leftovers: Vec<String>,
-    /// Bytes given back.
-    pub freed_bytes: u64,
-}
-
-/// Removes what crashed writers left and, with `keep`, all but the newest `keep` of each line.
-/// What holds pages of one that stays is kept too, unless `consolidate` stores these anew; without
-/// `keep` it does so for the newest of each line.
-///
-/// # Errors
-/// When something cannot be removed or stored anew.
-pub fn prune(
-    settings: &Settings,
-    keep: Option<usize>,
-    consolidate: bool,
-) -> Result<PruneReport, ShelfError> {
-    let keep = store::Keep { newest: keep, consolidate, always: None };
-    let pruned = Store::open(&settings.store)?.prune(keep)?;
-    let ids = |ids: &[image::CheckpointId]| ids.iter().map(ToString::to_string).collect();
-    Ok(PruneReport {
-        schema: "rekindle.prune/1",
-        untouched: Untouched::default(),
-        removed: ids(&pruned.removed),
-        in_use: ids(&pruned.in_use),
-        needed: ids(&pruned.needed),
-        consolidated: ids(&pruned.consolidated),
-        leftovers: pruned.leftovers.iter().map(|p| p.display().to_string()).collect(),
-        freed_bytes: pruned.freed_bytes,
     })
 }
 

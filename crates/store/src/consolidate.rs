@@ -15,6 +15,8 @@ use rustix::fs::FlockOperation;
 
 use crate::error::WriteError;
 use crate::prune::holders;
+use crate::recompress::RECOMPRESSED;
+use crate::writer::Written;
 use crate::{Checkpoint, CheckpointWriter, Store, WriteOptions};
 
 /// Pages that were changed are encoded once more: as small as a few seconds for each GB allow,
@@ -44,7 +46,24 @@ impl Store {
         writer.keep_twins(&old.manifest.files.twins);
         writer.keep_loss(old.loss());
         put_all(&old, &writer)?;
-        let written = writer.write(old.instance(), old.plan(), old.summary())?;
+        // Some of it was encoded as it is here, in a moment.
+        let mut summary = old.summary().clone();
+        summary.figures.remove(RECOMPRESSED);
+        let written = writer.write(old.instance(), old.plan(), &summary)?;
+        self.exchange(&old, writer, &written, || Ok(true))?;
+        Ok(Some(written.published.stored_bytes))
+    }
+
+    /// Puts another form of `old`, which is written and synced, in its place, when it holds the same,
+    /// nobody uses `old`, and `may` says so once nobody can begin to.
+    pub(crate) fn exchange(
+        &self,
+        old: &Checkpoint,
+        writer: CheckpointWriter,
+        written: &Written,
+        may: impl FnOnce() -> Result<bool, WriteError>,
+    ) -> Result<(), WriteError> {
+        let id = old.id();
         if written.content != old.content() {
             return Err(WriteError::NotTheSame(id));
         }
@@ -53,8 +72,11 @@ impl Store {
         if !old.dir.lock(FlockOperation::NonBlockingLockExclusive)? {
             return Err(WriteError::InUse { id, holder: holders(&old.dir) });
         }
-        writer.replace()?;
-        Ok(Some(written.published.stored_bytes))
+        // The pin was let go of for a moment: it may have been exchanged or removed.
+        if !self.dirs.checkpoints.leads_to(&id.to_string(), &old.dir)? || !may()? {
+            return Err(WriteError::InUse { id, holder: "another process".to_owned() });
+        }
+        Ok(writer.replace()?)
     }
 }
 
@@ -67,7 +89,7 @@ fn put_all(old: &Checkpoint, writer: &CheckpointWriter) -> Result<(), WriteError
         // One that holds more than its own pages would be stored once for each of its parts.
         if !frame.needs_parent() && frame.own() == frame.held {
             let (stored, hashes) = old.stored_frame(&frame).map_err(|e| fail(&e))?;
-            writer.put_stored(frame, &stored, &hashes).map_err(|e| fail(&e))?;
+            writer.put_stored(frame, vec![frame.pages], &stored, &hashes).map_err(|e| fail(&e))?;
         } else {
             anew.entry(frame.memory).or_default().insert(frame.pages);
         }

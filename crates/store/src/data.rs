@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use image::{Frame, PageHash, PageMask, Put};
+use image::{Frame, PageHash, Put};
+use mem::PageRange;
 
-use crate::divide;
 use crate::error::IoFailure;
 use crate::layout::ALIGNMENT_BYTES;
 
@@ -45,8 +45,9 @@ pub(crate) struct Piece {
 #[derive(Debug)]
 struct Gathered {
     put: Put,
-    /// Which pages of its chunk it stands for; those that it does not hold are the parent's.
-    pages: PageMask,
+    /// The pages of its chunk that it stands for, with a record for each run; those that it does not
+    /// hold are the parent's.
+    runs: Vec<PageRange>,
     hashes: Box<[PageHash]>,
 }
 
@@ -91,12 +92,11 @@ impl DataFile {
         let length = u64::try_from(piece.buffer.len()).unwrap_or(u64::MAX);
         let start = self.end.fetch_add(length, Ordering::Relaxed);
         self.file.write_all_at(&piece.buffer, start).map_err(IoFailure::on("write", &self.path))?;
-        for Gathered { mut put, pages, hashes } in piece.puts.drain(..) {
+        for Gathered { mut put, runs, hashes } in piece.puts.drain(..) {
             put.frame.offset_bytes += start;
             let Put { round, frame } = put;
             hashed.push(Hashed { place: (frame.file, frame.offset_bytes), hashes });
-            let runs = divide::runs(pages, frame.chunk());
-            puts.extend(runs.map(|run| Put { round, frame: frame.part(run) }));
+            puts.extend(runs.into_iter().map(|run| Put { round, frame: frame.part(run) }));
         }
         piece.buffer.clear();
         self.written.fetch_add(length, Ordering::Relaxed);
@@ -189,11 +189,17 @@ impl Piece {
         self.buffer.len() + bytes > PIECE_BYTES
     }
 
-    /// Adds a frame that stands for `pages` of its chunk; its offset is set here, and it is cut
-    /// into runs.
-    pub(crate) fn add(&mut self, mut put: Put, pages: PageMask, bytes: &[u8], hashes: &[PageHash]) {
+    /// Adds a frame that stands for `runs` of pages of its chunk; its offset is set here, and it is
+    /// cut into these.
+    pub(crate) fn add(
+        &mut self,
+        mut put: Put,
+        runs: Vec<PageRange>,
+        bytes: &[u8],
+        hashes: &[PageHash],
+    ) {
         put.frame.offset_bytes = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
         self.buffer.extend_from_slice(bytes);
-        self.puts.push(Gathered { put, pages, hashes: hashes.into() });
+        self.puts.push(Gathered { put, runs, hashes: hashes.into() });
     }
 }

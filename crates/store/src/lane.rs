@@ -20,7 +20,7 @@ pub(crate) use named::{NamedChunk, Tally};
 
 /// Deltas behind each other at most: reading such a page decodes that many frames and the one
 /// they end at. A page that changes every time is stored whole every eighth time.
-const DELTA_DEPTH_MAX: u8 = 8;
+pub(crate) const DELTA_DEPTH_MAX: u8 = 8;
 
 const PAGE_BYTES: usize = 4096;
 /// What is shorter costs as much where it is in a file as it does stored.
@@ -303,7 +303,8 @@ impl Lane {
             &mut self.puts,
             &mut self.hashed,
         )?;
-        piece.add(Put { round, frame }, place.pages, sealed.bytes, hashes);
+        let runs = divide::runs(place.pages, place.chunk).collect();
+        piece.add(Put { round, frame }, runs, sealed.bytes, hashes);
         Ok(frame.stored_bytes)
     }
 
@@ -324,22 +325,22 @@ impl Lane {
         finder.find(place.chunk, held, bytes)
     }
 
-    /// Takes a frame that is encoded already and stands for `pages` of its chunk.
+    /// Takes a frame that is encoded already and stands for `runs` of pages of its chunk.
     pub(crate) fn add(
         &mut self,
         data: &[DataFile],
-        (frame, pages): (Frame, PageMask),
+        (frame, runs): (Frame, Vec<PageRange>),
         stored: &[u8],
         hashes: &[PageHash],
     ) -> io::Result<()> {
         let put = Put { round: self.round, frame };
-        if frame.treatment == Treatment::Zero {
+        if matches!(frame.treatment, Treatment::Zero | Treatment::Parent) {
             self.puts.push(put);
             return Ok(());
         }
         let piece = piece(&mut self.pieces, &frame);
         make_room(piece, stored.len(), data_of(data, &frame)?, &mut self.puts, &mut self.hashed)?;
-        piece.add(put, pages, stored, hashes);
+        piece.add(put, runs, stored, hashes);
         Ok(())
     }
 
@@ -457,7 +458,7 @@ fn base_depth(known: &ChunkHashes, bases: PageMask) -> Option<u8> {
 }
 
 /// A frame that holds nothing but zeros, as frames that may be: a zero frame has no other pages.
-fn zeros_and_others(frame: &Frame) -> Vec<Frame> {
+pub(crate) fn zeros_and_others(frame: &Frame) -> Vec<Frame> {
     let chunk = frame.chunk();
     let own = frame.own();
     let mut parts: Vec<Frame> = Vec::new();

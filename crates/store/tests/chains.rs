@@ -14,7 +14,9 @@ use image::CheckpointId;
 use mem::{PageRange, PageSink};
 use plan::{Plan, Treatment};
 use proptest::prelude::*;
-use rekindle_store::{CHAIN_DEPTH_MAX, Keep, ReadError, RemoveError, Store, WriteError};
+use rekindle_store::{
+    CHAIN_DEPTH_MAX, Checkpoint, Keep, ReadError, RemoveError, Store, WriteError,
+};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -31,6 +33,9 @@ enum Step {
     Consolidate {
         back: usize,
     },
+    Recompress {
+        back: usize,
+    },
     Remove {
         back: usize,
     },
@@ -45,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (proptest::option::of(1..6usize), any::<bool>())
             .prop_map(|(newest, consolidate)| Step::Prune { newest, consolidate }),
         1 => (0..5usize).prop_map(|back| Step::Consolidate { back }),
+        2 => (0..5usize).prop_map(|back| Step::Recompress { back }),
         1 => (0..8usize).prop_map(|back| Step::Remove { back }),
         1 => Just(Step::Abandoned),
     ]
@@ -70,7 +76,7 @@ impl Model {
                 let want =
                     [Want::Raw, Want::Lz4, Want::Zstd(1), Want::Zstd(-3)][usize::from(*want)];
                 let parent = self.back(*back).map(|id| self.store.checkpoint(id).unwrap());
-                let depth = parent.as_ref().map(rekindle_store::Checkpoint::depth);
+                let depth = parent.as_ref().map(Checkpoint::depth);
                 let made = self.now.publish(&self.store, want, parent);
                 let on = depth.is_some_and(|depth| depth < CHAIN_DEPTH_MAX);
                 assert_eq!(made.parent.is_some(), on, "{depth:?}");
@@ -93,6 +99,11 @@ impl Model {
                 let had = self.store.checkpoint(id).unwrap().parent().is_some();
                 assert_eq!(self.store.consolidate(id).unwrap().is_some(), had);
                 assert_eq!(self.store.checkpoint(id).unwrap().depth(), 0);
+            }
+            Step::Recompress { back } => {
+                let Some(id) = self.back(*back) else { return };
+                recompress(&self.store, id);
+                assert_eq!(self.store.recompress(id, &go_on).unwrap(), None, "twice");
             }
             Step::Remove { back } => {
                 let Some(id) = self.back(*back) else { return };
@@ -128,6 +139,66 @@ impl Model {
         }
         assert_eq!(files(&self.store.root().join("tmp")), []);
     }
+}
+
+fn go_on(_: u64) -> Result<(), WriteError> {
+    Ok(())
+}
+
+/// Stores a checkpoint in less space, unless that was done. Each page stays as soon as it was and no
+/// more differences stand behind a child's than it says; critical ones keep their form.
+fn recompress(store: &Store, id: CheckpointId) -> Option<rekindle_store::Recompressed> {
+    let before = store.checkpoint(id).unwrap();
+    let has_child = store.list().unwrap().iter().any(|one| one.parent == Some(id));
+    let (soon, awaited) = (when(&before), awaited(&before));
+    let (content, parent) = (before.content(), before.parent().map(Checkpoint::id));
+    let depths = depths(&before);
+    drop(before);
+    let done = store.recompress(id, &go_on).unwrap();
+    let after = store.checkpoint(id).unwrap();
+    assert_eq!(after.content(), content);
+    assert_eq!(after.parent().map(Checkpoint::id), parent);
+    assert_eq!(when(&after), soon);
+    if done.is_some() {
+        let is_divided = after.plan().extents.iter().any(|e| e.tier != plan::Tier::Critical);
+        assert!(!is_divided || awaited == self::awaited(&after), "{awaited:?}");
+    }
+    for (page, depth) in self::depths(&after) {
+        assert!(!has_child || depth <= depths[&page], "{page:?}");
+        assert!(depth <= 8);
+    }
+    done
+}
+
+/// How soon each page is needed that a checkpoint stores itself.
+fn when(checkpoint: &Checkpoint) -> BTreeMap<(mem::MemoryId, u64), (plan::Tier, u32)> {
+    own(checkpoint).map(|(page, frame)| (page, (frame.tier, frame.load_order))).collect()
+}
+
+/// How many differences stand behind each of these.
+fn depths(checkpoint: &Checkpoint) -> BTreeMap<(mem::MemoryId, u64), u8> {
+    own(checkpoint).map(|(page, frame)| (page, frame.delta_depth)).collect()
+}
+
+/// How critical pages are stored: what each frame holds, and in how many bytes.
+fn awaited(checkpoint: &Checkpoint) -> Vec<(mem::MemoryId, PageRange, Treatment, u32)> {
+    let frames = checkpoint.frames_in_load_order().into_iter();
+    let critical = frames.filter(|frame| frame.tier == plan::Tier::Critical);
+    let mut all: Vec<_> =
+        critical.map(|f| (f.memory, f.pages, f.treatment, f.stored_bytes)).collect();
+    all.sort_unstable();
+    all
+}
+
+fn own(checkpoint: &Checkpoint) -> impl Iterator<Item = ((mem::MemoryId, u64), image::Frame)> {
+    let frames = checkpoint.frames_in_load_order().into_iter();
+    let pages = |frame: image::Frame| {
+        let own = frame.own();
+        let chunk = frame.chunk().0;
+        let all = own.places().collect::<Vec<_>>().into_iter();
+        all.map(move |n| ((frame.memory, chunk + u64::try_from(n).unwrap()), frame))
+    };
+    frames.flat_map(pages)
 }
 
 /// The content hash of the same pages in a checkpoint without a parent.
@@ -413,4 +484,83 @@ fn what_was_stored_again_takes_no_space() {
             checkpoint.frames_in_load_order().into_iter().filter(|f| f.treatment == Treatment::Raw);
         assert!(raw.clone().count() > 20 && raw.clone().all(|f| f.offset_bytes % 4096 == 0));
     }
+}
+
+/// What is given up, or met by a crash, at any step of a recompression leaves the old form as it was,
+/// byte for byte, or the new one, and the children go on.
+#[test]
+fn a_recompression_is_done_or_never_was() {
+    let (_dir, store) = new_store();
+    let made = chain(&store);
+    let place = store.root().join("checkpoints").join(made[1].to_string());
+    let old = files(&place);
+    let steps = std::cell::Cell::new(0);
+    for last in 0.. {
+        steps.set(0);
+        let give_up = |_| {
+            steps.set(steps.get() + 1);
+            match steps.get() > last {
+                true => Err(WriteError::NoInstance),
+                false => Ok(()),
+            }
+        };
+        match store.recompress(made[1], &give_up) {
+            Err(WriteError::NoInstance) => {
+                assert_eq!(files(&place), old);
+                assert_eq!(files(&store.root().join("tmp")), []);
+            }
+            done => {
+                assert!(last > 1 && done.unwrap().is_some());
+                break;
+            }
+        }
+    }
+    store.checkpoint(made[2]).unwrap().verify().unwrap();
+    // As if its maker had died before it removed the old form, and another one while it wrote.
+    for (name, kept) in [(made[1], 9), (made[2], 1)] {
+        let rest = store.root().join("tmp").join(format!("{name}-small"));
+        fs::create_dir(&rest).unwrap();
+        for (path, bytes) in old.iter().take(kept) {
+            fs::write(rest.join(path.file_name().unwrap()), bytes).unwrap();
+        }
+    }
+    store.checkpoint(made[2]).unwrap().verify().unwrap();
+    // A rest is in nobody's way, and goes with the next prune.
+    assert!(recompress(&store, made[2]).is_some());
+    assert_eq!(store.prune(Keep::default()).unwrap().leftovers.len(), 1);
+    store.checkpoint(made[2]).unwrap().verify().unwrap();
+    // Consolidated, some of it is not as small any more.
+    store.consolidate(made[2]).unwrap().unwrap();
+    assert!(recompress(&store, made[2]).is_some());
+}
+
+#[test]
+fn what_is_used_is_not_recompressed() {
+    let (_dir, store) = new_store();
+    let made = chain(&store);
+    let used = store.checkpoint(made[2]).unwrap();
+    for id in &made {
+        let refused = store.recompress(*id, &go_on).unwrap_err();
+        assert!(matches!(refused, WriteError::InUse { .. }), "{refused}");
+    }
+    drop(used);
+    // Somebody who begins to read when it is half done goes on reading, and it stays.
+    let reader = std::cell::RefCell::new(None);
+    let begin = |_| {
+        *reader.borrow_mut() = Some(store.checkpoint(made[2])?);
+        Ok::<_, WriteError>(())
+    };
+    let refused = store.recompress(made[2], &begin).unwrap_err();
+    assert!(matches!(refused, WriteError::InUse { .. }), "{refused}");
+    reader.take().unwrap().verify().unwrap();
+    assert_eq!(files(&store.root().join("tmp")), []);
+    // A checkpoint of the line is none that waits for it.
+    let mut now = History::new(12);
+    let child = |_| {
+        let held = store.lock_line(&common::id(1))?;
+        drop(held);
+        Ok::<_, WriteError>(())
+    };
+    assert!(store.recompress(made[2], &child).unwrap().is_some());
+    now.publish(&store, Want::Zstd(1), Some(store.checkpoint(made[2]).unwrap()));
 }

@@ -218,6 +218,17 @@ fn children_and_whole_forms_go_on_reading_from_the_file() {
     let checkpoint = store.checkpoint(second.id).unwrap();
     assert!(read_back(&checkpoint).unwrap() == memory);
     drop(checkpoint);
+    let recompress = |id| store.recompress(id, &|_| Ok::<_, WriteError>(())).unwrap().unwrap();
+    // The file need not be there to store the rest in less space.
+    let away = path.with_extension("away");
+    std::fs::rename(&path, &away).unwrap();
+    recompress(first.id);
+    std::fs::rename(&away, &path).unwrap();
+    recompress(second.id);
+    let checkpoint = store.checkpoint(second.id).unwrap();
+    checkpoint.verify().unwrap();
+    assert!(read_back(&checkpoint).unwrap() == memory);
+    drop(checkpoint);
     store.consolidate(second.id).unwrap().unwrap();
     let checkpoint = store.checkpoint(second.id).unwrap();
     checkpoint.verify().unwrap();
@@ -269,6 +280,11 @@ fn a_loss_is_where_it_was_named_and_nowhere_else() {
         let last = parent.take().unwrap();
         let (id, bytes, loss) = (last.id(), bytes_of(&last), last.loss().to_vec());
         drop(last);
+        store.recompress(id, &|_| Ok::<_, WriteError>(())).unwrap().unwrap();
+        let small = store.checkpoint(id).unwrap();
+        assert!(bytes_of(&small) == bytes && small.loss() == loss);
+        small.verify().unwrap();
+        drop(small);
         store.consolidate(id).unwrap().unwrap();
         let whole = store.checkpoint(id).unwrap();
         assert!(bytes_of(&whole) == bytes && whole.loss() == loss);

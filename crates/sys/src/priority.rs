@@ -17,6 +17,22 @@ pub fn set_thread_nice(nice: i32) -> io::Result<()> {
     }
 }
 
+/// Has the calling thread, and those that it starts, read and write when nobody else wants to
+/// (ioprio_set(2), class idle), where the scheduler of the disk knows of priorities.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn set_thread_io_idle() -> io::Result<()> {
+    const WHO_PROCESS: libc::c_int = 1;
+    const CLASS_IDLE: libc::c_int = 3 << 13;
+    // SAFETY: ioprio_set takes integers only; who = 0 is the calling thread.
+    if unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, CLASS_IDLE) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// The calling thread ahead of all others of ordinary policy, as far as that is allowed: somebody
 /// stands still until it is done. Dropping it gives the thread its nice value back.
 #[derive(Debug)]

@@ -312,10 +312,21 @@ fn increments_come_back() {
         let _ = refused.expect_failure(&[5], "refused", &[first.text("id"), "parent"]);
         std::fs::write(&pages, bytes).unwrap();
 
-        let resumed = rekindle.resume(stopped.text("id"), &[]);
-        assert_eq!(resumed.pid("pid_inside"), pid, "{resumed}");
-        server.compare_all(server.address);
-        server.program.kill();
+        // In less space they are the same, all at once and piece by piece.
+        for count in [3, 0] {
+            let pruned = rekindle.run(&["prune", "--recompress"]);
+            assert_eq!(pruned.code, Some(0), "{pruned}");
+            assert_eq!(pruned.json["recompressed"].as_array().map(Vec::len), Some(count));
+            let before = pruned.number("recompressed_before_bytes");
+            assert_eq!(pruned.number("recompressed_after_bytes") < before, count > 0, "{pruned}");
+        }
+        for way in [&[][..], &["--lazy"]] {
+            let resumed = rekindle.resume(stopped.text("id"), way);
+            assert_eq!(resumed.pid("pid_inside"), pid, "{resumed}");
+            server.compare_all(server.address);
+            server.program.kill();
+            server.program.wait_gone();
+        }
     });
 }
 

@@ -266,7 +266,8 @@ impl Lane {
     ) -> io::Result<Tally> {
         let sealed = self.sealer.seal_encoded(treatment, bytes, hashes);
         let frame = frame_of(target, place, place.pages, &sealed, 0)?;
-        self.add(target.data, (frame, place.pages), bytes, hashes)?;
+        let runs = divide::runs(place.pages, place.chunk).collect();
+        self.add(target.data, (frame, runs), bytes, hashes)?;
         Ok(Tally { stored_bytes: frame.stored_bytes.into(), ..Tally::default() })
     }
 

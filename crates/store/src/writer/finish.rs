@@ -67,7 +67,7 @@ impl CheckpointWriter {
             plan: plan.clone(),
             summary: summary.clone(),
             files: image::Files {
-                index: IndexFile::new(layout::INDEX, &index, self.lock.key()),
+                index: IndexFile::new(layout::INDEX, &index, &self.key),
                 data,
                 hashes: file(layout::HASHES, hashes_bytes),
                 parent: parent.map(|p| ParentEntry { id: p.id(), content: p.content() }),
@@ -76,7 +76,7 @@ impl CheckpointWriter {
             },
             loss,
         };
-        let bytes = manifest.encode(self.lock.key())?;
+        let bytes = manifest.encode(&self.key)?;
         self.write_file(layout::MANIFEST, &bytes)?;
         if self.is_synced {
             self.dir.sync()?;
@@ -180,7 +180,7 @@ impl CheckpointWriter {
 
     /// What the pages of `frames` make.
     fn content(&self, frames: &[Frame], hashed: &[Hashed]) -> Result<ContentHash, WriteError> {
-        let mut content = Content::new(self.lock.key());
+        let mut content = Content::new(&self.key);
         frames.iter().for_each(|frame| content.add(frame, own_hashes(frame, hashed)));
         let made = match self.parent.as_deref() {
             Some(parent) => content.on(parent),

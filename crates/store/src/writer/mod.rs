@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use codec::Want;
-use image::{CheckpointId, Frame, LossRecord, PageHash, PageMask, Summary};
+use image::{CheckpointId, Frame, LineKey, LossRecord, PageHash, Summary};
 use mem::{MemoryId, PageIndex, PageRange, PageSink, PageSinkError};
 use plan::{LossEntry, Plan, Tier};
 use process::Instance;
@@ -23,9 +23,11 @@ use crate::divide::{self, Division};
 use crate::error::{IoFailure, WriteError};
 use crate::lane::{Lane, Target};
 use crate::pace::Pace;
+use crate::prune::holders;
 use crate::tiers::TierSum;
 use crate::twin_find::{TwinFinder, Twins};
 use crate::{CHAIN_DEPTH_MAX, Checkpoint, LineLock, Store, layout};
+pub(crate) use finish::Written;
 pub use named::Approximation;
 use named::Named;
 use settle::Settled;
@@ -49,7 +51,9 @@ pub struct WriteOptions {
 /// order in the file.
 pub struct CheckpointWriter {
     store: Store,
-    lock: LineLock,
+    key: LineKey,
+    /// The right to add to the line; another form of what is there needs none.
+    _lock: Option<LineLock>,
     options: WriteOptions,
     id: CheckpointId,
     /// Its name under `tmp`.
@@ -74,7 +78,7 @@ pub struct CheckpointWriter {
     /// Ranges in which somebody allowed a loss.
     named: Option<Named>,
     /// The loss manifest of the checkpoint that this is another form of.
-    kept_loss: Vec<LossRecord>,
+    kept_loss: Option<Vec<LossRecord>>,
     /// Files that stored frames of another checkpoint refer to.
     kept_twins: Vec<image::TwinFile>,
     /// The round of copying: see [`CheckpointWriter::next_round`].
@@ -133,7 +137,8 @@ impl CheckpointWriter {
         let mut id = [0; 8];
         getrandom::fill(&mut id).map_err(WriteError::Random)?;
         let id = CheckpointId(u64::from_le_bytes(id));
-        Self::begin_in(store, lock, options, parent, id, id.to_string())
+        let key = lock.key().clone();
+        Self::begin_in(store, (key, Some(lock)), options, parent, (id, id.to_string()))
     }
 
     /// Begins another form of checkpoint `id`, to take its place: see [`Self::replace`].
@@ -143,16 +148,33 @@ impl CheckpointWriter {
         options: WriteOptions,
         id: CheckpointId,
     ) -> Result<Self, WriteError> {
-        Self::begin_in(store, lock, options, None, id, format!("{id}-whole"))
+        let key = lock.key().clone();
+        Self::begin_in(store, (key, Some(lock)), options, None, (id, format!("{id}-whole")))
+    }
+
+    /// Begins another form of `old`, on the same parent, to take its place: see
+    /// [`Self::replace`].
+    pub(crate) fn begin_again(
+        store: &Store,
+        options: WriteOptions,
+        old: &Checkpoint,
+    ) -> Result<Self, WriteError> {
+        let (id, parent) = (old.id(), old.parent.clone());
+        let name = format!("{id}-small");
+        let mut writer =
+            Self::begin_in(store, (old.key.clone(), None), options, parent, (id, name))?;
+        writer.divide(old.plan())?;
+        writer.keep_twins(&old.manifest.files.twins);
+        writer.keep_loss(old.loss());
+        Ok(writer)
     }
 
     fn begin_in(
         store: &Store,
-        lock: LineLock,
+        (key, lock): (LineKey, Option<LineLock>),
         options: WriteOptions,
         parent: Option<Arc<Checkpoint>>,
-        id: CheckpointId,
-        name: String,
+        (id, name): (CheckpointId, String),
     ) -> Result<Self, WriteError> {
         store.space_for(options.reserve_bytes)?;
         let temporary = &store.dirs.temporary;
@@ -160,8 +182,11 @@ impl CheckpointWriter {
             // Whoever cleans up holds this exclusively, so that he cannot find the directory
             // before its lock is taken.
             let _guard = temporary.guard(FlockOperation::LockShared)?;
-            if temporary.child(&name).is_ok() {
-                // A rest of a writer of this line who died; we have the line's lock now.
+            if let Ok(rest) = temporary.child(&name) {
+                // Of a writer who died: one who lives has it locked.
+                if !rest.lock(FlockOperation::NonBlockingLockExclusive)? {
+                    return Err(WriteError::InUse { id, holder: holders(&rest) });
+                }
                 temporary.remove_child(&name)?;
             }
             let dir = temporary.make(&name)?;
@@ -179,7 +204,8 @@ impl CheckpointWriter {
         match writer {
             Ok(data) => Ok(Self {
                 store: store.clone(),
-                lock,
+                key,
+                _lock: lock,
                 options,
                 id,
                 name,
@@ -193,7 +219,7 @@ impl CheckpointWriter {
                 page_bytes: AtomicU64::new(0),
                 twins: None,
                 named: None,
-                kept_loss: Vec::new(),
+                kept_loss: None,
                 kept_twins: Vec::new(),
                 round: AtomicU32::new(0),
                 failed: Mutex::new(None),
@@ -272,7 +298,7 @@ impl CheckpointWriter {
 
     /// Keeps what the manifest of another form says of losses.
     pub(crate) fn keep_loss(&mut self, records: &[LossRecord]) {
-        self.kept_loss = records.to_vec();
+        self.kept_loss = Some(records.to_vec());
     }
 
     /// The plan of the checkpoint it builds on.
@@ -354,17 +380,18 @@ impl CheckpointWriter {
         }
     }
 
-    /// Takes a frame as it is stored elsewhere: `stored` becomes pages with these `hashes`.
+    /// Takes a frame as it is stored elsewhere: `stored` becomes pages with these `hashes`. Each of
+    /// `runs` gets a record of it.
     pub(crate) fn put_stored(
         &self,
         frame: Frame,
+        runs: Vec<PageRange>,
         stored: &[u8],
         hashes: &[PageHash],
     ) -> Result<(), PageSinkError> {
         let file = self.division.as_ref().map_or(0, |_| divide::file_of(frame.tier));
         self.with_lane(frame.memory, frame.pages, |lane| {
-            let pages = PageMask::of(frame.pages, frame.chunk());
-            lane.add(&self.data, (Frame { file, ..frame }, pages), stored, hashes)
+            lane.add(&self.data, (Frame { file, ..frame }, runs), stored, hashes)
         })
     }
 
@@ -388,7 +415,7 @@ impl CheckpointWriter {
         work: impl FnOnce(&mut Lane) -> io::Result<T>,
     ) -> Result<T, PageSinkError> {
         let lane = lock(&self.lanes).pop();
-        let mut lane = lane.unwrap_or_else(|| Lane::new(self.lock.key(), self.twins.as_ref()));
+        let mut lane = lane.unwrap_or_else(|| Lane::new(&self.key, self.twins.as_ref()));
         lane.round = self.round.load(Ordering::Relaxed);
         let put = work(&mut lane);
         lock(&self.lanes).push(lane);

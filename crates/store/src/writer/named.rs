@@ -227,8 +227,10 @@ impl CheckpointWriter {
             made.iter().map(|(range, tally)| entry(range, tally)).collect();
         let mut records: Vec<LossRecord> =
             entries.iter().map(|entry| LossRecord { entry: *entry, made_in: None }).collect();
-        records.extend(&self.kept_loss);
-        if let Some(parent) = self.parent.as_deref() {
+        if let Some(kept) = &self.kept_loss {
+            // With what was handed down to the other form.
+            records.extend(kept);
+        } else if let Some(parent) = self.parent.as_deref() {
             let counted = |older: &LossyRange| {
                 let own = made.iter().find(|(range, _)| says_as_much(range, older));
                 own.map(|(_, tally)| tally.again.clone()).unwrap_or_default()
