@@ -34,12 +34,9 @@ pub fn arrange(mut frames: Vec<Frame>, plan: &Plan) -> Result<Vec<Frame>, Layout
         frames.extend(zeros);
         frames.sort_by_key(|frame| (frame.memory, frame.pages.start));
     }
-    join(&mut frames);
+    frames.dedup_by(|next, before| before.join_parents(next));
     Ok(frames)
 }
-
-/// Pages in a run of the parent's at most: its record counts them in 32 bits.
-const RUN_PAGES_MAX: u64 = 1 << 31;
 
 fn overlaps(frame: &Frame, memory: MemoryId, pages: PageRange) -> bool {
     frame.memory == memory && pages.start < frame.pages.end
@@ -141,21 +138,4 @@ fn fill(
         ..Frame::without_bytes(extent.memory, pages, Treatment::Zero)
     }));
     Ok(())
-}
-
-/// Joins runs of the parent's pages that follow each other and are needed at the same time.
-fn join(frames: &mut Vec<Frame>) {
-    frames.dedup_by(|next, before| {
-        let together = |frame: &Frame| (frame.memory, frame.tier, frame.load_order);
-        let is_run = |frame: &Frame| frame.treatment == Treatment::Parent;
-        let joins = is_run(before)
-            && is_run(next)
-            && together(before) == together(next)
-            && before.pages.end == next.pages.start
-            && next.pages.end.0 - before.pages.start.0 <= RUN_PAGES_MAX;
-        if joins {
-            before.pages.end = next.pages.end;
-        }
-        joins
-    });
 }

@@ -170,7 +170,24 @@ impl Frame {
         let Self { tier, load_order, .. } = *self;
         Self { tier, load_order, ..Self::without_bytes(self.memory, pages, treatment) }
     }
+
+    /// Makes one run of this one and `next` when both are runs of the parent's pages that are loaded
+    /// together, one behind the other; says whether it did.
+    pub(crate) fn join_parents(&mut self, next: &Self) -> bool {
+        let together = |frame: &Self| (frame.memory, frame.tier, frame.load_order);
+        let joins = [&*self, next].iter().all(|frame| frame.treatment == Treatment::Parent)
+            && together(self) == together(next)
+            && self.pages.end == next.pages.start
+            && next.pages.end.0 - self.pages.start.0 <= RUN_PAGES_MAX;
+        if joins {
+            self.pages.end = next.pages.end;
+        }
+        joins
+    }
 }
+
+/// Pages in a run of the parent's at most: its record counts them in 32 bits.
+const RUN_PAGES_MAX: u64 = 1 << 31;
 
 /// The first page of the chunk of 16 aligned pages that `page` is in.
 fn chunk_start(page: PageIndex) -> PageIndex {

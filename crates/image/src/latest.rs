@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use mem::{MemoryId, PageSet};
-use plan::Plan;
+use mem::{MemoryId, PageRange, PageSet};
+use plan::{Plan, Treatment};
 
 use crate::Frame;
 
@@ -19,10 +19,14 @@ pub struct Put {
 }
 
 impl Put {
-    /// Sorts `puts` as [`latest`] goes through them. What is sorted already costs next to nothing.
-    pub fn sort(puts: &mut [Self]) {
+    /// Sorts `puts` as [`latest`] goes through them, and joins runs of the parent's pages, which is
+    /// most of what is put where little has changed. What is sorted already costs next to nothing.
+    pub fn sort(puts: &mut Vec<Self>) {
         // Stable, since that finds runs.
         puts.sort_by_key(|put| (Reverse(put.round), put.frame.memory, put.frame.pages.start));
+        puts.dedup_by(|put, before| {
+            put.round == before.round && before.frame.join_parents(&put.frame)
+        });
     }
 }
 
@@ -36,8 +40,8 @@ pub fn latest(mut puts: Vec<Put>, plan: &Plan) -> (Vec<Frame>, Vec<Frame>) {
     let mut wanted: BTreeMap<MemoryId, PageSet> = BTreeMap::new();
     let mut extents: Vec<_> = plan.extents.iter().map(|e| (e.memory, e.pages)).collect();
     extents.sort_unstable_by_key(|(memory, pages)| (*memory, pages.start));
-    for (memory, pages) in extents {
-        wanted.entry(memory).or_default().insert(pages);
+    for (memory, pages) in &extents {
+        wanted.entry(*memory).or_default().insert(*pages);
     }
     Put::sort(&mut puts);
     let (mut left, mut lost) = (Vec::with_capacity(puts.len()), Vec::new());
@@ -51,7 +55,9 @@ pub fn latest(mut puts: Vec<Put>, plan: &Plan) -> (Vec<Frame>, Vec<Frame>) {
             };
             for Put { frame, .. } in memory {
                 let before = left.len();
-                left.extend(wanted.within(frame.pages).map(|pages| frame.part(pages)));
+                for pages in wanted.within(frame.pages) {
+                    left.extend(by_extent(&extents, frame, pages).map(|pages| frame.part(pages)));
+                }
                 // Its bytes may be of no use although pages of it are left: the parent's.
                 if left[before..].iter().all(|part| part.stored_bytes == 0) {
                     lost.push(*frame);
@@ -82,4 +88,21 @@ pub fn latest(mut puts: Vec<Put>, plan: &Plan) -> (Vec<Frame>, Vec<Frame>) {
         lost.retain(|_| !is_used.next().unwrap_or(true));
     }
     (left, lost)
+}
+
+/// `pages` of `frame`: a run of the parent's pages is as long as it happened to be, and becomes one
+/// for each extent.
+fn by_extent(
+    extents: &[(MemoryId, PageRange)],
+    frame: &Frame,
+    pages: PageRange,
+) -> impl Iterator<Item = PageRange> {
+    let memory = frame.memory;
+    let is_run = frame.treatment == Treatment::Parent;
+    let first = extents.partition_point(|(of, extent)| (*of, extent.end) <= (memory, pages.start));
+    let here = extents[first..]
+        .iter()
+        .take_while(move |(of, extent)| is_run && *of == memory && extent.start < pages.end);
+    let whole = (!is_run).then_some(pages);
+    whole.into_iter().chain(here.filter_map(move |(_, extent)| extent.intersect(pages)))
 }

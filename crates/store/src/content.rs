@@ -6,8 +6,8 @@ use codec::FRAME_PAGES_MAX;
 use image::{ContentHash, ContentHasher, Frame, LineKey, PageHash, PageMask};
 use mem::{MemoryId, PageIndex, PageRange, PageSet, PageSourceError};
 
-use crate::Checkpoint;
 use crate::hashes::chunk_of;
+use crate::{Checkpoint, divide};
 
 /// The pages of a checkpoint, frame by frame: those that it stores, and which are its parent's.
 pub(crate) struct Content {
@@ -24,24 +24,20 @@ impl Content {
     /// Adds a frame with the hashes of the pages it holds.
     pub(crate) fn add(&mut self, frame: &Frame, hashes: &[PageHash]) {
         let own = frame.own();
-        if !own.is_empty() {
-            let mut held = [PageHash::default(); 16];
-            for (place, hash) in frame.held.places().zip(hashes) {
-                held[place] = *hash;
-            }
-            self.own.add_chunk(frame.memory, frame.chunk(), own, &held);
+        let below = self.below.entry(frame.memory).or_default();
+        if own.is_empty() {
+            below.insert(frame.pages);
+            return;
         }
-        if frame.referenced_bytes() > 0 {
-            let below = self.below.entry(frame.memory).or_default();
-            for pages in frame.pages.aligned_chunks(FRAME_PAGES_MAX) {
-                let chunk = chunk_of(pages.start).start;
-                let theirs = match chunk == frame.chunk() {
-                    true => PageMask::of(pages, chunk).without(own),
-                    false => PageMask::of(pages, chunk),
-                };
-                runs(chunk, theirs).for_each(|run| below.insert(run));
-            }
+        let mut held = [PageHash::default(); 16];
+        for (place, hash) in frame.held.places().zip(hashes) {
+            held[place] = *hash;
         }
+        // What stores anything lies in one chunk.
+        let chunk = frame.chunk();
+        self.own.add_chunk(frame.memory, chunk, own, &held);
+        let theirs = PageMask::of(frame.pages, chunk).without(own);
+        divide::runs(theirs, chunk).for_each(|run| below.insert(run));
     }
 
     /// What they make, page by page, with the parent's as its hashes say.
@@ -108,20 +104,6 @@ fn each_chunk(
         act(chunk, which, &known.hashes);
     }
     Ok(())
-}
-
-/// The neighbours among the pages `which` of a chunk.
-fn runs(chunk: PageIndex, which: PageMask) -> impl Iterator<Item = PageRange> {
-    let mut places = which.places().peekable();
-    std::iter::from_fn(move || {
-        let first = places.next()?;
-        let mut last = first;
-        while let Some(next) = places.next_if(|next| *next == last + 1) {
-            last = next;
-        }
-        let page = |place: usize| chunk.offset(u64::try_from(place).unwrap_or(u64::MAX));
-        Some(PageRange { start: page(first), end: page(last + 1) })
-    })
 }
 
 fn not_there(memory: MemoryId, pages: PageRange) -> PageSourceError {
