@@ -8,6 +8,7 @@ use sys::clone::Bystander;
 use sys::kcmp::{TaskObject, tasks_share};
 use sys::proc::{ProcError, Stat, Status, parse_stat};
 use sys::sysvipc::Operated;
+use sys::task::Tid;
 use target::Process;
 
 use crate::credentials::Own;
@@ -84,7 +85,7 @@ pub(crate) fn inspect(
     let status = statuses.first().ok_or_else(gone)?;
     parent::look(process, &stat, statuses, options, findings)?;
     refuse_status(status, findings);
-    refuse_semaphores(process, statuses.len(), kept.bystander.as_deref(), findings)?;
+    refuse_semaphores(process, statuses, kept.bystander.as_deref(), findings)?;
     let mut ids = Ids::new(&stat, status);
     let inside = |status: &Status| status.ns_tid.last().copied().unwrap_or(status.tid);
     ids.pairs.extend(statuses.iter().map(|status| (status.tid, inside(status))));
@@ -161,22 +162,23 @@ fn refuse_status(status: &Status, findings: &mut Findings) {
 /// made one, or a thread, has a list of them (`copy_semundo`, kernel/sem.c); nobody may read it.
 fn refuse_semaphores(
     process: &Process,
-    threads: usize,
+    statuses: &[Status],
     bystander: Option<&Bystander>,
     findings: &mut Findings,
 ) -> Result<(), LookError> {
-    let leader = process.pid().main_thread();
-    // Neither has a list.
-    let shares =
-        |one: &Bystander| tasks_share(leader, one.pid().main_thread(), TaskObject::SysvSem);
-    if bystander.is_some_and(|one| shares(one).unwrap_or(false)) {
+    // Threads that were made without `CLONE_SYSVSEM` have lists of their own.
+    let has_none = |one: &Bystander, status: &Status| {
+        let (ours, theirs) = (one.pid().main_thread(), Tid::new(status.tid));
+        theirs.is_some_and(|tid| tasks_share(tid, ours, TaskObject::SysvSem).unwrap_or(false))
+    };
+    if bystander.is_some_and(|one| statuses.iter().all(|status| has_none(one, status))) {
         return Ok(());
     }
     let operated = sys::sysvipc::operated(process.pid())
         .map_err(|cause| LookError::Kernel { what: "list System V semaphores", cause })?;
     let adjusts = match operated {
         Operated::Never => false,
-        Operated::ByOthers => threads == 1 && bystander.is_some(),
+        Operated::ByOthers => statuses.len() == 1 && bystander.is_some(),
         Operated::ByIt => true,
     };
     if adjusts {

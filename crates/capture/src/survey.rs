@@ -1,6 +1,6 @@
 //! Looking at a running program.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use process::{Blocker, Change, Host, StateKind};
@@ -101,7 +101,7 @@ pub fn look(process: &Process, options: &Options) -> Result<Survey, LookError> {
     match permitted(process, &mut findings) {
         false => refuse_permission(status.uid.real, &mut findings),
         true => {
-            stand_by(process, &status, &mut kept, &mut findings)?;
+            stand_by(process, &status, &mut kept, &mut findings);
             let found = inspect(process, options, &statuses, false, &mut kept, &mut findings)?;
             survey.shared_bytes = found.objects.resident_bytes();
         }
@@ -138,20 +138,13 @@ fn permitted(process: &Process, findings: &mut Findings) -> bool {
 }
 
 /// Puts a process beside the program, to see at the freeze what the program may do to it.
-fn stand_by(
-    process: &Process,
-    status: &Status,
-    kept: &mut Kept,
-    findings: &mut Findings,
-) -> Result<(), ProcError> {
-    let dir = process.dir();
-    let own = ProcDir::open(Pid::current().raw())?;
-    let namespace = match own.link("ns/pid").ok() == dir.link("ns/pid").ok() {
-        true => None,
-        false => Some(dir.open_file("ns/pid", sys::proc::open_flags::READ_WITHOUT_WAITING)?),
-    };
-    let namespace = namespace.as_ref().map(AsFd::as_fd);
-    match Bystander::spawn(status.uid.real, status.gid.real, namespace) {
+fn stand_by(process: &Process, status: &Status, kept: &mut Kept, findings: &mut Findings) {
+    let bystander =
+        namespace(process.dir()).map_err(|error| error.to_string()).and_then(|inside| {
+            let inside = inside.as_ref().map(AsFd::as_fd);
+            Bystander::spawn(status.uid.real, status.gid.real, inside).map_err(|e| e.to_string())
+        });
+    match bystander {
         Ok(bystander) => kept.bystander = Some(Arc::new(bystander)),
         Err(cause) => {
             let object =
@@ -160,7 +153,15 @@ fn stand_by(
             findings.block(StateKind::Permission, object, lift);
         }
     }
-    Ok(())
+}
+
+/// The pid namespace of a process, when it is not ours.
+fn namespace(dir: &ProcDir) -> Result<Option<OwnedFd>, ProcError> {
+    let own = ProcDir::open(Pid::current().raw())?;
+    if own.link("ns/pid").ok() == dir.link("ns/pid").ok() {
+        return Ok(None);
+    }
+    dir.open_file("ns/pid", sys::proc::open_flags::READ_WITHOUT_WAITING).map(Some)
 }
 
 fn refuse_permission(uid: u32, findings: &mut Findings) {

@@ -45,7 +45,7 @@ pub(super) fn pages(
             let there = new.content(page_range(page).addrs());
             // One that is not there yet is not asked for: that would count as a fault of the program.
             let is_there = !there.map_err(|e| failed(io::Error::other(e)))?.is_empty();
-            let is_stored = number % STORED_EVERY == 0;
+            let is_stored = number % STORED_EVERY == 1;
             if !is_there && !is_stored {
                 continue;
             }
