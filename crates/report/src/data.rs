@@ -19,6 +19,10 @@ pub fn heatmap_json(map: &HeatMap) -> Value {
         samples(map).iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();
     json!({
         "schema": HEATMAP_SCHEMA,
+        // As every verb's report has them: it touches no instance.
+        "outcome": null,
+        "blockers": [],
+        "changed": [],
         "title": map.title,
         "now_ns": map.now_ns,
         "pages": { "mapped": map.pages(), "seen": seen, "idle": idle, "half": half,
