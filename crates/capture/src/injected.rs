@@ -148,7 +148,7 @@ impl ThreadQuestions {
         let compare = [bystander.into(), bystander.into(), KCMP_VM.into()];
         let look = batch.call(libc::SYS_kcmp, &compare);
         // Without the privilege only what is in force already is granted, and nothing changes.
-        let may_take_ports = status.capabilities.effective & (1 << CAP_SYS_RAWIO) != 0;
+        let may_take_ports = status.capabilities.effective & CAP_SYS_RAWIO != 0;
         let all_ports = (!may_take_ports).then(|| batch.call(libc::SYS_iopl, &[3.into()]));
         let required = [stack_call, tid_address, death, name, slack, securebits];
         Ok(Self {
@@ -235,7 +235,7 @@ const KEYCTL_GET_KEYRING_ID: i32 = 0;
 const KEY_SPEC_THREAD_KEYRING: i32 = -1;
 const KEY_SPEC_PROCESS_KEYRING: i32 = -2;
 const KEY_SPEC_SESSION_KEYRING: i32 = -3;
-const CAP_SYS_RAWIO: u32 = 17;
+const CAP_SYS_RAWIO: u64 = 1 << 17;
 /// A comparison of kcmp(2), which needs the right to look into both processes.
 const KCMP_VM: i32 = 1;
 

@@ -21,7 +21,7 @@ pub struct Put {
 impl Put {
     /// Sorts `puts` as [`latest`] goes through them, and joins runs of the parent's pages, which is
     /// most of what is put where little has changed. What is sorted already costs next to nothing.
-    pub fn sort(puts: &mut Vec<Self>) {
+    pub fn sort_and_join(puts: &mut Vec<Self>) {
         // Stable, since that finds runs.
         puts.sort_by_key(|put| (Reverse(put.round), put.frame.memory, put.frame.pages.start));
         puts.dedup_by(|put, before| {
@@ -43,7 +43,7 @@ pub fn latest(mut puts: Vec<Put>, plan: &Plan) -> (Vec<Frame>, Vec<Frame>) {
     for (memory, pages) in &extents {
         wanted.entry(*memory).or_default().insert(*pages);
     }
-    Put::sort(&mut puts);
+    Put::sort_and_join(&mut puts);
     let (mut left, mut lost) = (Vec::with_capacity(puts.len()), Vec::new());
     let oldest = puts.last().map(|put| put.round);
     for round in puts.chunk_by(|a, b| a.round == b.round) {
@@ -56,7 +56,12 @@ pub fn latest(mut puts: Vec<Put>, plan: &Plan) -> (Vec<Frame>, Vec<Frame>) {
             for Put { frame, .. } in memory {
                 let before = left.len();
                 for pages in wanted.within(frame.pages) {
-                    left.extend(by_extent(&extents, frame, pages).map(|pages| frame.part(pages)));
+                    if frame.treatment == Treatment::Parent {
+                        let parts = by_extent(&extents, frame.memory, pages);
+                        left.extend(parts.map(|pages| frame.part(pages)));
+                    } else {
+                        left.push(frame.part(pages));
+                    }
                 }
                 // Its bytes may be of no use although pages of it are left: the parent's.
                 if left[before..].iter().all(|part| part.stored_bytes == 0) {
@@ -90,19 +95,15 @@ pub fn latest(mut puts: Vec<Put>, plan: &Plan) -> (Vec<Frame>, Vec<Frame>) {
     (left, lost)
 }
 
-/// `pages` of `frame`: a run of the parent's pages is as long as it happened to be, and becomes one
-/// for each extent.
+/// `pages` of `memory`, cut at `extents`, which are sorted and have all of them: a run of the
+/// parent's pages is as long as it happened to be, and is needed as soon as each of its parts.
 fn by_extent(
     extents: &[(MemoryId, PageRange)],
-    frame: &Frame,
+    memory: MemoryId,
     pages: PageRange,
 ) -> impl Iterator<Item = PageRange> {
-    let memory = frame.memory;
-    let is_run = frame.treatment == Treatment::Parent;
     let first = extents.partition_point(|(of, extent)| (*of, extent.end) <= (memory, pages.start));
-    let here = extents[first..]
-        .iter()
-        .take_while(move |(of, extent)| is_run && *of == memory && extent.start < pages.end);
-    let whole = (!is_run).then_some(pages);
-    whole.into_iter().chain(here.filter_map(move |(_, extent)| extent.intersect(pages)))
+    let here = extents[first..].iter();
+    let here = here.take_while(move |(of, extent)| *of == memory && extent.start < pages.end);
+    here.filter_map(move |(_, extent)| extent.intersect(pages))
 }

@@ -101,6 +101,66 @@ proptest! {
         prop_assert_eq!(index.memories(), memories);
     }
 
+    /// Runs of the parent's pages are joined before there is a plan and divided by it afterwards: each
+    /// page is the parent's unless it was put later, and is needed as soon as its extent says.
+    #[test]
+    fn runs_of_the_parent_are_divided_by_the_plan(
+        first in sets(),
+        later in sets(),
+        cuts in proptest::collection::btree_set(1u64..450, 0..12),
+    ) {
+        let mut puts = Vec::new();
+        for mut frame in frames(&first) {
+            let Frame { memory, pages, .. } = frame;
+            frame = Frame::without_bytes(memory, pages, Treatment::Parent);
+            puts.push(Put { round: 0, frame });
+        }
+        puts.extend(frames(&later).into_iter().map(|frame| Put { round: 1, frame }));
+        let tiers = [Tier::Critical, Tier::Warm, Tier::Cold];
+        let mut extents = Vec::new();
+        for ((memory, ours), (_, theirs)) in first.iter().zip(&later) {
+            let all = ours.union(theirs);
+            let ends = cuts.iter().copied().chain([500]);
+            let starts = std::iter::once(0).chain(cuts.iter().copied());
+            for (number, (start, end)) in starts.zip(ends).enumerate() {
+                extents.extend(all.within(PageRange::new(start, end)).map(|pages| Extent {
+                    memory: *memory,
+                    pages,
+                    tier: tiers[number % 3],
+                    treatment: Treatment::Raw,
+                    load_order: u32::try_from(number).unwrap(),
+                    reason: "".into(),
+                }));
+            }
+        }
+        let plan = Plan { extents };
+        let mut settled = puts.clone();
+        Put::sort_and_join(&mut settled);
+        prop_assert!(settled.len() <= puts.len());
+        let made = |puts: Vec<Put>| arrange(latest(puts, &plan).0, &plan).unwrap();
+        let frames = made(settled);
+        prop_assert_eq!(&made(puts), &frames);
+        let mut found: BTreeMap<_, Frame> = BTreeMap::new();
+        for frame in &frames {
+            for page in frame.pages.start.0..frame.pages.end.0 {
+                prop_assert!(found.insert((frame.memory, page), *frame).is_none());
+            }
+        }
+        for extent in &plan.extents {
+            for page in extent.pages.start.0..extent.pages.end.0 {
+                let frame = found.remove(&(extent.memory, page)).unwrap();
+                let (_, later) = later.iter().find(|(memory, _)| *memory == extent.memory).unwrap();
+                let is_parents = frame.treatment == Treatment::Parent;
+                prop_assert_eq!(is_parents, !later.contains(PageIndex(page)));
+                if is_parents {
+                    prop_assert_eq!(frame.load_order, extent.load_order);
+                    prop_assert_eq!(frame.tier, extent.tier);
+                }
+            }
+        }
+        prop_assert!(found.is_empty());
+    }
+
     /// Rounds of putting: each page comes from the latest round that had it, pages that are no
     /// longer there come from none, and what was lost altogether is named once.
     #[test]

@@ -10,6 +10,7 @@ mod common;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use codec::Want;
@@ -19,12 +20,20 @@ use rekindle_store::{Keep, Store, WriteError};
 
 const INSIDE: &str = "REKINDLE_TEST_INSIDE";
 
+/// One test at a time: a child has a copy of every descriptor until it executes its program, also of
+/// those that another test's lock on a checkpoint is held by.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs the test `name` of this file again, inside a mount namespace, with a tmpfs of `size`.
 /// `None` outside, the mounted directory inside.
 fn inside_a_small_disk(name: &str, size: &str) -> Option<PathBuf> {
     if let Some(dir) = std::env::var_os(INSIDE) {
         return Some(dir.into());
     }
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let script = r#"mount -t tmpfs -o "mode=0700,size=$1" tmpfs "$2" && shift 2 && exec "$@""#;
     let mut unshare = Command::new("unshare");
@@ -119,6 +128,7 @@ fn killed_writers_leave_nothing_visible() {
     if let Some(store) = std::env::var_os(INSIDE) {
         write_for_ever(Path::new(&store));
     }
+    let _alone = alone();
     let (_dir, store) = common::new_store();
     let mut published = 0;
     let mut left = 0;
@@ -181,6 +191,7 @@ fn killed_chains_stay_whole() {
     if let Some(store) = std::env::var_os(INSIDE) {
         chain_for_ever(Path::new(&store));
     }
+    let _alone = alone();
     let (_dir, store) = common::new_store();
     let (mut whole, mut left, mut deep) = (0, 0, 0);
     for round in 0..50u64 {

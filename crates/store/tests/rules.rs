@@ -228,15 +228,19 @@ fn ambiguous_prefixes_list_the_candidates() {
     assert_eq!(listed, fitting.min(8), "{refused}");
 }
 
+fn alter_manifest(store: &Store, id: CheckpointId, alter: impl FnOnce(&mut Vec<u8>)) {
+    let manifest = store.root().join("checkpoints").join(id.to_string()).join("manifest");
+    let mut bytes = fs::read(&manifest).unwrap();
+    alter(&mut bytes);
+    fs::write(&manifest, bytes).unwrap();
+}
+
 #[test]
 fn latest_is_never_silently_an_older_one() {
     let (_dir, store) = new_store();
     publish(&store, 1, 10, Want::Lz4);
     let newest = publish(&store, 1, 20, Want::Lz4).id;
-    let manifest = store.root().join("checkpoints").join(newest.to_string()).join("manifest");
-    let mut bytes = fs::read(&manifest).unwrap();
-    bytes[50] ^= 1;
-    fs::write(&manifest, bytes).unwrap();
+    alter_manifest(&store, newest, |bytes| bytes[50] ^= 1);
     let refused = store.resolve("latest").unwrap_err();
     assert!(matches!(refused, ResolveError::NewestDamaged { id, .. } if id == newest), "{refused}");
     let listing = store.listing().unwrap();
@@ -251,10 +255,8 @@ fn latest_may_be_of_a_later_format() {
     let (_dir, store) = new_store();
     publish(&store, 1, 10, Want::Lz4);
     let newest = publish(&store, 1, 20, Want::Lz4).id;
-    let manifest = store.root().join("checkpoints").join(newest.to_string()).join("manifest");
-    let mut bytes = fs::read(&manifest).unwrap();
-    bytes[8..12].copy_from_slice(&(image::FORMAT_VERSION + 1).to_le_bytes());
-    fs::write(&manifest, bytes).unwrap();
+    let later = (image::FORMAT_VERSION + 1).to_le_bytes();
+    alter_manifest(&store, newest, |bytes| bytes[8..12].copy_from_slice(&later));
     let refused = store.resolve("latest").unwrap_err();
     let newer = |e: &ResolveError| match e {
         ResolveError::NewestDamaged { id, is_newer, .. } => Some((*id, *is_newer)),

@@ -8,7 +8,7 @@ use crate::task::Pid;
 const SEMAPHORES_MAX: u32 = 1 << 20;
 
 /// Who operated on the semaphores of the caller's IPC namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operated {
     /// Nobody yet, or there are none.
     Never,

@@ -32,20 +32,19 @@ pub(super) fn pages(
     let new = new.map_err(|e| failed(io::Error::other(e)))?;
     let all = captured.memory.pages(MEMORY).map_err(|e| failed(io::Error::other(e)))?;
     let step = (all.count().0 / PAGES_MAX).max(1);
-    let (mut compared, mut next, mut before, mut number) = (0, 0, 0, 0);
+    let (mut compared, mut next, mut before) = (0, 0, 0);
     for run in all.runs() {
         let count = run.count().0;
         while next < before + count {
             let page = PageIndex(run.start.0 + (next - before));
+            let is_stored = (next / step).is_multiple_of(STORED_EVERY);
             next += step;
-            number += 1;
             if written_by_kernel(&captured.instance, page) {
                 continue;
             }
             let there = new.content(page_range(page).addrs());
             // One that is not there yet is not asked for: that would count as a fault of the program.
             let is_there = !there.map_err(|e| failed(io::Error::other(e)))?.is_empty();
-            let is_stored = number % STORED_EVERY == 1;
             if !is_there && !is_stored {
                 continue;
             }

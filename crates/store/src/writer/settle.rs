@@ -57,7 +57,7 @@ impl CheckpointWriter {
             all.puts.append(&mut lane.puts);
             all.hashed.append(&mut lane.hashed);
         }
-        Put::sort(&mut all.puts);
+        Put::sort_and_join(&mut all.puts);
         all.hashed.sort_by_key(|hashed| hashed.place);
         Ok(())
     }
