@@ -17,7 +17,8 @@ use mem::{AddrRange, MemoryId, PageSet, PageSink, PageSource, Sharing};
 use sys::proc::{ProcError, maps_entries, parse_fdinfo};
 use sys::userfault::Userfault;
 use target::{
-    Changed, FreezeOptions, Memory, PrivateRange, Process, Released, TrackError, Tracked, Tracker,
+    Changed, FreezeOptions, Memory, PrivateRange, Process, Program, Released, TrackError, Tracked,
+    Tracker,
 };
 
 use crate::copy::{CopyError, PageList, copy, copy_what_is_there};
@@ -245,7 +246,7 @@ impl<'p> Precopy<'p> {
         let mut look = Look::default();
         let mut strangers = Vec::new();
         for range in mappings.iter().map(|mapping| mapping.range) {
-            match self.tracker.changed(range, true, &mut look.changed)? {
+            match self.tracker.changed(range, Program::Runs, &mut look.changed)? {
                 true => look.tracked.insert(range.pages()),
                 false => strangers.push(range),
             }
@@ -253,7 +254,7 @@ impl<'p> Precopy<'p> {
         if strangers.iter().map(|range| range.len()).sum::<u64>() >= WORTH_A_STOP_BYTES {
             self.stops.push(self.tracker.take_in(self.freeze)?);
             for range in strangers {
-                if self.tracker.afresh(range, &mut look.changed)? {
+                if self.tracker.afresh(range, Program::Runs, &mut look.changed)? {
                     look.tracked.insert(range.pages());
                 }
             }
@@ -281,8 +282,8 @@ impl<'p> Precopy<'p> {
             let mut done = Ok(());
             while let Some(chunk) = chunks.next_if(|_| done.is_ok() && begun.elapsed() < STOP_MAX) {
                 let tracked = match afresh {
-                    true => self.tracker.afresh(chunk, &mut look.changed),
-                    false => self.tracker.changed(chunk, true, &mut look.changed),
+                    true => self.tracker.afresh(chunk, Program::Stopped, &mut look.changed),
+                    false => self.tracker.changed(chunk, Program::Stopped, &mut look.changed),
                 };
                 match tracked {
                     Ok(true) => look.tracked.insert(chunk.pages()),
@@ -360,7 +361,7 @@ impl<'p> Precopy<'p> {
             loop {
                 let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let Some(range) = pieces.get(at) else { return Ok(changed) };
-                if !self.tracker.changed(*range, false, &mut changed)? {
+                if !self.tracker.changed_last(*range, &mut changed)? {
                     changed.pages.insert(range.pages());
                     changed.content = changed.content.union(&memory.content(*range)?);
                 }

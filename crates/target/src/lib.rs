@@ -15,6 +15,7 @@ mod tracker;
 
 pub use freeze::{FreezeError, FreezeOptions, Frozen};
 pub use memory::{Memory, MemoryError, ObjectFile, PrivateRange, content_of_file};
+pub use pace::Pace;
 pub use process::{OpenError, Process};
 pub use session::SessionError;
-pub use tracker::{Changed, List, Released, Started, TrackError, Tracked, Tracker};
+pub use tracker::{Changed, List, Program, Released, Started, TrackError, Tracked, Tracker};

@@ -1,5 +1,11 @@
 //! Short locks: work on a program's memory map is done in pieces, because the kernel holds the
 //! map's lock for as long as a piece takes, and the program waits.
+//!
+//! Pieces alone are not enough. A thread of the program that wants to change the map is woken when a piece is
+//! done, and whoever reads the map again before it has got to a processor takes the lock before it
+//! (a lone reader steals: `rwsem_down_read_slowpath` in the kernel's locking/rwsem.c); it is let in only when it has
+//! waited for a tick or two, 4 to 8 ms for each mmap(2) and munmap(2). So there is a rest between
+//! pieces, longer than it takes to wake a thread.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,26 +16,39 @@ use mem::AddrRange;
 /// for a piece and then share the processor with the next.
 const PIECE: Duration = Duration::from_micros(500);
 
+/// How long the lock may be held, in how many pieces ever, before there is a rest.
+const REST_AFTER: Duration = Duration::from_micros(250);
+/// How long nothing is asked for then. To wake a thread takes 20 us; the timer adds 50 us of its own.
+const REST: Duration = Duration::from_micros(30);
+
 const BYTES_MIN: u64 = 1 << 20;
 const BYTES_MAX: u64 = 4 << 30;
 
 /// How large a piece may be, learned from how long the last ones took.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub struct Pace {
     bytes: AtomicU64,
+    /// How long the lock was held since the last rest.
+    held_ns: AtomicU64,
 }
 
 impl Pace {
     /// Starts with pieces of `bytes`.
-    pub(crate) fn new(bytes: u64) -> Self {
-        Self { bytes: AtomicU64::new(bytes.clamp(BYTES_MIN, BYTES_MAX)) }
+    pub fn new(bytes: u64) -> Self {
+        let bytes = AtomicU64::new(bytes.clamp(BYTES_MIN, BYTES_MAX));
+        Self { bytes, held_ns: AtomicU64::new(0) }
     }
 
     /// Calls `work` with one piece of `range` after the other until it fails or says to stop by
-    /// `false`. Returns the longest that a piece took.
-    pub(crate) fn each<E>(
+    /// `false`; with `rests` between them when there may be somebody who waits for the lock.
+    /// Returns the longest that a piece took.
+    ///
+    /// # Errors
+    /// The first of `work`.
+    pub fn each<E>(
         &self,
         range: AddrRange,
+        rests: bool,
         mut work: impl FnMut(AddrRange) -> Result<bool, E>,
     ) -> Result<Duration, E> {
         let mut longest = Duration::ZERO;
@@ -43,12 +62,25 @@ impl Pace {
             let took = began.elapsed();
             self.learn(piece.len(), took);
             longest = longest.max(took);
+            if rests {
+                self.rest(took);
+            }
             if !goes_on {
                 break;
             }
             start = piece.end;
         }
         Ok(longest)
+    }
+
+    /// Lets others have the lock when it was held for long enough.
+    fn rest(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let held = self.held_ns.fetch_add(took, Ordering::Relaxed).saturating_add(took);
+        if u128::from(held) >= REST_AFTER.as_nanos() {
+            self.held_ns.store(0, Ordering::Relaxed);
+            std::thread::sleep(REST);
+        }
     }
 
     /// Halves what took too long, and grows slowly what was quick: a piece that was merely
@@ -77,7 +109,7 @@ mod tests {
         let pace = Pace::new(3 << 20);
         let range = AddrRange::new(0x1000, 0x1000 + (100 << 20));
         let mut next = range.start;
-        let done: Result<_, ()> = pace.each(range, |piece| {
+        let done: Result<_, ()> = pace.each(range, true, |piece| {
             assert_eq!(piece.start, next);
             assert!(!piece.is_empty());
             next = piece.end;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use heat::{Heat, Layout, Seen};
 use image::Frame;
-use mem::{AddrRange, Backing, Mapping, MemoryId, PageSet, Sharing};
+use mem::{Backing, Mapping, MemoryId, PageSet, Sharing};
 use partition::{
     HeatPages, HeatRuns, HeatView, Inventory, Kind, NoHeat, Provenance, Region, Stretch,
 };
@@ -15,7 +15,7 @@ use process::InstanceId;
 use store::{Checkpoint, Store, StoreError};
 use sys::pagemap::{Pagemap, ScanFilter};
 use sys::proc::{MapsEntry, maps_entries};
-use target::Process;
+use target::{Pace, Process};
 
 use super::PlanVerbError;
 use crate::heat_map::read_heat_file;
@@ -115,8 +115,8 @@ fn of_process(
     }
 }
 
-/// Pages looked for in one step: 256 MB. The lock of the program's memory map is held meanwhile.
-const LOOKED_PAGES: u64 = 1 << 16;
+/// Bytes looked through in the first step; the lock of the program's memory map is held meanwhile.
+const LOOKED_BYTES: u64 = 32 << 20;
 
 /// The private memory of a running program, and how it is mapped. It is only looked at; it runs on
 /// meanwhile.
@@ -131,9 +131,12 @@ pub(crate) fn inventory(process: &Process) -> Result<(Layout, Inventory), PlanVe
         Ok((Layout::new(entries.iter().map(|entry| profile::seen(entry, b""))), regions))
     })?;
     let mut set = PageSet::new();
-    for pages in regions.iter().flat_map(|region| region.pages.aligned_chunks(LOOKED_PAGES)) {
-        let range: AddrRange = pages.addrs();
-        pagemap.scan(range, &ScanFilter::PRIVATE_CONTENT, |run| set.insert(run.range.pages()))?;
+    let pace = Pace::new(LOOKED_BYTES);
+    for region in &regions {
+        pace.each(region.pages.addrs(), true, |range| {
+            let found = |run: sys::pagemap::Region| set.insert(run.range.pages());
+            pagemap.scan(range, &ScanFilter::PRIVATE_CONTENT, found).map(|()| true)
+        })?;
     }
     let seeds = loaded_anyway(&set, &regions);
     let inventory = Inventory::new(vec![(MemoryId::Private(0), set)], regions)?.with_seeds(seeds);

@@ -3,17 +3,22 @@
 use mem::{AddrRange, PageSet};
 use sys::pagemap::{Categories, ScanFilter};
 
-use super::{Changed, TrackError, Tracker, known, locked};
+use super::{Changed, Program, TrackError, Tracker, known, locked};
 
 impl Tracker<'_> {
     /// Arms all of `range`, whatever is known of it: every page counts as changed. `false`: not
-    /// all of it was taken in.
+    /// all of it was taken in. With `program` running the map's lock is left to it now and then.
     ///
     /// # Errors
     /// When the program has ended.
-    pub fn afresh(&self, range: AddrRange, changed: &mut Changed) -> Result<bool, TrackError> {
+    pub fn afresh(
+        &self,
+        range: AddrRange,
+        program: Program,
+        changed: &mut Changed,
+    ) -> Result<bool, TrackError> {
         let mut content = PageSet::new();
-        let tracked = self.arm(range, &mut content)?;
+        let tracked = self.arm(range, program, &mut content)?;
         if tracked {
             let armed: PageSet = std::iter::once(range.pages()).collect();
             for set in [&self.unarmed, &self.disturbed] {
@@ -26,23 +31,49 @@ impl Tracker<'_> {
         Ok(tracked)
     }
 
-    /// Lists what has changed in the mapping at `range` since it was armed last, and with
-    /// `rearm` arms it again. `false`: not all of it is tracked, nothing is known of it.
+    /// Lists what has changed in the mapping at `range` since it was armed last, and arms it again.
+    /// `false`: not all of it is tracked, nothing is known of it.
     ///
     /// # Errors
     /// When the page tables cannot be read.
     pub fn changed(
         &self,
         range: AddrRange,
-        rearm: bool,
+        program: Program,
         changed: &mut Changed,
     ) -> Result<bool, TrackError> {
-        if locked(&self.unarmed).within(range.pages()).next().is_some() {
-            return if rearm { self.afresh(range, changed) } else { Ok(false) };
+        if self.is_unarmed(range) {
+            return self.afresh(range, program, changed);
         }
+        self.look(range, Some(program), changed)
+    }
+
+    /// The same of a program that stands still, with nothing armed again.
+    ///
+    /// # Errors
+    /// When the page tables cannot be read.
+    pub fn changed_last(
+        &self,
+        range: AddrRange,
+        changed: &mut Changed,
+    ) -> Result<bool, TrackError> {
+        Ok(!self.is_unarmed(range) && self.look(range, None, changed)?)
+    }
+
+    fn is_unarmed(&self, range: AddrRange) -> bool {
+        locked(&self.unarmed).within(range.pages()).next().is_some()
+    }
+
+    /// What has changed in `range`, armed again when something is said of how.
+    fn look(
+        &self,
+        range: AddrRange,
+        rearm: Option<Program>,
+        changed: &mut Changed,
+    ) -> Result<bool, TrackError> {
         let mut found = Changed::default();
         let mut tracked = true;
-        self.looking.each(range, |piece| {
+        self.looking.each(range, rearm == Some(Program::Runs), |piece| {
             let written = |region: sys::pagemap::Region| found.pages.insert(region.range.pages());
             tracked =
                 known(self.pagemap().scan_tracked(piece, &ScanFilter::WRITTEN, false, written))?;
@@ -51,7 +82,7 @@ impl Tracker<'_> {
         let disturbed: PageSet = locked(&self.disturbed).within(range.pages()).collect();
         if !disturbed.is_empty() {
             found.pages = found.pages.union(&disturbed);
-            if rearm {
+            if rearm.is_some() {
                 // Before they are armed: what is written from then on is seen as such.
                 let mut all = locked(&self.disturbed);
                 *all = all.difference(&disturbed);
@@ -60,8 +91,8 @@ impl Tracker<'_> {
         for run in found.pages.runs() {
             tracked = tracked
                 && match rearm {
-                    true => self.arm(run.addrs(), &mut found.content)?,
-                    false => self.list(run.addrs(), &mut found.content)?,
+                    Some(program) => self.arm(run.addrs(), program, &mut found.content)?,
+                    None => self.list(run.addrs(), &mut found.content)?,
                 };
         }
         if tracked {
@@ -98,9 +129,14 @@ impl Tracker<'_> {
     }
 
     /// Arms the pages of `range` and adds those with content to `content`.
-    fn arm(&self, range: AddrRange, content: &mut PageSet) -> Result<bool, TrackError> {
+    fn arm(
+        &self,
+        range: AddrRange,
+        program: Program,
+        content: &mut PageSet,
+    ) -> Result<bool, TrackError> {
         let mut tracked = true;
-        self.arming.each(range, |piece| {
+        self.arming.each(range, program == Program::Runs, |piece| {
             tracked = self.entries(piece, true, content)?;
             Ok::<_, TrackError>(tracked)
         })?;

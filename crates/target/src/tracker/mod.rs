@@ -63,6 +63,15 @@ pub enum TrackError {
     Freeze(#[from] FreezeError),
 }
 
+/// What a program does while its pages are armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// It runs, and wants the lock of its memory map now and then.
+    Runs,
+    /// It stands still.
+    Stopped,
+}
+
 /// What a look at the page tables found. Sets are added to, so that several looks can be united.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changed {

@@ -16,10 +16,9 @@ impl Tracker<'_> {
         let huge = std::mem::take(&mut *locked(&self.huge));
         let split = self.split(&huge);
         for run in huge.difference(&split).runs() {
-            let _ = self.arming.each(run.addrs(), |piece| {
+            let _ = self.arming.each(run.addrs(), true, |piece| {
                 // What is not mapped any more is not armed either.
                 let _ = self.userfault.write_protect(piece, false);
-                std::thread::yield_now();
                 Ok::<_, TrackError>(true)
             });
         }
@@ -42,13 +41,11 @@ impl Tracker<'_> {
         let list = || (self.list)(self.process).unwrap_or_default();
         for mapping in list() {
             for run in self.taken().within(mapping.pages()) {
-                let pieces = self.arming.each(run.addrs(), |piece| {
+                let pieces = self.arming.each(run.addrs(), true, |piece| {
                     // What went away meanwhile took its protection with it.
                     if matches!(self.userfault.write_protect(piece, false), Ok(true)) {
                         lifted.insert(piece.pages());
                     }
-                    // Whoever waits for the map's lock gets it before the next piece does.
-                    std::thread::yield_now();
                     Ok::<_, TrackError>(true)
                 });
                 longest = longest.max(pieces.unwrap_or_default());
@@ -86,9 +83,8 @@ impl Tracker<'_> {
     fn let_go_in_pieces(&self) {
         let taken = std::mem::take(&mut *self.taken());
         for run in taken.runs() {
-            let _ = self.arming.each(run.addrs(), |piece| {
+            let _ = self.arming.each(run.addrs(), true, |piece| {
                 let _ = self.userfault.unregister(piece);
-                std::thread::yield_now();
                 Ok::<_, TrackError>(true)
             });
         }
