@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 use mem::{AddrRange, PAGE_SIZE};
 use process::{Instance, TaskGroup};
 use sys::ptrace::{Regs, Resume, Stop, StoppedThread};
+use target::Process;
 
 use crate::RehearseError;
-use crate::files::{Files, Got};
+use crate::descriptors::Descriptors;
 use crate::names::name;
+use crate::operate::Reply;
 use crate::pages::Pages;
+use crate::paths::Paths;
 use crate::prepare::pages_around;
-use crate::table::{BYTES_MAX, Decision, Identity, MapChange, PARTS_MAX, Timeout, Touched, decide};
+use crate::table::{Decision, Identity, MapChange, Timeout, Touched, decide};
 
 /// `AUDIT_ARCH_X86_64`
 const ARCH: u32 = 0xc000_003e;
@@ -29,8 +32,19 @@ pub(crate) struct Sleep {
     pub(crate) until_ns: Option<u64>,
     /// What it is told then.
     pub(crate) told: i64,
-    /// The word it waits for, and the bits by which it may be woken.
-    pub(crate) word: Option<(u64, u32)>,
+    /// What it waits for beside that.
+    pub(crate) cause: Cause,
+}
+
+/// What a thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Time alone.
+    Time,
+    /// A word of memory, with the bits by which it may be woken.
+    Word(u64, u32),
+    /// A descriptor: its call is looked at again when something has come.
+    Descriptors,
 }
 
 /// What became of a call.
@@ -49,8 +63,10 @@ pub(crate) enum Done {
 
 /// Answers calls.
 pub(crate) struct Caller<'a> {
-    pages: &'a Pages,
-    files: Files<'a>,
+    pub(crate) pages: &'a Pages,
+    pub(crate) process: &'a Process,
+    pub(crate) descriptors: Descriptors<'a>,
+    pub(crate) paths: Paths<'a>,
     instance: &'a Instance,
     group: &'a TaskGroup,
     /// Memory that the clone may still add.
@@ -67,7 +83,7 @@ pub(crate) struct Caller<'a> {
 impl<'a> Caller<'a> {
     pub(crate) fn new(
         pages: &'a Pages,
-        files: Files<'a>,
+        process: &'a Process,
         instance: &'a Instance,
         group: &'a TaskGroup,
         left_bytes: u64,
@@ -77,7 +93,23 @@ impl<'a> Caller<'a> {
         let random = instance.host.clocks.realtime_ns.unsigned_abs();
         let random = u64::try_from(random & u128::from(u64::MAX)).unwrap_or(1) | 1;
         let (last_wait, tids) = (String::new(), Vec::new());
-        Self { pages, files, instance, group, left_bytes, random, brk, last_wait, tids }
+        let descriptors = Descriptors::new(process, instance, group);
+        let credentials = usize::try_from(group.credentials.0).ok();
+        let credentials = credentials.and_then(|at| instance.credentials.get(at));
+        let paths = Paths::new(process, group, credentials);
+        Self {
+            pages,
+            process,
+            descriptors,
+            paths,
+            instance,
+            group,
+            left_bytes,
+            random,
+            brk,
+            last_wait,
+            tids,
+        }
     }
 
     /// Tells which threads there are, in the order of the group's.
@@ -90,11 +122,13 @@ impl<'a> Caller<'a> {
         &self.last_wait
     }
 
-    /// Deals with the call before which `thread` stands, which has not been made.
+    /// Deals with the call before which `thread` stands, which has not been made. `is_late`: it has
+    /// waited, and its time is over.
     pub(crate) fn call(
         &mut self,
         thread: &mut StoppedThread,
         now_ns: u64,
+        is_late: bool,
     ) -> Result<Done, RehearseError> {
         let regs = thread.regs()?;
         if thread.syscall_info()?.arch != ARCH {
@@ -102,7 +136,7 @@ impl<'a> Caller<'a> {
         }
         let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
         let nr = regs.orig_rax;
-        match self.decided(thread, &regs, (nr, args), now_ns) {
+        match self.decided(thread, &regs, (nr, args), (now_ns, is_late)) {
             // A bad address is the program's own business, and hardly what it does.
             Err(RehearseError::Io { .. }) => Ok(Done::Over(format!("{} (bad address)", name(nr)))),
             other => other,
@@ -114,7 +148,7 @@ impl<'a> Caller<'a> {
         thread: &mut StoppedThread,
         regs: &Regs,
         (nr, args): (u64, [u64; 6]),
-        now_ns: u64,
+        (now_ns, is_late): (u64, bool),
     ) -> Result<Done, RehearseError> {
         let answer = |value: i64| {
             thread.set_regs(&Regs { rax: value.cast_unsigned(), ..*regs })?;
@@ -125,37 +159,20 @@ impl<'a> Caller<'a> {
             Decision::Run(touched, change) => self.make(thread, regs, (nr, args), touched, change),
             Decision::Answer(value) => answer(value),
             Decision::Identity(who) => answer(self.identity(who, thread.tid().raw())),
-            Decision::Read { fd, buffer, length, at } => match self.files.read(fd, length, at) {
-                Got::Bytes(bytes) => {
-                    self.pages.write(buffer, &bytes)?;
-                    answer(i64::try_from(bytes.len()).unwrap_or(0))
-                }
-                Got::Error(code) => answer(-i64::from(code)),
-                Got::Waits => {
+            Decision::Operate(operation) => match self.operate(operation, is_late)? {
+                Reply::Value(value) => answer(value),
+                Reply::Unknown => over(),
+                Reply::Waits { told, .. } if is_late => answer(told),
+                Reply::Waits { timeout, told } => {
+                    let until_ns = self.until(timeout, now_ns)?;
                     self.last_wait = name(nr);
-                    let told = -i64::from(libc::EINTR);
-                    Ok(Done::Sleeps(Sleep { until_ns: None, told, word: None }))
+                    Ok(Done::Sleeps(Sleep { until_ns, told, cause: Cause::Descriptors }))
                 }
-                Got::Unknown => over(),
             },
-            Decision::Seek { fd, offset, whence } => match self.files.seek(fd, offset, whence) {
-                Some(position) => answer(position),
-                None => over(),
-            },
-            Decision::Swallow { buffer, length } => {
-                self.pages.touch(buffer, length, false)?;
-                answer(i64::try_from(length).unwrap_or(0))
-            }
-            Decision::SwallowParts { parts, count } => answer(self.swallow(parts, count)?),
-            Decision::Wait { timeout, told, clears } => {
-                for (set, bytes) in clears.iter().flat_map(|(sets, n)| sets.map(|set| (set, *n))) {
-                    if set != 0 {
-                        self.pages.write(set, &vec![0; usize::try_from(bytes).unwrap_or(0)])?;
-                    }
-                }
+            Decision::Wait { timeout, told } => {
                 let until_ns = self.until(timeout, now_ns)?;
                 self.last_wait = name(nr);
-                Ok(Done::Sleeps(Sleep { until_ns, told, word: None }))
+                Ok(Done::Sleeps(Sleep { until_ns, told, cause: Cause::Time }))
             }
             Decision::FutexWait { at, value, timeout, bits } => {
                 let mut word = [0; 4];
@@ -166,7 +183,7 @@ impl<'a> Caller<'a> {
                 let until_ns = self.until(timeout, now_ns)?;
                 self.last_wait = name(nr);
                 let told = -i64::from(libc::ETIMEDOUT);
-                Ok(Done::Sleeps(Sleep { until_ns, told, word: Some((at, bits)) }))
+                Ok(Done::Sleeps(Sleep { until_ns, told, cause: Cause::Word(at, bits) }))
             }
             Decision::FutexWake { at, count, bits } => Ok(Done::Wakes { at, count, bits }),
             Decision::Clock { clock, to } => {
@@ -282,21 +299,6 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// The bytes of a vectored write.
-    fn swallow(&self, parts: u64, count: u64) -> Result<i64, RehearseError> {
-        let count = count.min(PARTS_MAX);
-        let mut list = vec![0; usize::try_from(count * 16).unwrap_or(0)];
-        self.pages.read(parts, &mut list)?;
-        let mut all = 0;
-        for part in list.as_chunks::<16>().0 {
-            let (start, length) = halves(part);
-            let length = length.min(BYTES_MAX - all);
-            self.pages.touch(start, length, false)?;
-            all += length;
-        }
-        Ok(i64::try_from(all).unwrap_or(0))
-    }
-
     /// The clone's own time at which a timeout is over; `None`: never.
     fn until(&self, timeout: Timeout, now_ns: u64) -> Result<Option<u64>, RehearseError> {
         let read = |at: u64, unit_ns: u64| {
@@ -341,7 +343,7 @@ impl<'a> Caller<'a> {
 }
 
 /// Two words.
-fn halves(bytes: &[u8; 16]) -> (u64, u64) {
+pub(crate) fn halves(bytes: &[u8; 16]) -> (u64, u64) {
     let word =
         |at: usize| bytes[at..at + 8].iter().rev().fold(0, |all, b| all << 8 | u64::from(*b));
     (word(0), word(8))

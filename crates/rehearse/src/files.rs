@@ -1,114 +1,72 @@
-//! Files that the instance has open, as the clone reads them: through descriptions of our own.
+//! Regular files as the clone reads them: through descriptions of our own.
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
-use process::{DescriptionKind, Instance, RegularFile, TaskGroup};
+use process::RegularFile;
 use target::Process;
 
-const REGULAR: u32 = 0o100_000;
-const TYPE: u32 = 0o170_000;
+pub(crate) const REGULAR: u32 = 0o100_000;
+pub(crate) const TYPE: u32 = 0o170_000;
 
-/// What the clone is told of its descriptors.
-pub(crate) struct Files<'a> {
-    process: &'a Process,
-    /// By number: the description, of which several descriptors may have the same.
-    descriptors: BTreeMap<u64, u32>,
-    descriptions: BTreeMap<u32, Known<'a>>,
+/// A regular file.
+#[derive(Debug)]
+pub(crate) enum Source<'a> {
+    /// The instance has it open at this number. Not looked at yet.
+    Theirs(u64, &'a RegularFile),
+    /// Ours.
+    Ours(File),
+    /// Its bytes.
+    Text(Vec<u8>),
+    /// It cannot be opened.
+    Out,
 }
 
-struct Known<'a> {
-    file: Option<&'a RegularFile>,
-    /// Whether a call that would wait returns instead.
-    nonblocking: bool,
-    /// As the clone moves it.
-    position_bytes: u64,
-    /// `Some(None)`: it cannot be opened.
-    opened: Option<Option<File>>,
-}
-
-/// What a read gives.
-pub(crate) enum Got {
-    /// These bytes.
-    Bytes(Vec<u8>),
-    /// This error.
-    Error(i32),
-    /// Nothing comes.
-    Waits,
-    /// It cannot be told.
-    Unknown,
-}
-
-impl<'a> Files<'a> {
-    /// The files of `group`, which `process` has open.
-    pub(crate) fn new(process: &'a Process, instance: &'a Instance, group: &TaskGroup) -> Self {
-        let at = |index: u32| usize::try_from(index).unwrap_or(usize::MAX);
-        let table = instance.tables.get(at(group.table.0));
-        let slots = table.map_or(&[][..], |table| &table.descriptors);
-        let number = |fd: i32| u64::try_from(fd).unwrap_or(u64::MAX);
-        let descriptors = slots.iter().map(|d| (number(d.fd), d.description.0)).collect();
-        let known = slots.iter().filter_map(|slot| {
-            let description = instance.descriptions.get(at(slot.description.0))?;
-            let file = match &description.kind {
-                DescriptionKind::File(file) if file.mode & TYPE == REGULAR => Some(file),
-                _ => None,
-            };
-            let nonblocking = description.flags & libc::O_NONBLOCK.unsigned_abs() != 0;
-            let position_bytes = description.position_bytes;
-            Some((slot.description.0, Known { file, nonblocking, position_bytes, opened: None }))
-        });
-        Self { process, descriptors, descriptions: known.collect() }
-    }
-
-    /// `length` bytes of `fd`, from `at` or from its own position on, which then moves.
-    pub(crate) fn read(&mut self, fd: u64, length: u64, at: Option<u64>) -> Got {
-        let process = self.process;
-        let Some(known) = self.known(fd) else { return Got::Error(libc::EBADF) };
-        let Some(file) = known.file else {
-            return if known.nonblocking { Got::Error(libc::EAGAIN) } else { Got::Waits };
-        };
-        let opened = known.opened.get_or_insert_with(|| open(process, fd, file));
-        let Some(opened) = opened else { return Got::Unknown };
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        let Ok(count) = opened.read_at(&mut bytes, at.unwrap_or(known.position_bytes)) else {
-            return Got::Unknown;
-        };
-        bytes.truncate(count);
-        if at.is_none() {
-            known.position_bytes += bytes.len() as u64;
+impl Source<'_> {
+    /// `length` bytes from `at` on; `None` when they cannot be had.
+    pub(crate) fn read(&mut self, process: &Process, length: u64, at: u64) -> Option<Vec<u8>> {
+        if let Self::Text(text) = self {
+            let start = usize::try_from(at).unwrap_or(usize::MAX).min(text.len());
+            let length = usize::try_from(length).unwrap_or(usize::MAX).min(text.len() - start);
+            return text.get(start..start + length).map(<[u8]>::to_vec);
         }
-        Got::Bytes(bytes)
+        let file = self.file(process)?;
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        let count = file.read_at(&mut bytes, at).ok()?;
+        bytes.truncate(count);
+        Some(bytes)
     }
 
-    /// Moves the position of `fd`; `None` when it cannot be told where to.
-    pub(crate) fn seek(&mut self, fd: u64, offset: i64, whence: u64) -> Option<i64> {
-        const SET: u64 = 0;
-        const CURRENT: u64 = 1;
-        let known = self.known(fd)?;
-        known.file?;
-        let position = match whence {
-            SET => u64::try_from(offset).ok()?,
-            CURRENT => known.position_bytes.checked_add_signed(offset)?,
-            _ => return None,
-        };
-        known.position_bytes = position;
-        i64::try_from(position).ok()
-    }
-
-    fn known(&mut self, fd: u64) -> Option<&mut Known<'a>> {
-        self.descriptions.get_mut(self.descriptors.get(&fd)?)
+    /// The file, opened when it was not; `None` when it cannot be, or is a text.
+    pub(crate) fn file(&mut self, process: &Process) -> Option<&File> {
+        if let Self::Theirs(fd, file) = self {
+            *self = open_theirs(process, *fd, file).map_or(Self::Out, Self::Ours);
+        }
+        match self {
+            Self::Ours(file) => Some(file),
+            _ => None,
+        }
     }
 }
 
 /// The instance's file `fd` opened anew, so that nothing of the instance's is moved, and without
 /// a trace in its time of access. `None` when it cannot be opened so, or is another one by now.
-fn open(process: &Process, fd: u64, file: &RegularFile) -> Option<File> {
+fn open_theirs(process: &Process, fd: u64, file: &RegularFile) -> Option<File> {
     let path = format!("/proc/{}/fd/{fd}", process.pid());
-    let flags = libc::O_NOATIME | libc::O_NONBLOCK | libc::O_NOCTTY;
     // Whose lease would be broken by this waits for nothing: the open fails.
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    let opened = open(&path)?;
     let metadata = opened.metadata().ok()?;
     let is_same = (metadata.dev(), metadata.ino()) == (file.identity.device, file.identity.inode);
     (is_same && metadata.is_file()).then_some(opened)
+}
+
+/// A regular file that is only named so far, opened in the same way.
+pub(crate) fn open_again(named: &OwnedFd) -> Option<File> {
+    open(&format!("/proc/self/fd/{}", named.as_raw_fd()))
+}
+
+fn open(path: &str) -> Option<File> {
+    let flags = libc::O_NOATIME | libc::O_NONBLOCK | libc::O_NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags).open(path).ok()
 }

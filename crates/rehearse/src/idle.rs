@@ -2,6 +2,7 @@
 
 use process::{GeneralRegisters, Instance};
 
+use crate::operations::Operation;
 use crate::table::{Decision, Timeout, decide};
 
 /// What the kernel leaves as the answer of a call that a stop interrupted.
@@ -19,14 +20,21 @@ fn waits(regs: &GeneralRegisters) -> bool {
         return false;
     }
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    match decide(regs.orig_rax, args) {
-        Decision::Wait { timeout, .. } | Decision::FutexWait { timeout, .. } => match timeout {
-            Timeout::Never => true,
-            Timeout::Millis(ms) => ms < 0,
-            Timeout::Timespec(at) | Timeout::Timeval(at) | Timeout::Until(at) => at == 0,
-        },
-        Decision::Read { .. } => true,
-        _ => false,
+    let timeout = match decide(regs.orig_rax, args) {
+        Decision::Operate(Operation::Read { .. } | Operation::Accept { .. }) => return true,
+        Decision::Operate(
+            Operation::EpollWait { timeout, .. }
+            | Operation::Poll { timeout, .. }
+            | Operation::Select { timeout, .. },
+        )
+        | Decision::Wait { timeout, .. }
+        | Decision::FutexWait { timeout, .. } => timeout,
+        _ => return false,
+    };
+    match timeout {
+        Timeout::Never => true,
+        Timeout::Millis(ms) => ms < 0,
+        Timeout::Timespec(at) | Timeout::Timeval(at) | Timeout::Until(at) => at == 0,
     }
 }
 

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+mod descriptors;
 mod error;
 mod files;
 mod filter;
@@ -15,12 +16,17 @@ mod fork;
 mod idle;
 mod life;
 mod names;
+mod operate;
+mod operations;
 mod pages;
+mod paths;
 mod prepare;
+mod ready;
 mod room;
 mod run;
 mod seen;
 mod serve;
+mod stat;
 mod table;
 mod threads;
 

@@ -7,8 +7,7 @@ use process::Instance;
 use sys::ptrace::{PtraceError, Resume, Stop, StoppedThread};
 use target::Process;
 
-use crate::calls::{Caller, Done, Sleep};
-use crate::files::Files;
+use crate::calls::{Caller, Cause, Done, Sleep};
 use crate::fork::fit;
 use crate::life::Life;
 use crate::pages::Pages;
@@ -49,14 +48,14 @@ impl Fork {
         let (pages, unwatched) = prepare::take_away(&mut settled.stub, pid, instance, group)?;
         let made = threads::make(settled.stub, group, &settled.siblings, &pages)?;
         let prepared = begun.elapsed();
-        let files = Files::new(process, instance, group);
         let over = AtomicBool::new(false);
         let mut clone = Led { life: settled.life, threads: Vec::new() };
         clone.threads.extend(made.into_iter().map(|thread| Member { thread, state: State::New }));
         let tids = clone.threads.iter().map(|member| member.thread.tid().raw()).collect();
-        let mut caller = Caller::new(&pages, files, instance, group, bounds.added_bytes);
+        let mut caller = Caller::new(&pages, process, instance, group, bounds.added_bytes);
         caller.number(tids);
-        let mut run = Run { clone, pages: &pages, caller, bounds, calls: 0, skipped_ns: 0 };
+        let mut run =
+            Run { clone, pages: &pages, caller, bounds, calls: 0, skipped_ns: 0, seen: 0 };
         let (ended, served) = std::thread::scope(|scope| {
             let server = scope.spawn(|| {
                 let served = serve(&pages, &over);
@@ -122,6 +121,8 @@ struct Run<'a> {
     calls: u64,
     /// Waiting that nobody waited for.
     skipped_ns: u64,
+    /// The changes of descriptors that threads which wait have been asked about.
+    seen: u64,
 }
 
 /// Why a rehearsal is over.
@@ -159,6 +160,9 @@ impl Run<'_> {
                     }
                     Err(error) => return Err(error.into()),
                 }
+            }
+            if let Some(why) = self.tell(begun)? {
+                return Ok((why, begun.elapsed()));
             }
             if let Some(why) = self.wake(begun)? {
                 return Ok((why, begun.elapsed()));
@@ -219,11 +223,27 @@ impl Run<'_> {
             _ => return self.go_on(at).map(|()| None),
         }
         self.calls += 1;
+        self.deal(at, begun, None)
+    }
+
+    /// Deals with the call before which a thread stands, once more when it waits; says when that is
+    /// the end. `waited`: how it has waited so far, and whether its time is over.
+    fn deal(
+        &mut self,
+        at: usize,
+        begun: Instant,
+        waited: Option<(Sleep, bool)>,
+    ) -> Result<Option<Ended>, RehearseError> {
         let now_ns = self.now_ns(begun);
-        let done = self.caller.call(&mut self.clone.threads[at].thread, now_ns)?;
+        let is_late = waited.is_some_and(|(_, late)| late);
+        let done = self.caller.call(&mut self.clone.threads[at].thread, now_ns, is_late)?;
         match done {
             Done::GoesOn => self.go_on(at)?,
-            Done::Sleeps(sleep) => self.clone.threads[at].state = State::Asleep(sleep),
+            Done::Sleeps(sleep) => {
+                // One that waits on does so until the time that was said first.
+                let sleep = waited.map_or(sleep, |(first, _)| first);
+                self.clone.threads[at].state = State::Asleep(sleep);
+            }
             Done::Wakes { at: word, count, bits } => {
                 let woken = self.wake_waiters(word, count, bits)?;
                 self.answer(at, i64::try_from(woken).unwrap_or(0))?;
@@ -232,6 +252,22 @@ impl Run<'_> {
             Done::Over(why) => {
                 self.clone.threads[at].state = State::Over;
                 return Ok(Some(why));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks threads that wait for descriptors again when something has come.
+    fn tell(&mut self, begun: Instant) -> Result<Option<Ended>, RehearseError> {
+        while self.seen != self.caller.descriptors.changes {
+            self.seen = self.caller.descriptors.changes;
+            for at in 0..self.clone.threads.len() {
+                let State::Asleep(sleep) = self.clone.threads[at].state else { continue };
+                if sleep.cause == Cause::Descriptors
+                    && let Some(why) = self.deal(at, begun, Some((sleep, false)))?
+                {
+                    return Ok(Some(why));
+                }
             }
         }
         Ok(None)
@@ -251,7 +287,8 @@ impl Run<'_> {
         let mut woken = 0;
         for at in 0..self.clone.threads.len() {
             let State::Asleep(sleep) = self.clone.threads[at].state else { continue };
-            let is_meant = sleep.word.is_some_and(|(at, mask)| at == word && mask & bits != 0);
+            let is_meant =
+                matches!(sleep.cause, Cause::Word(at, mask) if at == word && mask & bits != 0);
             if woken < count && is_meant {
                 self.answer(at, 0)?;
                 woken += 1;
@@ -281,8 +318,13 @@ impl Run<'_> {
         }
         for at in 0..self.clone.threads.len() {
             let State::Asleep(sleep) = self.clone.threads[at].state else { continue };
-            if sleep.until_ns.is_some_and(|until| until <= now_ns) {
+            if sleep.until_ns.is_none_or(|until| until > now_ns) {
+                continue;
+            }
+            if sleep.cause != Cause::Descriptors {
                 self.answer(at, sleep.told)?;
+            } else if let Some(why) = self.deal(at, begun, Some((sleep, true)))? {
+                return Ok(Some(why));
             }
         }
         Ok(None)

@@ -2,7 +2,10 @@
 //!
 //! No call is made that this table does not let through, and it lets through only what changes
 //! nothing but the clone's own memory and signal mask, or only asks. The table is pure: it knows numbers and
-//! arguments, no process. What it does not name ends the rehearsal.
+//! arguments, no process. What it does not name ends the rehearsal. Calls that work with descriptors
+//! are in `operations`.
+
+use crate::operations::{Operation, operation};
 
 /// A part of the clone's memory that a call reads or writes: the argument that points to it, and
 /// its bytes.
@@ -62,17 +65,10 @@ pub(crate) enum Decision {
     Answer(i64),
     /// It is not made and tells what the instance would be told.
     Identity(Identity),
-    /// It is not made: `length` bytes at `buffer` come from `fd`, at its own offset or this one.
-    Read { fd: u64, buffer: u64, length: u64, at: Option<u64> },
-    /// It is not made: the offset of a regular file as we keep it.
-    Seek { fd: u64, offset: i64, whence: u64 },
-    /// It is not made: `length` bytes at `buffer` go nowhere and are said to be written.
-    Swallow { buffer: u64, length: u64 },
-    /// The same for `count` parts listed at `parts` (`struct iovec`).
-    SwallowParts { parts: u64, count: u64 },
-    /// It is not made: the thread waits, and is told this when the time is over. `clears`:
-    /// what select(2) leaves behind then, up to three sets of so many bytes each.
-    Wait { timeout: Timeout, told: i64, clears: Option<([u64; 3], u64)> },
+    /// It is not made: it is answered from a table of descriptors of our own.
+    Operate(Operation),
+    /// It is not made: the thread waits, and is told this when the time is over.
+    Wait { timeout: Timeout, told: i64 },
     /// It is not made: it waits while the word at `at` is `value`.
     FutexWait { at: u64, value: u32, timeout: Timeout, bits: u32 },
     /// It is not made: that many threads of the clone that wait there go on.
@@ -88,20 +84,19 @@ pub(crate) enum Decision {
 }
 
 use Decision::{
-    Answer, Clock, End, FutexWait, FutexWake, Identity as Who, Random, Read, Run, Seek, Swallow,
-    SwallowParts, ThreadEnds, Wait,
+    Answer, Clock, End, FutexWait, FutexWake, Identity as Who, Operate, Random, Run, ThreadEnds,
+    Wait,
 };
-
-/// Most bytes that a read or write is followed for: a longer one is cut short, as is allowed.
-pub(crate) const BYTES_MAX: u64 = 1 << 20;
-/// Most parts of a vectored write that are looked at.
-pub(crate) const PARTS_MAX: u64 = 64;
 
 /// What is done about system call `nr` of the 64-bit table with these arguments.
 pub(crate) fn decide(nr: u64, args: [u64; 6]) -> Decision {
-    let [a, b, c, d, e, f] = args;
-    let forever = |told| Wait { timeout: Timeout::Never, told, clears: None };
-    match i64::try_from(nr).unwrap_or(-1) {
+    let [a, b, c, d, _, f] = args;
+    let forever = |told| Wait { timeout: Timeout::Never, told };
+    let nr = i64::try_from(nr).unwrap_or(-1);
+    if let Some(operation) = operation(nr, args) {
+        return Operate(operation);
+    }
+    match nr {
         libc::SYS_mmap => map(args),
         libc::SYS_munmap => Run(&[], MapChange::Drops(a, b)),
         libc::SYS_mprotect => Run(&[], MapChange::None),
@@ -135,15 +130,6 @@ pub(crate) fn decide(nr: u64, args: [u64; 6]) -> Decision {
         libc::SYS_geteuid => Who(Identity::EffectiveUser),
         libc::SYS_getgid => Who(Identity::Gid),
         libc::SYS_getegid => Who(Identity::EffectiveGid),
-        libc::SYS_read => Read { fd: a, buffer: b, length: c.min(BYTES_MAX), at: None },
-        libc::SYS_pread64 => Read { fd: a, buffer: b, length: c.min(BYTES_MAX), at: Some(d) },
-        libc::SYS_lseek => Seek { fd: a, offset: b.cast_signed(), whence: c },
-        libc::SYS_write | libc::SYS_pwrite64 | libc::SYS_sendto => {
-            Swallow { buffer: b, length: c.min(BYTES_MAX) }
-        }
-        libc::SYS_writev | libc::SYS_pwritev | libc::SYS_pwritev2 => {
-            SwallowParts { parts: b, count: c }
-        }
         libc::SYS_fsync
         | libc::SYS_fdatasync
         | libc::SYS_sync_file_range
@@ -152,39 +138,22 @@ pub(crate) fn decide(nr: u64, args: [u64; 6]) -> Decision {
         | libc::SYS_sched_yield
         | libc::SYS_membarrier
         | libc::SYS_set_robust_list => Answer(0),
+        // Of a thread that has just begun: it goes on without restartable sequences.
+        libc::SYS_rseq => Answer(-i64::from(libc::ENOSYS)),
         libc::SYS_clock_gettime => Clock { clock: a, to: b },
         libc::SYS_getrandom => Random { to: a, length: b.min(256) },
         libc::SYS_futex => futex(a, b, c, d, f),
-        libc::SYS_poll => Wait { timeout: millis(c), told: 0, clears: None },
-        libc::SYS_ppoll => Wait { timeout: Timeout::Timespec(c), told: 0, clears: None },
-        libc::SYS_select => {
-            let clears = Some(([b, c, d], set_bytes(a)));
-            Wait { timeout: Timeout::Timeval(e), told: 0, clears }
-        }
-        libc::SYS_pselect6 => {
-            let clears = Some(([b, c, d], set_bytes(a)));
-            Wait { timeout: Timeout::Timespec(e), told: 0, clears }
-        }
-        libc::SYS_epoll_wait | libc::SYS_epoll_pwait => {
-            Wait { timeout: millis(d), told: 0, clears: None }
-        }
-        libc::SYS_epoll_pwait2 => Wait { timeout: Timeout::Timespec(d), told: 0, clears: None },
-        libc::SYS_nanosleep => Wait { timeout: Timeout::Timespec(a), told: 0, clears: None },
+        libc::SYS_nanosleep => Wait { timeout: Timeout::Timespec(a), told: 0 },
         libc::SYS_clock_nanosleep => {
             let timeout = if b & 1 == 0 { Timeout::Timespec(c) } else { Timeout::Until(c) };
-            Wait { timeout, told: 0, clears: None }
+            Wait { timeout, told: 0 }
         }
         libc::SYS_rt_sigtimedwait => {
-            Wait { timeout: Timeout::Timespec(c), told: -i64::from(libc::EAGAIN), clears: None }
+            Wait { timeout: Timeout::Timespec(c), told: -i64::from(libc::EAGAIN) }
         }
-        libc::SYS_pause
-        | libc::SYS_rt_sigsuspend
-        | libc::SYS_accept
-        | libc::SYS_accept4
-        | libc::SYS_recvfrom
-        | libc::SYS_recvmsg
-        | libc::SYS_wait4
-        | libc::SYS_waitid => forever(-i64::from(libc::EINTR)),
+        libc::SYS_pause | libc::SYS_rt_sigsuspend | libc::SYS_wait4 | libc::SYS_waitid => {
+            forever(-i64::from(libc::EINTR))
+        }
         libc::SYS_exit => ThreadEnds,
         _ => End,
     }
@@ -247,15 +216,10 @@ fn futex(at: u64, operation: u64, value: u64, timeout: u64, bits: u64) -> Decisi
     }
 }
 
-fn millis(argument: u64) -> Timeout {
+pub(crate) fn millis(argument: u64) -> Timeout {
     #[expect(clippy::cast_possible_truncation, reason = "the kernel takes an int")]
     let argument = argument as u32;
     Timeout::Millis(argument.cast_signed())
-}
-
-/// Bytes of a `fd_set` for so many descriptors.
-fn set_bytes(descriptors: u64) -> u64 {
-    descriptors.min(1 << 20).div_ceil(64) * 8
 }
 
 /// The calls that the clone's seccomp filter lets pass, whatever becomes of its tracer: what
@@ -301,16 +265,12 @@ mod tests {
     #[test]
     fn what_is_not_named_ends_the_rehearsal() {
         for nr in [
-            libc::SYS_open,
-            libc::SYS_openat,
             libc::SYS_openat2,
             libc::SYS_unlink,
             libc::SYS_rename,
             libc::SYS_ftruncate,
             libc::SYS_fallocate,
-            libc::SYS_fcntl,
             libc::SYS_flock,
-            libc::SYS_ioctl,
             libc::SYS_socket,
             libc::SYS_connect,
             libc::SYS_bind,
@@ -339,12 +299,9 @@ mod tests {
             libc::SYS_timerfd_settime,
             libc::SYS_timer_settime,
             libc::SYS_setitimer,
-            libc::SYS_epoll_ctl,
             libc::SYS_io_uring_setup,
             libc::SYS_io_uring_enter,
             libc::SYS_io_submit,
-            libc::SYS_sendmsg,
-            libc::SYS_sendfile,
             libc::SYS_splice,
             libc::SYS_setuid,
             libc::SYS_setrlimit,
@@ -417,8 +374,10 @@ mod tests {
 
     #[test]
     fn waits_tell_how_long() {
-        let never = Wait { timeout: Timeout::Millis(-1), told: 0, clears: None };
-        assert_eq!(call(libc::SYS_epoll_wait, [5, 0, 16, u64::from(u32::MAX), 0, 0]), never);
+        let never =
+            Operation::EpollWait { epoll: 5, events: 0, count: 16, timeout: Timeout::Millis(-1) };
+        let forever = [5, 0, 16, u64::from(u32::MAX), 0, 0];
+        assert_eq!(call(libc::SYS_epoll_wait, forever), Operate(never));
         let woken = FutexWake { at: 64, count: 1, bits: u32::MAX };
         assert_eq!(call(libc::SYS_futex, [64, 129, 1, 0, 0, 0]), woken);
         let asleep = FutexWait { at: 64, value: 2, timeout: Timeout::Until(32), bits: 7 };
@@ -427,13 +386,5 @@ mod tests {
         for operation in [3, 4, 5, 6, 7, 8, 11, 12, 13] {
             assert_eq!(call(libc::SYS_futex, [64, operation, 1, 0, 0, 0]), End);
         }
-    }
-
-    #[test]
-    fn long_reads_and_writes_are_cut() {
-        let read = Read { fd: 3, buffer: 8, length: BYTES_MAX, at: None };
-        assert_eq!(call(libc::SYS_read, [3, 8, u64::MAX, 0, 0, 0]), read);
-        let write = Swallow { buffer: 8, length: BYTES_MAX };
-        assert_eq!(call(libc::SYS_write, [1, 8, u64::MAX, 0, 0, 0]), write);
     }
 }

@@ -1,9 +1,10 @@
 //! Calls on open files that the standard library has no name for.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::SeekFrom;
+use rustix::fs::{Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
 /// The next run of data in `file` at or behind `from`, as offsets `start..end`, or `None` when
@@ -23,6 +24,28 @@ pub fn next_data(file: impl AsFd, from: u64) -> io::Result<Option<(u64, u64)>> {
         return Err(io::Error::other("the file changed while its holes were listed"));
     }
     Ok(Some((start, end)))
+}
+
+/// What lies at `path` below `root`, which is the root for symbolic links, too; not opened, only
+/// named (`O_PATH`). `follow`: also a symbolic link at the end. Leaves no trace: it goes as far as
+/// the kernel knows the way without asking a file system (`RESOLVE_CACHED`, Linux >= 5.12), which
+/// also moves no time of access of a symbolic link and mounts nothing.
+///
+/// # Errors
+/// `EAGAIN` when the kernel does not know the way, and what openat2(2) says.
+pub fn look_up(root: impl AsFd, path: &Path, follow: bool) -> io::Result<OwnedFd> {
+    let last = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
+    let flags = OFlags::PATH | OFlags::CLOEXEC | last;
+    Ok(rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?)
+}
+
+/// The kind of file system that `file` lies on (`f_type` of statfs(2)).
+///
+/// # Errors
+/// What fstatfs(2) says.
+pub fn file_system_kind(file: impl AsFd) -> io::Result<i64> {
+    Ok(rustix::fs::fstatfs(file)?.f_type)
 }
 
 /// The seals of a memfd (`F_GET_SEALS`).

@@ -4,7 +4,7 @@ A clone's writes report success and go nowhere, so that only a clone gets there 
 full. The real program goes on when somebody empties the pipe, finds "rest" in FORM, and fills the
 pipe again.
 """
-import ctypes, fcntl, mmap, os, sys
+import ctypes, fcntl, mmap, os, select, socket, sys
 
 form, out, port, sentinel, folder = sys.argv[1:6]
 port, sentinel = int(port), int(sentinel)
@@ -16,6 +16,17 @@ form = os.open(form, os.O_RDONLY)
 log = os.open(out, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
 os.write(log, b"begin\n")
 timer = call(283, 1, 0)
+poll = select.epoll()
+event = os.eventfd(1)
+left, right = socket.socketpair()
+listening = socket.create_server(("127.0.0.1", 0))
+poll.register(right, select.EPOLLIN)
+open(folder + "/kept", "w").write("kept file")
+os.utime(folder + "/kept", (1000, 1000))
+os.mkfifo(folder + "/fifo")
+# Known to the kernel from here on: that it is there, and that it is not.
+for name in ("/kept", "/missing", "/fifo"):
+    os.path.exists(folder + name)
 memfd = os.memfd_create("shared")
 os.ftruncate(memfd, 4096)
 shared = mmap.mmap(memfd, 4096, flags=mmap.MAP_SHARED)
@@ -38,7 +49,71 @@ def seek():
     os.read(form, 3)
     call(39 + 1000)
 
+def expect(right):
+    """The clone ends in this call when something was answered otherwise than it should be."""
+    if not right:
+        call(39 + 1001)
+
+def answers():
+    """All that a clone is answered without a call being made. The real program sees none of it."""
+    kept = open(folder + "/kept", "rb", buffering=0)
+    expect(kept.read(4) == b"kept" and os.fstat(kept.fileno()).st_size == 9)
+    expect(os.stat(folder + "/kept").st_ino == os.fstat(kept.fileno()).st_ino)
+    expect(os.lseek(kept.fileno(), -5, 2) == 4 and kept.read() == b" file")
+    twice = os.dup(kept.fileno())
+    expect(os.lseek(twice, 0, 1) == 9)
+    kept.close()
+    expect(os.pread(twice, 4, 0) == b"kept")
+    os.close(twice)
+    try:
+        os.stat(folder + "/missing")
+        expect(False)
+    except FileNotFoundError:
+        pass
+    expect(b"python" in open("/proc/self/cmdline", "rb").read())
+    fcntl.lockf(log, fcntl.LOCK_EX)
+    fcntl.fcntl(log, fcntl.F_SETFL, os.O_APPEND | os.O_NONBLOCK)
+    expect(fcntl.fcntl(log, fcntl.F_GETFL) & os.O_NONBLOCK)
+    os.set_inheritable(log, True)
+    changed = os.eventfd(0)
+    poll.register(changed, select.EPOLLIN)
+    expect(poll.poll(0) == [])
+    os.eventfd_write(changed, 3)
+    expect(poll.poll(-1) == [(changed, select.EPOLLIN)])
+    expect(select.select([changed], [changed], [], 0) == ([changed], [changed], []))
+    expect(os.eventfd_read(changed) == 3 and poll.poll(0) == [])
+    poll.unregister(changed)
+    os.close(changed)
+    os.eventfd_write(event, 5)
+    left.send(b"to the other")
+    expect(select.select([right], [], [], 0)[0] == [right] and right.recv(99) == b"to the other")
+    reader, writer = os.pipe()
+    os.write(writer, b"by pipe")
+    expect(os.read(reader, 99) == b"by pipe")
+    os.close(writer)
+    expect(os.read(reader, 99) == b"")
+    left.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listening.setblocking(False)
+    try:
+        listening.accept()
+        expect(False)
+    except BlockingIOError:
+        pass
+    expect(os.sendfile(log, form, 0, 3) == 3)
+    left.shutdown(socket.SHUT_RDWR)
+    left.close()
+    os.close(log)
+    expect(os.getcwd() != "")
+    call(39 + 1000)
+
 FORMS = {
+    "answers": answers,
+    "create-existing": lambda: (os.open(out, os.O_RDWR | os.O_CREAT), call(39 + 1000)),
+    "open-and-truncate": lambda: os.open(out, os.O_RDWR | os.O_TRUNC),
+    "open-device": lambda: os.open("/dev/zero", os.O_RDONLY),
+    "open-fifo": lambda: os.open(folder + "/fifo", os.O_RDONLY | os.O_NONBLOCK),
+    "open-proc": lambda: os.open("/proc/sysrq-trigger", os.O_RDONLY),
+    "pass-descriptor": lambda: socket.send_fds(left, [b"x"], [log]),
     "write": lambda: (os.write(log, b"clone\n"), os.write(1, b"clone\n"), call(39 + 1000)),
     "share": share,
     "seek": seek,

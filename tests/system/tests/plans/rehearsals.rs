@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -105,6 +106,8 @@ pub(crate) struct Surroundings {
     log: Option<String>,
     output: Option<String>,
     made: bool,
+    /// When files were read and changed last.
+    times: Vec<(i64, i64)>,
     /// Whether its shared memory holds zeros, as it did.
     shared: bool,
     mounts: String,
@@ -164,6 +167,11 @@ impl Hostile {
             log: std::fs::read_to_string(&self.out).ok(),
             output: std::fs::read_to_string(&self.program.output).ok(),
             made: self.folder.join("made").exists(),
+            times: [self.folder.join("kept"), self.folder.join("fifo"), self.out.clone()]
+                .iter()
+                .map(|path| std::fs::metadata(path).unwrap())
+                .map(|file| (file.atime(), file.mtime()))
+                .collect(),
             shared: shared.is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0)),
             mounts: read("/proc/self/mounts".to_owned()),
             descriptors: names.iter().map(described).collect(),
