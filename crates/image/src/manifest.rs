@@ -110,25 +110,25 @@ impl Manifest {
     /// # Errors
     /// When it is cut short, altered in any byte, made with another key or by a newer program.
     pub fn decode(bytes: &[u8], key: &LineKey) -> Result<Self, FormatError> {
-        let header = Header::read(bytes)?;
-        let (start, end) = check_length(&header, bytes)?;
-        if header.key_fingerprint != key.fingerprint() {
-            return Err(FormatError::Key);
-        }
-        let table = &bytes[HEADER_BYTES..start];
-        if crc32c::crc32c(table) != header.table_crc32c {
-            return Err(FormatError::Checksum { what: "the manifest's section table".to_owned() });
-        }
-        let sections = section::read_table(bytes, table, start, end)?;
-        // The checksums above say which part is damaged; this one says that none is, also where
-        // somebody made them fit.
-        if key.hash(&bytes[..end]) != bytes[end..] {
-            return Err(FormatError::Checksum { what: WHAT.to_owned() });
-        }
-        Self::from_sections(&header, &sections)
+        let (header, sections) = checked(bytes, key)?;
+        Self::from_sections(&header, &sections, required(&sections, section::PLAN)?)
     }
 
-    fn from_sections(header: &Header, sections: &[Section<'_>]) -> Result<Self, FormatError> {
+    /// The same with an empty plan, whose bytes are checked and not decoded: that takes longer than
+    /// everything else, and whoever only reads pages has no use for it.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_without_plan(bytes: &[u8], key: &LineKey) -> Result<Self, FormatError> {
+        let (header, sections) = checked(bytes, key)?;
+        Self::from_sections(&header, &sections, Plan::default())
+    }
+
+    fn from_sections(
+        header: &Header,
+        sections: &[Section<'_>],
+        plan: Plan,
+    ) -> Result<Self, FormatError> {
         let known =
             [section::INSTANCE, section::PLAN, section::FILES, section::SUMMARY, section::LOSS];
         for (i, section) in sections.iter().enumerate() {
@@ -151,7 +151,7 @@ impl Manifest {
             depth: header.depth,
             referenced_bytes: header.referenced_bytes,
             instance: required(sections, section::INSTANCE)?,
-            plan: required(sections, section::PLAN)?,
+            plan,
             files: required(sections, section::FILES)?,
             summary: optional(sections, section::SUMMARY)?.unwrap_or_default(),
             loss: optional(sections, section::LOSS)?.unwrap_or_default(),
@@ -175,6 +175,26 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// The header and the sections of the manifest `bytes`, no bit of which was altered.
+fn checked<'a>(bytes: &'a [u8], key: &LineKey) -> Result<(Header, Vec<Section<'a>>), FormatError> {
+    let header = Header::read(bytes)?;
+    let (start, end) = check_length(&header, bytes)?;
+    if header.key_fingerprint != key.fingerprint() {
+        return Err(FormatError::Key);
+    }
+    let table = &bytes[HEADER_BYTES..start];
+    if crc32c::crc32c(table) != header.table_crc32c {
+        return Err(FormatError::Checksum { what: "the manifest's section table".to_owned() });
+    }
+    let sections = section::read_table(bytes, table, start, end)?;
+    // The checksums above say which part is damaged; this one says that none is, also where
+    // somebody made them fit.
+    if key.hash(&bytes[..end]) != bytes[end..] {
+        return Err(FormatError::Checksum { what: WHAT.to_owned() });
+    }
+    Ok((header, sections))
 }
 
 /// Where the sections begin and end.

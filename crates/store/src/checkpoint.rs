@@ -3,9 +3,12 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use image::{CheckpointId, ContentHash, Frame, Header, Index, LineKey, Manifest, Summary};
+use image::{
+    CheckpointId, ContentHash, FormatError, Frame, Header, Index, LineKey, Manifest, Summary,
+};
 use mem::MemoryId;
 use plan::{Plan, Treatment};
 use process::Instance;
@@ -33,6 +36,8 @@ pub struct Checkpoint {
     pub(crate) manifest: Manifest,
     pub(crate) index: Index,
     pub(crate) data: Vec<File>,
+    /// Which of them has the critical pages alone.
+    pub(crate) critical_file: Option<u16>,
     pub(crate) hashes: HashFile,
     /// The hashes of all its pages, once somebody had them looked up.
     pub(crate) known: OnceLock<KnownHashes>,
@@ -52,7 +57,7 @@ impl Checkpoint {
         id: CheckpointId,
         known: Option<&Arc<Self>>,
     ) -> Result<Self, ReadError> {
-        let newest = Self::open_alone(store, id)?;
+        let newest = Self::open_alone(store, id, Manifest::decode)?;
         // From the newest to the oldest, then put together from the oldest on.
         let mut chain: Vec<Self> = Vec::new();
         let mut below = None;
@@ -62,7 +67,8 @@ impl Checkpoint {
             let opened = match known {
                 Some(_) => None,
                 None => {
-                    Some(Self::open_alone(store, entry.id).map_err(|e| of_parent(Box::new(e)))?)
+                    let opened = Self::open_alone(store, entry.id, Manifest::decode_without_plan);
+                    Some(opened.map_err(|e| of_parent(Box::new(e)))?)
                 }
             };
             let parent = opened.as_ref().or(known.map(|known| &**known));
@@ -84,7 +90,11 @@ impl Checkpoint {
     }
 
     /// Opens a checkpoint without its parents.
-    fn open_alone(store: &Store, id: CheckpointId) -> Result<Self, ReadError> {
+    fn open_alone(
+        store: &Store,
+        id: CheckpointId,
+        decode: fn(&[u8], &LineKey) -> Result<Manifest, FormatError>,
+    ) -> Result<Self, ReadError> {
         let missing = |e: IoFailure| match e.is_missing() {
             true => ReadError::Missing { id, store: store.root().to_owned() },
             false => e.into(),
@@ -94,20 +104,22 @@ impl Checkpoint {
         let format = |cause| ReadError::Format { path: dir.join(layout::MANIFEST), cause };
         let header = Header::read(&bytes).map_err(format)?;
         let key = line_key(store, id, &header)?;
-        let manifest = Manifest::decode(&bytes, &key).map_err(format)?;
+        let manifest = decode(&bytes, &key).map_err(format)?;
         if manifest.id != id {
             let detail = format!("it is that of checkpoint {}", manifest.id);
-            return Err(format(image::FormatError::Invalid { what: "the manifest", detail }));
+            return Err(format(FormatError::Invalid { what: "the manifest", detail }));
         }
         let index = read_index(&dir, &manifest, &key)?;
         let data = manifest.files.data.iter().map(|file| open_data(&dir, file));
         let data = data.collect::<Result<_, _>>()?;
+        let critical = manifest.files.data.iter().position(|file| file.name == layout::CRITICAL);
         let entry = &manifest.files.hashes;
         let file = open_data(&dir, entry)?;
         let hashes = HashFile::open(file, dir.join(&entry.name), id, index.hash_count(), &key)?;
         Ok(Self {
             index,
             data,
+            critical_file: critical.and_then(|number| u16::try_from(number).ok()),
             hashes,
             known: OnceLock::new(),
             parent: None,
@@ -125,12 +137,18 @@ impl Checkpoint {
         self.manifest.id
     }
 
+    /// The directory of the store that it lies in.
+    pub fn store_root(&self) -> &Path {
+        let path = self.dir.path();
+        path.parent().and_then(Path::parent).unwrap_or(path)
+    }
+
     /// The instance's state.
     pub fn instance(&self) -> &Instance {
         &self.manifest.instance
     }
 
-    /// The plan it was made by.
+    /// The plan it was made by. One that was opened because it stands behind another has an empty one.
     pub fn plan(&self) -> &Plan {
         &self.manifest.plan
     }

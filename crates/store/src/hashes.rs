@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use codec::FRAME_PAGES_MAX;
 use image::{
-    CheckpointId, FrameHash, HASHES_HEADER_BYTES, IndexEntry, LineKey, PageHash, PageMask,
+    CheckpointId, Frame, FrameHash, HASHES_HEADER_BYTES, IndexEntry, LineKey, PageHash, PageMask,
     check_hashes_header,
 };
 use mem::{MemoryId, PageIndex, PageRange, PageSourceError};
@@ -41,6 +41,8 @@ pub(crate) struct ChunkHashes {
     pub(crate) hashes: [PageHash; 16],
     /// How many deltas have to be decoded to have them.
     pub(crate) delta_depths: [u8; 16],
+    /// Those that lie among critical ones, wherever in the chain.
+    pub(crate) critical: PageMask,
 }
 
 /// The chunk of 16 aligned pages that begins at or before `page`.
@@ -168,6 +170,9 @@ impl Checkpoint {
                 continue;
             }
             found.present = found.present.or(own);
+            if self.is_among_critical(frame) {
+                found.critical = found.critical.or(own);
+            }
             if frame.treatment == Treatment::Zero {
                 continue;
             }
@@ -179,6 +184,11 @@ impl Checkpoint {
             }
         }
         Ok(below)
+    }
+
+    /// Whether what `frame` stores is read together with other critical pages.
+    pub(crate) fn is_among_critical(&self, frame: &Frame) -> bool {
+        self.critical_file == Some(frame.file)
     }
 
     /// The pages of the chunk beginning at `chunk` that are cold and stored.

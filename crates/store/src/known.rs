@@ -63,6 +63,7 @@ impl KnownHashes {
             for entry in one.index.entries(run.memory, run.pages) {
                 let frame = &entry.frame;
                 let Some(part) = frame.pages.intersect(run.pages) else { continue };
+                let is_among_critical = one.is_among_critical(frame);
                 for pages in part.aligned_chunks(CHUNK_PAGES) {
                     let at = run.at(pages.start);
                     let here = PageMask::of(pages, chunk_of(pages.start).start).and(run.wanted[at]);
@@ -73,6 +74,9 @@ impl KnownHashes {
                     }
                     let chunk = &mut run.chunks[at];
                     chunk.present = chunk.present.or(own);
+                    if is_among_critical {
+                        chunk.critical = chunk.critical.or(own);
+                    }
                     if frame.treatment == Treatment::Zero {
                         continue;
                     }

@@ -67,9 +67,6 @@ pub(crate) struct Target<'a> {
     pub(crate) want: Want,
     /// Changed pages may be stored as the difference to the parent's, which are read for it.
     pub(crate) has_deltas: bool,
-    /// Critical pages will be read while somebody stands still: not as the difference to what lies
-    /// further and further back.
-    pub(crate) critical_whole: bool,
 }
 
 impl Lane {
@@ -229,7 +226,7 @@ impl Lane {
             return self.seal(target, place, all, (bytes, &buffers.hashes), None);
         };
         let known = parent.chunk_hashes(memory, chunk, all).map_err(io::Error::other)?;
-        let promoted = promoted(target, parent, place);
+        let promoted = promoted(target, parent, place, &known);
         let changed = changed_pages(&buffers.hashes, &known, all).or(promoted);
         if changed.is_empty() {
             self.refer_to(memory, chunk, all);
@@ -243,7 +240,8 @@ impl Lane {
             buffers.changed_hashes.push(*hash);
         }
         // As differences promoted ones would have to be read where they were after all.
-        let is_whole = target.critical_whole && tier == Tier::Critical;
+        // Neither are critical ones, for which whoever resumes stands still.
+        let is_whole = target.division.is_some() && tier == Tier::Critical;
         let bases = match promoted.is_empty() && target.has_deltas && !is_whole {
             true => changed.and(known.present),
             false => PageMask::default(),
@@ -384,12 +382,31 @@ fn frame_of(
     })
 }
 
-/// What was cold and is not any more is stored again, where a resume reads on its way.
-fn promoted(target: &Target<'_>, parent: &Checkpoint, place: Place) -> PageMask {
+/// What was colder is stored again where a resume reads on its way: what is critical now, wherever
+/// in the chain it lies among what is not, and what was cold. Reading it would mean to decode a whole
+/// frame for each such page.
+fn promoted(
+    target: &Target<'_>,
+    parent: &Checkpoint,
+    place: Place,
+    known: &ChunkHashes,
+) -> PageMask {
     match (target.division, place.tier) {
         (None, _) | (_, Tier::Cold) => PageMask::default(),
-        _ => parent.cold_pages(target.memory, place.chunk).and(place.pages),
+        (_, Tier::Critical) => {
+            let stored = known.present.and(place.pages).without(known.critical);
+            let is_zero = |place: &usize| known.hashes[*place].is_zero();
+            stored.places().filter(is_zero).fold(stored, |left, zero| left.without(one(zero)))
+        }
+        (_, Tier::Warm) => parent.cold_pages(target.memory, place.chunk).and(place.pages),
     }
+}
+
+/// Page `place` of a chunk alone.
+fn one(place: usize) -> PageMask {
+    let mut mask = PageMask::default();
+    mask.insert(place);
+    mask
 }
 
 /// At least as small as the fastest level that nobody waits for: cold pages are encoded outside

@@ -20,6 +20,18 @@ enum Asked<'a> {
 }
 
 impl Store {
+    /// As [`resolve`](Self::resolve) in the store at `root`, which need not be there where the reference is a
+    /// path.
+    ///
+    /// # Errors
+    /// As there, and when a store cannot be opened.
+    pub fn find(root: &Path, reference: &str) -> Result<Found, ResolveError> {
+        match parse(reference)? {
+            Asked::Path(path) => resolve_path(path, reference),
+            _ => Self::open(root)?.resolve(reference),
+        }
+    }
+
     /// Finds the checkpoint that `reference` names: an id, a unique prefix of one, `latest`,
     /// `latest~N` (the Nth before it), `latest:INSTANCE` (an instance id or a unique prefix of
     /// one, with `~N` too), or a path: the directory of a checkpoint, or a store, which means

@@ -3,10 +3,9 @@
 use image::Frame;
 use mem::PAGE_SIZE;
 use plan::{Tier, Treatment};
-
 use rustix::fs::{Advice, fadvise};
 
-use crate::{Checkpoint, layout};
+use crate::Checkpoint;
 
 /// What one tier holds, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,11 +63,10 @@ impl Checkpoint {
     /// they will be needed soon, and one after the other.
     pub fn read_critical_ahead(&self) {
         for checkpoint in self.chain() {
-            for (file, entry) in checkpoint.data.iter().zip(&checkpoint.manifest.files.data) {
-                if entry.name == layout::CRITICAL {
-                    // Where it cannot be asked for, reading takes a little longer.
-                    let _ = fadvise(file, 0, None, Advice::WillNeed);
-                }
+            let number = checkpoint.critical_file.map(usize::from);
+            if let Some(file) = number.and_then(|number| checkpoint.data.get(number)) {
+                // Where it cannot be asked for, reading takes a little longer.
+                let _ = fadvise(file, 0, None, Advice::WillNeed);
             }
         }
     }

@@ -292,7 +292,8 @@ impl Below {
         };
         let known = parent.chunk_hashes(target.memory, place.chunk, place.pages);
         let known = known.map_err(io::Error::other)?;
-        Ok(Self { known, promoted: promoted(target, parent, place) })
+        let promoted = promoted(target, parent, place, &known);
+        Ok(Self { known, promoted })
     }
 
     /// Which of the pages `all`, with these hashes, it does not have.

@@ -246,9 +246,8 @@ impl CheckpointWriter {
         self.pace = Some(Pace::new(workers));
     }
 
-    /// Somebody stands still until it is published and its critical pages are read again, and goes
-    /// on in any case: it is left to a later [`Store::sync`] to make it survive a crash of the
-    /// machine, and critical pages are not stored as differences. Call it before the first `put`.
+    /// Somebody stands still until it is published, and goes on in any case: it is left to a later
+    /// [`Store::sync`] to make it survive a crash of the machine. Call it before the first `put`.
     pub fn sync_later(&mut self) {
         self.is_synced = false;
     }
@@ -376,7 +375,6 @@ impl CheckpointWriter {
             memory,
             want,
             has_deltas: self.has_deltas,
-            critical_whole: !self.is_synced,
         }
     }
 
