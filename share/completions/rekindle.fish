@@ -156,8 +156,8 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l wait -d 'Ho
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l progress -d 'Whether to draw progress' -r -f -a "auto\t'On a terminal'
 never\t'Not at all'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l detach -d 'Return as soon as the program runs; it gets a session of its own'
-complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l eager -d 'Load everything before the first instruction (the default)'
-complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l lazy -d 'Run at once; memory follows on demand and in the background'
+complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l eager -d 'Load everything before the first instruction (the default where that takes less than 50 ms)'
+complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l lazy -d 'Run at once; memory follows on demand and in the background (the default for larger programs)'
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l on-demand -d 'As `--lazy`, but load nothing that the program does not ask for'
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l as-copy -d 'Resume although the original or another resume is alive; only without writable files'
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l dry-run -d 'Say what would be done, and do nothing'

@@ -168,8 +168,8 @@ csv\:"Comma-separated values (only \`heatmap\`)"))' \
 '--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
 never\:"Not at all"))' \
 '--detach[Return as soon as the program runs; it gets a session of its own]' \
-'(--lazy --on-demand)--eager[Load everything before the first instruction (the default)]' \
-'--lazy[Run at once; memory follows on demand and in the background]' \
+'(--lazy --on-demand)--eager[Load everything before the first instruction (the default where that takes less than 50 ms)]' \
+'(--on-demand)--lazy[Run at once; memory follows on demand and in the background (the default for larger programs)]' \
 '--on-demand[As \`--lazy\`, but load nothing that the program does not ask for]' \
 '--as-copy[Resume although the original or another resume is alive; only without writable files]' \
 '--dry-run[Say what would be done, and do nothing]' \

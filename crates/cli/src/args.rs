@@ -394,11 +394,11 @@ pub(crate) struct Resume {
     /// Return as soon as the program runs; it gets a session of its own.
     #[arg(long)]
     pub(crate) detach: bool,
-    /// Load everything before the first instruction (the default).
+    /// Load everything before the first instruction (the default where that takes less than 50 ms).
     #[arg(long, conflicts_with_all = ["lazy", "on_demand"])]
     pub(crate) eager: bool,
-    /// Run at once; memory follows on demand and in the background.
-    #[arg(long)]
+    /// Run at once; memory follows on demand and in the background (the default for larger programs).
+    #[arg(long, conflicts_with = "on_demand")]
     pub(crate) lazy: bool,
     /// As `--lazy`, but load nothing that the program does not ask for.
     #[arg(long)]

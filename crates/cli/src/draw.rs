@@ -176,7 +176,12 @@ pub(crate) fn resume(report: &ResumeReport) -> String {
         text.push_str(&format!("answering   after {}\n", time(us)));
     }
     if let Some(count) = report.loaded_before_start_bytes {
-        text.push_str(&format!("loaded      {}\n", bytes(count)));
+        let rest = match report.load {
+            "lazy" => "; the rest follows (rekindle status)",
+            "on-demand" => "; the rest when it is touched (rekindle status)",
+            _ => "",
+        };
+        text.push_str(&format!("loaded      {}{rest}\n", bytes(count)));
     }
     for change in &report.changed {
         text.push_str(&format!("note        {}\n", change.what));

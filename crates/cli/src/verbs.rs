@@ -274,10 +274,11 @@ fn resume(context: &Context, arguments: &Resume) -> ExitCode {
         },
         probe: arguments.probe.clone(),
         probe_timeout: arguments.probe_timeout,
-        load: match (arguments.lazy, arguments.on_demand) {
-            (_, true) => engine::Load::OnDemand,
-            (true, false) => engine::Load::Lazy,
-            (false, false) => engine::Load::Eager,
+        load: match (arguments.eager, arguments.lazy, arguments.on_demand) {
+            (true, ..) => engine::Load::Eager,
+            (_, true, _) => engine::Load::Lazy,
+            (.., true) => engine::Load::OnDemand,
+            _ => engine::Load::Auto,
         },
     };
     let bar = context.bar();

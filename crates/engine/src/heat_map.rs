@@ -127,7 +127,7 @@ pub fn find_heat(
         // An instance need not run for its heat to be looked at.
         return of_line(Store::open(&settings.store), format!("instance {instance}"), instance);
     }
-    let found = Store::open(&settings.store)?.resolve(subject)?;
+    let found = Store::find(&settings.store, subject)?;
     let instance = found.open()?.instance().line.instance.clone();
     of_line(Ok(found.store), format!("checkpoint {}", found.id), instance)
 }

@@ -298,6 +298,8 @@ pub struct ResumeReport {
     pub blockers: Vec<BlockerReport>,
     /// What is different for the program.
     pub changed: Vec<ChangeReport>,
+    /// When memory is loaded: `eager` (before the first instruction), `lazy` or `on-demand`.
+    pub load: &'static str,
     /// The checkpoint's id.
     pub id: String,
     /// The instance's id.
@@ -314,7 +316,7 @@ pub struct ResumeReport {
     pub loaded_before_start_bytes: Option<u64>,
     /// Ranges in which its memory is only near to what it was.
     pub approximate: Vec<LossRow>,
-    /// Faults served before the first answer; null as everything is loaded before the start.
+    /// Faults served before the first answer; null without a probe, and where everything is there.
     pub faults_before_answer: Option<u64>,
     /// Every phase.
     pub phases: Vec<TimeReport>,

@@ -388,7 +388,7 @@ pub fn inspect(
 }
 
 fn open(settings: &Settings, reference: &str) -> Result<Checkpoint, ShelfError> {
-    Ok(Store::open(&settings.store)?.resolve(reference)?.open()?)
+    Ok(Store::find(&settings.store, reference)?.open()?)
 }
 
 /// A command line as words. Programs that rename themselves (setproctitle) leave empty words and

@@ -109,6 +109,15 @@ impl HostCosts {
         read_us.max((install_us + decode_us) / f64::from(self.cpus.max(1)))
     }
 
+    /// Microseconds to bring `page_bytes` of pages in, in bulk, that are stored in `stored_bytes`: reading,
+    /// decoding and installing overlap.
+    pub fn load_all_us(&self, page_bytes: u64, stored_bytes: u64) -> u64 {
+        let read_us = time_us(stored_bytes, self.read_bytes_per_s);
+        let install_us = time_us(page_bytes, self.install_bytes_per_s);
+        let decode_us = time_us(page_bytes, self.zstd.decode_bytes_per_s);
+        whole(read_us.max((install_us + decode_us) / f64::from(self.cpus.max(1))))
+    }
+
     /// Microseconds that a fault on a page costs the program.
     pub(crate) fn stall_us(&self, treatment: Treatment) -> f64 {
         let fault_us = self.fault_us as f64;

@@ -278,6 +278,35 @@ fn steps(place: &Place) -> (Program, Steps<'_>) {
     (program, steps)
 }
 
+/// Without an option a program runs at once where loading it takes longer than a moment; the agent
+/// finds the checkpoint also where it is not in the store that is named.
+#[test]
+fn large_programs_run_at_once() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = rekindle(place);
+        let (program, go, out) = pages(place);
+        let small = program::python(place, "small", "import time\nwhile True: time.sleep(1)", &[]);
+        rekindle.stop(small.pid(), &[]);
+        let resumed = rekindle.resume("latest", &[]);
+        assert_eq!(resumed.json["load"], "eager", "{resumed}");
+        Program::of_pid(resumed.pid("pid")).kill();
+        rekindle.stop(program.pid(), &[]);
+        let resumed = rekindle.resume("latest", &["--eager"]);
+        assert_eq!(resumed.json["load"], "eager", "{resumed}");
+        rekindle.stop(resumed.pid("pid"), &[]);
+        let path = place.store().display().to_string();
+        let elsewhere = Rekindle::new(&place.path("no-store"), place.dir());
+        let resumed = elsewhere.resume(&path, &["--probe", "true"]);
+        assert_eq!(resumed.json["load"], "lazy", "{resumed}");
+        assert!(resumed.number("loaded_before_start_bytes") < 16 << 20, "{resumed}");
+        assert!(resumed.json["faults_before_answer"].is_u64(), "{resumed}");
+        std::fs::write(&go, "").unwrap();
+        wait::until_true("pages to be looked at", LIMIT, || seen(&out).0 > 500);
+        assert_eq!(seen(&out).1, 0);
+        Program::of_pid(resumed.pid("pid")).kill();
+    });
+}
+
 #[test]
 fn checkpoints_of_half_loaded_programs_refer_to_the_rest() {
     sandbox::run(LIMIT, |place| {

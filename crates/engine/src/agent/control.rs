@@ -112,6 +112,11 @@ fn is_state_given(ledger: &Ledger, bell: BorrowedFd<'_>) -> bool {
     true
 }
 
+/// Faults answered so far for `instance`; `None` when nobody serves it.
+pub(crate) fn faults(registry: &Registry, instance: &str) -> Option<u64> {
+    ask(registry, instance, "status").map(|answer| answer.faults)
+}
+
 /// Asks the agent of `instance`; `None` when there is none, or it ends before it answers. Its other
 /// processes hold its socket open then: its end has to be looked for.
 pub(crate) fn ask(registry: &Registry, instance: &str, question: &str) -> Option<AgentAnswer> {

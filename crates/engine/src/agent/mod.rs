@@ -33,6 +33,7 @@ mod server;
 
 pub(crate) use borrow::{Served, served};
 pub(crate) use brief::Brief;
+pub(crate) use control::faults;
 pub use control::{StatusError, StatusReport, StatusRow, status};
 pub use keeper::{AgentError, AgentStart, run as run_agent};
 pub(crate) use link::AgentLink;

@@ -58,7 +58,7 @@ pub(super) fn find(
     if is_pid || subject.parse::<InstanceId>().is_ok() {
         return of_process(settings, subject, registry);
     }
-    let found = Store::open(&settings.store)?.resolve(subject)?;
+    let found = Store::find(&settings.store, subject)?;
     of_checkpoint(&found.open()?, &found.store)
 }
 
