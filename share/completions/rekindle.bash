@@ -34,11 +34,17 @@ _rekindle() {
             rekindle,dump)
                 cmd="rekindle__subcmd__dump"
                 ;;
+            rekindle,export)
+                cmd="rekindle__subcmd__export"
+                ;;
             rekindle,heatmap)
                 cmd="rekindle__subcmd__heatmap"
                 ;;
             rekindle,help)
                 cmd="rekindle__subcmd__help"
+                ;;
+            rekindle,import)
+                cmd="rekindle__subcmd__import"
                 ;;
             rekindle,inspect)
                 cmd="rekindle__subcmd__inspect"
@@ -100,11 +106,17 @@ _rekindle() {
             rekindle__subcmd__help,dump)
                 cmd="rekindle__subcmd__help__subcmd__dump"
                 ;;
+            rekindle__subcmd__help,export)
+                cmd="rekindle__subcmd__help__subcmd__export"
+                ;;
             rekindle__subcmd__help,heatmap)
                 cmd="rekindle__subcmd__help__subcmd__heatmap"
                 ;;
             rekindle__subcmd__help,help)
                 cmd="rekindle__subcmd__help__subcmd__help"
+                ;;
+            rekindle__subcmd__help,import)
+                cmd="rekindle__subcmd__help__subcmd__import"
                 ;;
             rekindle__subcmd__help,inspect)
                 cmd="rekindle__subcmd__help__subcmd__inspect"
@@ -155,7 +167,7 @@ _rekindle() {
 
     case "${cmd}" in
         rekindle)
-            opts="-v -h -V --store --format --timeout --wait --dry-run --verbose --progress --help --version check run checkpoint profile resume update watch heatmap plan inspect verify status list prune demo completions manual dump restore agent sample-kv help"
+            opts="-v -h -V --store --format --timeout --wait --dry-run --verbose --progress --help --version check run checkpoint profile resume update watch heatmap plan inspect verify export import status list prune demo completions manual dump restore agent sample-kv help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -488,6 +500,48 @@ _rekindle() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        rekindle__subcmd__export)
+            opts="-o -v -h --output --store --format --timeout --wait --dry-run --verbose --progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json html csv" -- "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         rekindle__subcmd__heatmap)
             opts="-o -v -h --output --store --format --timeout --wait --dry-run --verbose --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -531,7 +585,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__help)
-            opts="check run checkpoint profile resume update watch heatmap plan inspect verify status list prune demo completions manual dump restore agent sample-kv help"
+            opts="check run checkpoint profile resume update watch heatmap plan inspect verify export import status list prune demo completions manual dump restore agent sample-kv help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -628,6 +682,20 @@ _rekindle() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        rekindle__subcmd__help__subcmd__export)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         rekindle__subcmd__help__subcmd__heatmap)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -643,6 +711,20 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rekindle__subcmd__help__subcmd__import)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -845,6 +927,40 @@ _rekindle() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        rekindle__subcmd__import)
+            opts="-v -h --store --format --timeout --wait --dry-run --verbose --progress --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json html csv" -- "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -336,6 +336,46 @@ never\:"Not at all"))' \
 ':reference -- Which checkpoint:_default' \
 && ret=0
 ;;
+(export)
+_arguments "${_arguments_options[@]}" : \
+'-o+[File that gets it, whole or not at all; without it, or with \`-\`, stdout]:FILE|-:_files' \
+'--output=[File that gets it, whole or not at all; without it, or with \`-\`, stdout]:FILE|-:_files' \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':reference -- Which checkpoint:_default' \
+&& ret=0
+;;
+(import)
+_arguments "${_arguments_options[@]}" : \
+'--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
+'--format=[What stdout gets]:FORMAT:((text\:"For people"
+json\:"One JSON object"
+html\:"One HTML file that needs nothing else (only \`heatmap\`)"
+csv\:"Comma-separated values (only \`heatmap\`)"))' \
+'--timeout=[Longest the whole verb may take (\`90s\`, \`5m\`); on expiry everything is undone]:TIME:_default' \
+'--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
+'--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
+never\:"Not at all"))' \
+'--dry-run[Say what would be done, and do nothing]' \
+'*-v[More talk on stderr; repeat for more]' \
+'*--verbose[More talk on stderr; repeat for more]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':input -- The file, or `-` for stdin:_files' \
+&& ret=0
+;;
 (status)
 _arguments "${_arguments_options[@]}" : \
 '--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
@@ -595,6 +635,14 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(export)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(import)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (status)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -662,6 +710,8 @@ _rekindle_commands() {
 'plan:Show how memory would be divided into critical, warm and cold, without doing anything' \
 'inspect:Show what a checkpoint holds' \
 'verify:Read a checkpoint whole and check every byte of it' \
+'export:Write a checkpoint, and those it builds on, as one stream\: a tar archive of a store that holds nothing else, for \`rekindle import\` or tar(1). It holds the memory of the program, secrets included. Pages that are read from other files of this host do not come along' \
+'import:Take the checkpoints of a stream in that \`export\` wrote. Everything is checked before anything is visible. Take in only what you trust\: what is resumed runs as you' \
 'status:How far resumed programs are loaded, what of ours stays with them, and what is watched' \
 'list:List the checkpoints of the store' \
 'prune:Remove checkpoints, or store them in less space; bare, it removes only what crashed writers left behind' \
@@ -706,6 +756,11 @@ _rekindle__subcmd__dump_commands() {
     local commands; commands=()
     _describe -t commands 'rekindle dump commands' commands "$@"
 }
+(( $+functions[_rekindle__subcmd__export_commands] )) ||
+_rekindle__subcmd__export_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle export commands' commands "$@"
+}
 (( $+functions[_rekindle__subcmd__heatmap_commands] )) ||
 _rekindle__subcmd__heatmap_commands() {
     local commands; commands=()
@@ -725,6 +780,8 @@ _rekindle__subcmd__help_commands() {
 'plan:Show how memory would be divided into critical, warm and cold, without doing anything' \
 'inspect:Show what a checkpoint holds' \
 'verify:Read a checkpoint whole and check every byte of it' \
+'export:Write a checkpoint, and those it builds on, as one stream\: a tar archive of a store that holds nothing else, for \`rekindle import\` or tar(1). It holds the memory of the program, secrets included. Pages that are read from other files of this host do not come along' \
+'import:Take the checkpoints of a stream in that \`export\` wrote. Everything is checked before anything is visible. Take in only what you trust\: what is resumed runs as you' \
 'status:How far resumed programs are loaded, what of ours stays with them, and what is watched' \
 'list:List the checkpoints of the store' \
 'prune:Remove checkpoints, or store them in less space; bare, it removes only what crashed writers left behind' \
@@ -769,6 +826,11 @@ _rekindle__subcmd__help__subcmd__dump_commands() {
     local commands; commands=()
     _describe -t commands 'rekindle help dump commands' commands "$@"
 }
+(( $+functions[_rekindle__subcmd__help__subcmd__export_commands] )) ||
+_rekindle__subcmd__help__subcmd__export_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help export commands' commands "$@"
+}
 (( $+functions[_rekindle__subcmd__help__subcmd__heatmap_commands] )) ||
 _rekindle__subcmd__help__subcmd__heatmap_commands() {
     local commands; commands=()
@@ -778,6 +840,11 @@ _rekindle__subcmd__help__subcmd__heatmap_commands() {
 _rekindle__subcmd__help__subcmd__help_commands() {
     local commands; commands=()
     _describe -t commands 'rekindle help help commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__help__subcmd__import_commands] )) ||
+_rekindle__subcmd__help__subcmd__import_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle help import commands' commands "$@"
 }
 (( $+functions[_rekindle__subcmd__help__subcmd__inspect_commands] )) ||
 _rekindle__subcmd__help__subcmd__inspect_commands() {
@@ -848,6 +915,11 @@ _rekindle__subcmd__help__subcmd__verify_commands() {
 _rekindle__subcmd__help__subcmd__watch_commands() {
     local commands; commands=()
     _describe -t commands 'rekindle help watch commands' commands "$@"
+}
+(( $+functions[_rekindle__subcmd__import_commands] )) ||
+_rekindle__subcmd__import_commands() {
+    local commands; commands=()
+    _describe -t commands 'rekindle import commands' commands "$@"
 }
 (( $+functions[_rekindle__subcmd__inspect_commands] )) ||
 _rekindle__subcmd__inspect_commands() {

@@ -177,6 +177,25 @@ pub(crate) enum Verb {
         #[arg(long)]
         for_this_host: bool,
     },
+    /// Write a checkpoint, and those it builds on, as one stream: a tar archive of a store that holds
+    /// nothing else, for `rekindle import` or tar(1). It holds the memory of the program, secrets
+    /// included. Pages that are read from other files of this host do not come along.
+    #[command(after_help = "\
+To another host:    rekindle export latest | ssh HOST rekindle import -")]
+    Export {
+        /// Which checkpoint.
+        reference: String,
+        /// File that gets it, whole or not at all; without it, or with `-`, stdout.
+        #[arg(short, long, value_name = "FILE|-")]
+        output: Option<PathBuf>,
+    },
+    /// Take the checkpoints of a stream in that `export` wrote. Everything is checked before
+    /// anything is visible. Take in only what you trust: what is resumed runs as you.
+    Import {
+        /// The file, or `-` for stdin.
+        #[arg(value_name = "FILE|-")]
+        input: PathBuf,
+    },
     /// How far resumed programs are loaded, what of ours stays with them, and what is watched.
     Status {
         /// A pid or an instance id; without one every resumed or watched program.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "this is the face; stdout goes through one function")]
 
+mod archive;
 mod args;
 mod context;
 mod demo;

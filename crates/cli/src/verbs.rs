@@ -101,6 +101,10 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
             context.tell(engine::inspect(&context.settings, &reference, part), draw::inspect)
         }
         Verb::Verify { reference, for_this_host } => verify(&context, &reference, for_this_host),
+        Verb::Export { reference, output } => {
+            crate::archive::export(&context, &reference, output.as_deref())
+        }
+        Verb::Import { input } => crate::archive::import(&context, &input),
         Verb::List => list(&context),
         Verb::Prune { keep, consolidate, recompress } => {
             prune(&context, PruneRequest { keep, consolidate, recompress })
@@ -143,6 +147,10 @@ fn no_dry_run(verb: &Verb) -> Option<&'static str> {
         ),
         Verb::Prune { .. } => Some(
             "`rekindle list` shows what there is, and what builds on what; leave --dry-run out",
+        ),
+        Verb::Import { .. } => Some(
+            "what a stream holds is known when all of it was taken in; `tar t` lists it; leave \
+             --dry-run out",
         ),
         Verb::Check { calibrate: true, .. } => {
             Some("to calibrate is to measure and to keep it; leave --calibrate out")

@@ -3,7 +3,10 @@
 use std::io;
 
 use image::FormatError;
-use store::{IoFailure, ReadError, RemoveError, ResolveError, StoreError, WriteError};
+use store::{
+    ExportError, ImportError, IoFailure, ReadError, RemoveError, ResolveError, StoreError,
+    WriteError,
+};
 
 use crate::failure::ExitClass;
 use crate::target_name::TargetError;
@@ -74,6 +77,29 @@ pub(crate) fn write_class(error: &WriteError) -> ExitClass {
         WriteError::Locked { .. } | WriteError::InUse { .. } => ExitClass::Blocked,
         WriteError::ForeignParent { .. } | WriteError::Losses { .. } => ExitClass::Usage,
         WriteError::Read(error) => read_class(error),
+        _ => ExitClass::RolledBack,
+    }
+}
+
+/// A checkpoint that cannot be sent.
+pub(crate) fn export_class(error: &ExportError) -> ExitClass {
+    match error {
+        ExportError::Read(error) => read_class(error),
+        _ => ExitClass::RolledBack,
+    }
+}
+
+/// A checkpoint that cannot be taken in.
+pub(crate) fn import_class(error: &ImportError) -> ExitClass {
+    match error {
+        ImportError::Write(error) => write_class(error),
+        ImportError::Read(error) => read_class(error),
+        ImportError::NotAnExport | ImportError::Cut { .. } | ImportError::Altered { .. } => {
+            ExitClass::Damaged
+        }
+        ImportError::Newer { .. } | ImportError::Key { .. } | ImportError::Differs { .. } => {
+            ExitClass::Incompatible
+        }
         _ => ExitClass::RolledBack,
     }
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod archive;
 mod check;
 mod checkpoint;
 
@@ -44,6 +45,9 @@ mod watch;
 pub use ::plan::{Thresholds, Tier};
 pub use ::resume::{Exit, ExternalPolicy, FilesPolicy, Options as ResumeOptions, PidPolicy};
 pub use agent::{AgentError, AgentStart, StatusError, StatusReport, StatusRow, run_agent, status};
+pub use archive::{
+    ArchiveError, ExportReport, ExportTo, ImportFrom, ImportReport, TwinRow, export, import,
+};
 pub use check::{CheckReport, KindRow, TargetRow, check};
 pub use checkpoint::{
     CheckpointError, CheckpointRequest, PlanChoice, Rehearse, TwinChoice, checkpoint,

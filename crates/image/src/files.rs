@@ -78,10 +78,16 @@ impl IndexFile {
 }
 
 impl Files {
+    /// The names and lengths of all these files.
+    pub fn each(&self) -> impl Iterator<Item = (&str, u64)> {
+        let others = self.data.iter().chain([&self.hashes]);
+        let others = others.map(|file| (&file.name[..], file.length_bytes));
+        [(&self.index.name[..], self.index.length_bytes)].into_iter().chain(others)
+    }
+
     /// Bytes of all these files.
     pub fn stored_bytes(&self) -> u64 {
-        let lengths = self.data.iter().chain([&self.hashes]).map(|file| file.length_bytes);
-        lengths.fold(self.index.length_bytes, u64::saturating_add)
+        self.each().map(|(_, bytes)| bytes).fold(0, u64::saturating_add)
     }
 }
 

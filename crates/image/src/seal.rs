@@ -133,6 +133,15 @@ impl Opener {
         self.check_pages(frame, pages)
     }
 
+    /// Checks the stored bytes of a frame of which nothing can be decoded: that they are those that
+    /// were written, nothing about what they mean.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn check_stored(frame: &Frame, stored: &[u8]) -> Result<(), OpenError> {
+        check_stored(frame, stored)
+    }
+
     /// Checks a raw frame, whose stored bytes are its pages: nothing is copied.
     ///
     /// # Errors

@@ -23,11 +23,14 @@ use crate::twin_read::TwinFiles;
 use crate::{Store, WriteError, layout, line};
 
 /// Bytes in a manifest at most, so that nothing is allocated for more.
-const MANIFEST_BYTES_MAX: u64 = 1 << 30;
+pub(crate) const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 
 /// Checkpoints behind one at most, all opened with it. Decoding a page may take a step for each.
 /// A chain that is this long is not made longer, see [`Store::begin`].
 pub const CHAIN_DEPTH_MAX: u16 = 16;
+
+/// Reads a manifest, or of one that only stands behind another what is needed of it.
+type Decode = fn(&[u8], &LineKey) -> Result<Manifest, FormatError>;
 
 /// A published checkpoint and the parents that hold pages of it, manifests and indexes verified,
 /// pinned while this lives. Reads may come from several threads at once.
@@ -58,6 +61,18 @@ impl Checkpoint {
         known: Option<&Arc<Self>>,
     ) -> Result<Self, ReadError> {
         let newest = Self::open_alone(store, id, Manifest::decode)?;
+        Self::with_parents(newest, known, |id| {
+            Self::open_alone(store, id, Manifest::decode_without_plan)
+        })
+    }
+
+    /// Gives `newest` what stands behind it: from `known`, or what `find` opens.
+    pub(crate) fn with_parents(
+        newest: Self,
+        known: Option<&Arc<Self>>,
+        mut find: impl FnMut(CheckpointId) -> Result<Self, ReadError>,
+    ) -> Result<Self, ReadError> {
+        let id = newest.id();
         // From the newest to the oldest, then put together from the oldest on.
         let mut chain: Vec<Self> = Vec::new();
         let mut below = None;
@@ -66,10 +81,7 @@ impl Checkpoint {
             let known = known.filter(|known| known.id() == entry.id);
             let opened = match known {
                 Some(_) => None,
-                None => {
-                    let opened = Self::open_alone(store, entry.id, Manifest::decode_without_plan);
-                    Some(opened.map_err(|e| of_parent(Box::new(e)))?)
-                }
+                None => Some(find(entry.id).map_err(|e| of_parent(Box::new(e)))?),
             };
             let parent = opened.as_ref().or(known.map(|known| &**known));
             let fits =
@@ -89,21 +101,36 @@ impl Checkpoint {
         Ok(Self { parent: below, ..newest })
     }
 
-    /// Opens a checkpoint without its parents.
-    fn open_alone(
+    /// Opens a published checkpoint without its parents.
+    pub(crate) fn open_alone(
         store: &Store,
         id: CheckpointId,
-        decode: fn(&[u8], &LineKey) -> Result<Manifest, FormatError>,
+        decode: Decode,
     ) -> Result<Self, ReadError> {
         let missing = |e: IoFailure| match e.is_missing() {
             true => ReadError::Missing { id, store: store.root().to_owned() },
             false => e.into(),
         };
         let dir = pinned(store, id).map_err(missing)?;
-        let bytes = read_whole(&dir, layout::MANIFEST, MANIFEST_BYTES_MAX).map_err(missing)?;
+        let key = |header: &Header| line_key(store, id, header);
+        Self::open_in(dir, id, key, decode).map_err(|error| match error {
+            ReadError::Io(failure) if failure.path.ends_with(layout::MANIFEST) => missing(failure),
+            other => other,
+        })
+    }
+
+    /// Opens the checkpoint whose files are in `dir`, which the caller keeps others from removing,
+    /// without its parents.
+    pub(crate) fn open_in(
+        dir: Dir,
+        id: CheckpointId,
+        key: impl FnOnce(&Header) -> Result<LineKey, ReadError>,
+        decode: Decode,
+    ) -> Result<Self, ReadError> {
+        let bytes = read_whole(&dir, layout::MANIFEST, MANIFEST_BYTES_MAX)?;
         let format = |cause| ReadError::Format { path: dir.join(layout::MANIFEST), cause };
         let header = Header::read(&bytes).map_err(format)?;
-        let key = line_key(store, id, &header)?;
+        let key = key(&header)?;
         let manifest = decode(&bytes, &key).map_err(format)?;
         if manifest.id != id {
             let detail = format!("it is that of checkpoint {}", manifest.id);

@@ -6,6 +6,7 @@
 //! checks them. Read next: [`Store`], [`CheckpointWriter`], [`Checkpoint`].
 #![forbid(unsafe_code)]
 
+mod archive;
 mod batch;
 mod checkpoint;
 mod compact;
@@ -37,6 +38,7 @@ mod twin_read;
 mod verify;
 mod writer;
 
+pub use archive::{Checked, ExportError, Exported, ImportError, Imported, Received};
 pub use batch::{Batch, BatchReader};
 pub use checkpoint::{CHAIN_DEPTH_MAX, Checkpoint};
 pub use error::{IoFailure, ReadError, RemoveError, ResolveError, StoreError, WriteError};

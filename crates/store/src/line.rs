@@ -13,7 +13,7 @@ use rustix::fs::FlockOperation;
 use crate::dir::{Dir, check_private};
 use crate::error::{IoFailure, WriteError};
 
-const KEY: &str = "key";
+pub(crate) const KEY: &str = "key";
 const NEW_KEY: &str = "key.new";
 const LOCK: &str = "lock";
 
@@ -47,8 +47,13 @@ impl LineLock {
     }
 }
 
-/// Locks the line of `instance` under `lines`, making directory and key when they are new.
-pub(crate) fn lock(lines: &Dir, instance: &InstanceId) -> Result<LineLock, WriteError> {
+/// Locks the line of `instance` under `lines`, making directory and key when they are new: `given`,
+/// or one that is drawn.
+pub(crate) fn lock(
+    lines: &Dir,
+    instance: &InstanceId,
+    given: Option<&LineKey>,
+) -> Result<LineLock, WriteError> {
     if instance.as_str().is_empty() {
         return Err(WriteError::NoInstance);
     }
@@ -68,7 +73,11 @@ pub(crate) fn lock(lines: &Dir, instance: &InstanceId) -> Result<LineLock, Write
     write_holder(&file).map_err(IoFailure::on("write", line.join(LOCK)))?;
     let key = match read_key(&line)? {
         Some(key) => key,
-        None => make_key(lines, &line)?,
+        None => {
+            let key = given.map_or_else(draw_key, |key| Ok(key.clone()))?;
+            store_key(lines, &line, &key)?;
+            key
+        }
     };
     Ok(LineLock { instance: instance.clone(), key, file })
 }
@@ -118,12 +127,15 @@ fn read_key(line: &Dir) -> Result<Option<LineKey>, WriteError> {
     Ok(Some(LineKey::new(bytes)))
 }
 
-/// Draws a key and stores it so that it survives a crash, before anything is hashed with it.
-/// The caller holds the line's lock.
-fn make_key(lines: &Dir, line: &Dir) -> Result<LineKey, WriteError> {
+fn draw_key() -> Result<LineKey, WriteError> {
     let mut bytes = [0; LineKey::BYTES];
     getrandom::fill(&mut bytes).map_err(WriteError::Random)?;
-    line.replace(KEY, NEW_KEY, &bytes)?;
-    lines.sync()?;
     Ok(LineKey::new(bytes))
+}
+
+/// Stores a key so that it survives a crash, before anything is hashed with it. The caller holds
+/// the line's lock.
+fn store_key(lines: &Dir, line: &Dir, key: &LineKey) -> Result<(), WriteError> {
+    line.replace(KEY, NEW_KEY, key.as_bytes())?;
+    Ok(lines.sync()?)
 }

@@ -17,16 +17,18 @@ use std::sync::Arc;
 
 use image::CheckpointId;
 use process::InstanceId;
+use rustix::fs::FlockOperation;
 
 use crate::dir::Dir;
 use crate::error::{IoFailure, ReadError, StoreError, WriteError};
+use crate::prune::holders;
 use crate::{Checkpoint, CheckpointWriter, LineLock, WriteOptions, line};
 
-const LAYOUT: &str = "layout";
-const LAYOUT_TEXT: &str = "rekindle store 1\n";
-const LINES: &str = "lines";
-const CHECKPOINTS: &str = "checkpoints";
-const TEMPORARY: &str = "tmp";
+pub(crate) const LAYOUT: &str = "layout";
+pub(crate) const LAYOUT_TEXT: &str = "rekindle store 1\n";
+pub(crate) const LINES: &str = "lines";
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
+pub(crate) const TEMPORARY: &str = "tmp";
 
 /// A directory of checkpoints, 0700 and ours. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -174,12 +176,31 @@ impl Store {
         Ok(())
     }
 
+    /// A directory `name` under `tmp` for checkpoint `id`, with a shared lock that says that its
+    /// writer lives. What a dead one left there is removed.
+    pub(crate) fn begin_directory(&self, id: CheckpointId, name: &str) -> Result<Dir, WriteError> {
+        let temporary = &self.dirs.temporary;
+        // Whoever cleans up holds this exclusively, so that he cannot find the directory before
+        // its lock is taken.
+        let _guard = temporary.guard(FlockOperation::LockShared)?;
+        if let Ok(rest) = temporary.child(name) {
+            // Of a writer who died: one who lives has it locked.
+            if !rest.lock(FlockOperation::NonBlockingLockExclusive)? {
+                return Err(WriteError::InUse { id, holder: holders(&rest) });
+            }
+            temporary.remove_child(name)?;
+        }
+        let dir = temporary.make(name)?;
+        dir.lock(FlockOperation::LockShared)?;
+        Ok(dir)
+    }
+
     /// Takes the right to write checkpoints of `instance`.
     ///
     /// # Errors
     /// When somebody has it (the message names the holder), or the store cannot be written.
     pub fn lock_line(&self, instance: &InstanceId) -> Result<LineLock, WriteError> {
-        line::lock(&self.dirs.lines, instance)
+        line::lock(&self.dirs.lines, instance, None)
     }
 
     /// Begins a checkpoint of the line behind `lock`, invisible until it is finished. With a

@@ -119,6 +119,11 @@ impl Checkpoint {
         self.chain().flat_map(Self::check_own_twins).collect()
     }
 
+    /// The files outside of the store that have pages of this checkpoint itself.
+    pub fn twin_paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.twins.0.values().map(|file| file.path().to_owned())
+    }
+
     /// Opens all files outside of the store that have pages of this checkpoint, or of those behind
     /// it, and closes them again.
     ///

@@ -2,10 +2,12 @@
 
 use std::os::unix::fs::FileExt;
 
-use image::Frame;
+use image::{Frame, Opener};
 use mem::PageSourceError;
+use plan::Treatment;
 
 use crate::error::{IoFailure, ReadError};
+use crate::read::damaged;
 use crate::{BatchReader, Checkpoint};
 
 /// Stored bytes that are read in one go.
@@ -22,6 +24,23 @@ pub struct Verified {
     pub page_bytes: u64,
     /// Bytes of all files of the checkpoint and its parents.
     pub stored_bytes: u64,
+    /// Frames of which only the stored bytes could be checked, because files outside of the store
+    /// that they need are not there.
+    pub frames_unread: u64,
+}
+
+/// What is not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Everything is.
+    Nothing,
+    /// What files outside of the store have: they are not there, or not as they were.
+    Twins,
+}
+
+/// Whether a frame holds, or is the difference to, what may be in a file outside of the store.
+fn may_need_twin(frame: &Frame) -> bool {
+    matches!(frame.treatment, Treatment::Twin | Treatment::Delta)
 }
 
 impl Checkpoint {
@@ -33,13 +52,30 @@ impl Checkpoint {
     /// # Errors
     /// Naming the file and the place of the first damage.
     pub fn verify(&self) -> Result<Verified, ReadError> {
+        self.verify_each(Trust::Nothing, &|_| Ok(()))
+    }
+
+    /// The same; `each` hears of the stored bytes that come next, and is asked whether to go on.
+    pub(crate) fn verify_each<E: From<ReadError>>(
+        &self,
+        trust: Trust,
+        each: &dyn Fn(u64) -> Result<(), E>,
+    ) -> Result<Verified, E> {
         let chain: Vec<&Self> = self.chain().collect();
         let mut verified = Verified { page_bytes: self.page_bytes(), ..Verified::default() };
         for checkpoint in chain.into_iter().rev() {
-            checkpoint.verify_alone(&mut verified).map_err(|cause| match checkpoint.id() {
+            let named = |cause| match checkpoint.id() {
                 id if id == self.id() => cause,
                 parent => ReadError::Parent { id: self.id(), parent, cause: Box::new(cause) },
-            })?;
+            };
+            let mut asked = Ok(());
+            let mut go_on = |bytes| {
+                asked = each(bytes);
+                asked.is_ok()
+            };
+            let checked = checkpoint.verify_alone(&mut verified, trust, &mut go_on);
+            asked?;
+            checked.map_err(named)?;
         }
         Ok(verified)
     }
@@ -54,12 +90,28 @@ impl Checkpoint {
         self.chain().try_for_each(Self::verify_own_padding)
     }
 
-    /// Checks what this checkpoint stores itself.
-    fn verify_alone(&self, verified: &mut Verified) -> Result<(), ReadError> {
+    /// Checks what this checkpoint stores itself, as long as `go_on` says so.
+    fn verify_alone(
+        &self,
+        verified: &mut Verified,
+        trust: Trust,
+        go_on: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<(), ReadError> {
         verified.checkpoints += 1;
         verified.stored_bytes += self.stored_bytes();
         let mut reader = BatchReader::default();
-        for batch in self.batches_in_load_order(BATCH_BYTES) {
+        for mut batch in self.batches_in_load_order(BATCH_BYTES) {
+            if !go_on(batch.stored_bytes) {
+                return Ok(());
+            }
+            if trust == Trust::Twins {
+                let path = |frame: &Frame| self.data_path(frame.file.into());
+                for frame in batch.frames.extract_if(.., |frame| may_need_twin(frame)) {
+                    self.check_stored(&frame)
+                        .map_err(|cause| ReadError::Frame { path: path(&frame), cause })?;
+                    verified.frames_unread += 1;
+                }
+            }
             self.read_batch(&batch, &mut reader, |_, _| {
                 verified.frames += 1;
                 Ok(())
@@ -78,6 +130,12 @@ impl Checkpoint {
             return Err(ReadError::Content(self.id()));
         }
         Ok(())
+    }
+
+    fn check_stored(&self, frame: &Frame) -> Result<(), PageSourceError> {
+        let mut stored = Vec::new();
+        self.read_stored(frame, &mut stored)?;
+        Opener::check_stored(frame, &stored).map_err(|e| damaged(frame, e.to_string()))
     }
 
     /// Bytes of pages, and of those that are the parent's, by the index and by the manifest.

@@ -15,7 +15,6 @@ use image::{CheckpointId, Frame, LineKey, LossRecord, PageHash, Summary};
 use mem::{MemoryId, PageIndex, PageRange, PageSink, PageSinkError};
 use plan::{LossEntry, Plan, Tier};
 use process::Instance;
-use rustix::fs::FlockOperation;
 
 use crate::data::DataFile;
 use crate::dir::Dir;
@@ -23,7 +22,6 @@ use crate::divide::{self, Division};
 use crate::error::{IoFailure, WriteError};
 use crate::lane::{Lane, Target};
 use crate::pace::Pace;
-use crate::prune::holders;
 use crate::tiers::TierSum;
 use crate::twin_find::{TwinFinder, Twins};
 use crate::{CHAIN_DEPTH_MAX, Checkpoint, LineLock, Store, layout};
@@ -177,22 +175,7 @@ impl CheckpointWriter {
         (id, name): (CheckpointId, String),
     ) -> Result<Self, WriteError> {
         store.space_for(options.reserve_bytes)?;
-        let temporary = &store.dirs.temporary;
-        let dir = {
-            // Whoever cleans up holds this exclusively, so that he cannot find the directory
-            // before its lock is taken.
-            let _guard = temporary.guard(FlockOperation::LockShared)?;
-            if let Ok(rest) = temporary.child(&name) {
-                // Of a writer who died: one who lives has it locked.
-                if !rest.lock(FlockOperation::NonBlockingLockExclusive)? {
-                    return Err(WriteError::InUse { id, holder: holders(&rest) });
-                }
-                temporary.remove_child(&name)?;
-            }
-            let dir = temporary.make(&name)?;
-            dir.lock(FlockOperation::LockShared)?;
-            dir
-        };
+        let dir = store.begin_directory(id, &name)?;
         let file = dir.create(layout::PAGES);
         let data = file.map(|file| DataFile::new(file, dir.join(layout::PAGES)));
         let writer = data.and_then(|data| {
@@ -229,7 +212,7 @@ impl CheckpointWriter {
             }),
             Err(e) => {
                 // The first failure is what the caller wants to know; `prune` removes the rest.
-                let _ = temporary.remove_child(&name);
+                let _ = store.dirs.temporary.remove_child(&name);
                 Err(e.into())
             }
         }
