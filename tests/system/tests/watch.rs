@@ -178,6 +178,15 @@ fn a_borrower_goes_on_where_the_watch_left_off() {
             let events = running.events();
             let second = events.iter().filter(|event| event["event"] == "checkpointed").nth(1);
             assert_eq!(second.unwrap()["parent"], first);
+            // While memory is being loaded writes are not tracked from one checkpoint to the next.
+            wait::until_true("all memory to be there", PATIENCE, || {
+                let state = &rekindle.run(&["status"]).json["instances"][0]["state"];
+                state.is_null() || state == "complete"
+            });
+            let before = running.events().len();
+            running.wait_for_event("checkpointed", before);
+            let before = running.events().len();
+            running.wait_for_event("checkpointed", before);
             let phases = |report: &rekindle_system_tests::rekindle::Report| {
                 let phases = report.json["phases"].as_array().unwrap().clone();
                 phases.iter().any(|phase| phase["name"] == "inherit")
