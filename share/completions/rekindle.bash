@@ -969,7 +969,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__inspect)
-            opts="-v -h --store --format --timeout --wait --dry-run --verbose --progress --help maps fds threads pages"
+            opts="-v -h --store --format --timeout --wait --dry-run --verbose --progress --help maps fds threads pages heat"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

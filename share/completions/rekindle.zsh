@@ -309,11 +309,12 @@ never\:"Not at all"))' \
 '*--verbose[More talk on stderr; repeat for more]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-':reference -- Which checkpoint:_default' \
+':subject -- A pid or an instance id, or a checkpoint:_default' \
 '::part -- Which part:((maps\:"Mappings"
 fds\:"Descriptors"
 threads\:"Threads"
-pages\:"Extents"))' \
+pages\:"Extents\: of a running program, private memory as \`plan\` would divide it now"
+heat\:"What is known of accesses, by tier, and what earlier resumes had to wait for"))' \
 && ret=0
 ;;
 (verify)
@@ -708,7 +709,7 @@ _rekindle_commands() {
 'watch:Keep the division of a running program'\''s memory up to date, period after period, and take checkpoints now and then' \
 'heatmap:Show what is known of a program'\''s memory\: how often it is used, from which code, as what' \
 'plan:Show how memory would be divided into critical, warm and cold, without doing anything' \
-'inspect:Show what a checkpoint holds' \
+'inspect:Show what a checkpoint holds, or what a running program is made of\: that is looked at while it runs, and not stopped' \
 'verify:Read a checkpoint whole and check every byte of it' \
 'export:Write a checkpoint, and those it builds on, as one stream\: a tar archive of a store that holds nothing else, for \`rekindle import\` or tar(1). It holds the memory of the program, secrets included. Pages that are read from other files of this host do not come along' \
 'import:Take the checkpoints of a stream in that \`export\` wrote. Everything is checked before anything is visible. Take in only what you trust\: what is resumed runs as you' \
@@ -778,7 +779,7 @@ _rekindle__subcmd__help_commands() {
 'watch:Keep the division of a running program'\''s memory up to date, period after period, and take checkpoints now and then' \
 'heatmap:Show what is known of a program'\''s memory\: how often it is used, from which code, as what' \
 'plan:Show how memory would be divided into critical, warm and cold, without doing anything' \
-'inspect:Show what a checkpoint holds' \
+'inspect:Show what a checkpoint holds, or what a running program is made of\: that is looked at while it runs, and not stopped' \
 'verify:Read a checkpoint whole and check every byte of it' \
 'export:Write a checkpoint, and those it builds on, as one stream\: a tar archive of a store that holds nothing else, for \`rekindle import\` or tar(1). It holds the memory of the program, secrets included. Pages that are read from other files of this host do not come along' \
 'import:Take the checkpoints of a stream in that \`export\` wrote. Everything is checked before anything is visible. Take in only what you trust\: what is resumed runs as you' \

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use process::{Namespaces, StateKind, TaskGroup};
+use process::{AddressSpace, Instance, Namespaces, StateKind, TaskGroup};
 use sys::clone::Bystander;
 use sys::kcmp::{TaskObject, tasks_share};
 use sys::proc::{ProcError, Stat, Status, parse_stat};
@@ -66,6 +66,25 @@ pub(crate) struct Inspection {
     pub(crate) descriptors: Descriptors,
     pub(crate) group: TaskGroup,
     pub(crate) namespaces: Namespaces,
+}
+
+impl Inspection {
+    /// It as the graph that a checkpoint has: without what only a program that stands still tells.
+    pub(crate) fn seen(self) -> Instance {
+        let Self { space, objects, descriptors, group, namespaces, .. } = self;
+        Instance {
+            groups: vec![group],
+            spaces: vec![AddressSpace { mappings: space.mappings, ..AddressSpace::default() }],
+            objects: objects.into_parts().0,
+            tables: vec![descriptors.table],
+            descriptions: descriptors.descriptions,
+            pipes: descriptors.pipes,
+            sockets: descriptors.sockets,
+            terminals: descriptors.terminals,
+            namespaces: vec![namespaces],
+            ..Instance::default()
+        }
+    }
 }
 
 /// Reads everything that needs no stop. At the freeze (`frozen`) it is exact; before it is good

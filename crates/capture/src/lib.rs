@@ -42,5 +42,5 @@ pub use options::{Options, TcpPolicy};
 pub use precopy::{Last, Precopy, PrecopyError, Round};
 pub use since::signals_since;
 pub use state::{Captured, StateError, state};
-pub use survey::{Survey, look};
+pub use survey::{Picture, Survey, ThreadPicture, look, picture};
 pub use sync::sync_writable_files;

@@ -3,14 +3,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use process::{Blocker, Change, Host, StateKind};
+use process::{Blocker, Change, Host, Instance, StateKind};
 use sys::clone::Bystander;
 use sys::proc::{ProcDir, ProcError, RunState, Status, parse_status};
 use sys::task::Pid;
 use target::Process;
 
 use crate::findings::{Findings, text};
-use crate::inspect::{Kept, LookError, inspect};
+use crate::inspect::{Inspection, Kept, LookError, inspect};
 use crate::{Options, binary, host, parent};
 
 /// What was learned of a program without stopping it.
@@ -26,6 +26,49 @@ pub struct Survey {
     private_bytes: u64,
     shared_bytes: u64,
     file_clean_bytes: u64,
+}
+
+/// What is seen of a program that runs on: no two values need be of the same instant.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// What was learned.
+    pub survey: Survey,
+    /// Its mappings, descriptors and what its threads share, as far as it can be seen from
+    /// outside; what is not seen has its default value, and threads are left out. `None` when
+    /// it may not be looked into: the blockers say why.
+    pub instance: Option<Instance>,
+    /// Its threads, the first one first.
+    pub threads: Vec<ThreadPicture>,
+}
+
+/// What is seen of a running thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadPicture {
+    /// Its id, in our pid namespace.
+    pub tid: i32,
+    /// The same as the program sees it.
+    pub tid_inside: i32,
+    /// Its name, escaped as the kernel does.
+    pub name: Vec<u8>,
+    /// What it was at.
+    pub state: RunState,
+    /// Blocked signals.
+    pub blocked_signals: u64,
+    /// Signals that wait for it alone.
+    pub pending_signals: u64,
+}
+
+impl From<Status> for ThreadPicture {
+    fn from(status: Status) -> Self {
+        Self {
+            tid: status.tid,
+            tid_inside: status.ns_tid.last().copied().unwrap_or(status.tid),
+            name: status.name,
+            state: status.state,
+            blocked_signals: status.signals_blocked,
+            pending_signals: status.signals_pending,
+        }
+    }
 }
 
 impl Survey {
@@ -71,6 +114,23 @@ impl Survey {
 /// # Errors
 /// When it ends meanwhile, or the kernel lacks a facility. Lack of permission is a blocker.
 pub fn look(process: &Process, options: &Options) -> Result<Survey, LookError> {
+    look_closely(process, options).map(|(survey, ..)| survey)
+}
+
+/// The same, with what it saw on the way.
+///
+/// # Errors
+/// As [`look`].
+pub fn picture(process: &Process, options: &Options) -> Result<Picture, LookError> {
+    let (survey, found, statuses) = look_closely(process, options)?;
+    let threads = statuses.into_iter().map(ThreadPicture::from).collect();
+    Ok(Picture { survey, instance: found.map(|found| found.seen()), threads })
+}
+
+fn look_closely(
+    process: &Process,
+    options: &Options,
+) -> Result<(Survey, Option<Inspection>, Vec<Status>), LookError> {
     let mut findings = Findings::default();
     let mut kept = Kept::default();
     let dir = process.dir();
@@ -98,17 +158,19 @@ pub fn look(process: &Process, options: &Options) -> Result<Survey, LookError> {
         shared_bytes: 0,
         file_clean_bytes: status.rss_file_bytes,
     };
+    let mut seen = None;
     match permitted(process, &mut findings) {
         false => refuse_permission(status.uid.real, &mut findings),
         true => {
             stand_by(process, &status, &mut kept, &mut findings);
             let found = inspect(process, options, &statuses, false, &mut kept, &mut findings)?;
             survey.shared_bytes = found.objects.resident_bytes();
+            seen = Some(found);
         }
     }
     survey.findings = findings;
     survey.kept = kept;
-    Ok(survey)
+    Ok((survey, seen, statuses))
 }
 
 /// Whether we may look into the process. Says so too when it is a 32-bit program.

@@ -161,10 +161,12 @@ pub(crate) enum Verb {
     },
     /// Show how memory would be divided into critical, warm and cold, without doing anything.
     Plan(Plan),
-    /// Show what a checkpoint holds.
+    /// Show what a checkpoint holds, or what a running program is made of: that is looked at while it
+    /// runs, and not stopped.
     Inspect {
-        /// Which checkpoint.
-        reference: String,
+        /// A pid or an instance id, or a checkpoint.
+        #[arg(value_name = "TARGET|REF")]
+        subject: String,
         /// Which part.
         #[arg(value_enum)]
         part: Option<Part>,
@@ -541,7 +543,7 @@ pub(crate) enum Tcp {
     Refuse,
 }
 
-/// Parts of a checkpoint.
+/// Parts of a checkpoint or a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
     /// Mappings.
@@ -550,8 +552,10 @@ pub(crate) enum Part {
     Fds,
     /// Threads.
     Threads,
-    /// Extents.
+    /// Extents: of a running program, private memory as `plan` would divide it now.
     Pages,
+    /// What is known of accesses, by tier, and what earlier resumes had to wait for.
+    Heat,
 }
 
 #[cfg(test)]

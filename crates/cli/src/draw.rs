@@ -4,7 +4,7 @@ use engine::report::{
     BlockerReport, CheckpointReport, LossRow, Outcome, RehearsalReport, ResumeReport, TwinReport,
     UpdateReport,
 };
-use engine::{CheckReport, InspectReport, ListReport, PruneReport, VerifyReport};
+use engine::{CheckReport, ListReport, PruneReport, VerifyReport};
 
 /// Bytes for people, in powers of ten.
 pub(crate) fn bytes(count: u64) -> String {
@@ -99,7 +99,7 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> String {
 }
 
 /// Where memory is only near to what the program had.
-fn losses(rows: &[LossRow]) -> String {
+pub(crate) fn losses(rows: &[LossRow]) -> String {
     let mut text = String::new();
     for row in rows {
         let span = row.span.map(|span| format!(" of {span:.3e}")).unwrap_or_default();
@@ -145,12 +145,12 @@ fn rehearsed(report: &RehearsalReport) -> String {
 }
 
 /// A tier of a checkpoint in a line.
-fn tier(name: &str, pages: u64, size: u64, stored: u64) -> String {
+pub(crate) fn tier(name: &str, pages: u64, size: u64, stored: u64) -> String {
     format!("{name:<11} {} in {pages} pages, stored as {}\n", bytes(size), bytes(stored))
 }
 
 /// What is stored nowhere, of all pages and of the cold ones.
-fn not_stored(all: u64, of_cold: u64, cold: u64) -> String {
+pub(crate) fn not_stored(all: u64, of_cold: u64, cold: u64) -> String {
     format!(
         "not checkpointed at all: {} of cold {}; {} in all\n",
         bytes(of_cold),
@@ -351,64 +351,6 @@ pub(crate) fn prune(report: &PruneReport) -> String {
         text.push_str(&format!("removed leftover {path}\n"));
     }
     text.push_str(&format!("{} given back\n", bytes(report.freed_bytes)));
-    text
-}
-
-/// What a checkpoint holds.
-pub(crate) fn inspect(report: &InspectReport) -> String {
-    let mut text = format!(
-        "checkpoint  {}\ninstance    {} (pid {} inside)\nmade        {}\ncommand     {}\n\
-         kernel      {}\ncpu         {}\nstored      {}\n",
-        report.id,
-        report.instance,
-        report.pid_inside,
-        utc(report.created_ns),
-        report.command.join(" "),
-        report.kernel,
-        report.cpu,
-        bytes(report.stored_bytes)
-    );
-    if let Some(parent) = &report.parent {
-        text.push_str(&format!(
-            "builds on   {parent} ({} checkpoints behind it hold {})\n",
-            report.depth,
-            bytes(report.referenced_bytes)
-        ));
-    }
-    for row in &report.tiers {
-        text.push_str(&tier(row.tier, row.pages, row.bytes, row.stored_bytes));
-    }
-    let sum = |of: fn(&engine::StoredTierRow) -> u64| report.tiers.iter().map(of).sum::<u64>();
-    text.push_str(&not_stored(
-        sum(|row| row.not_stored_bytes),
-        report.tiers.last().map_or(0, |cold| cold.not_stored_bytes),
-        report.tiers.last().map_or(0, |cold| cold.bytes),
-    ));
-    text.push_str(&losses(&report.loss));
-    for row in report.threads.iter().flatten() {
-        text.push_str(&format!(
-            "{:>8}  {:<15}  at {}  blocked {}  pending {}\n",
-            row.tid, row.name, row.rip, row.blocked_signals, row.pending_signals
-        ));
-    }
-    for row in report.maps.iter().flatten() {
-        text.push_str(&format!(
-            "{:>18}-{:<18} {} {}\n",
-            row.start, row.end, row.permissions, row.what
-        ));
-    }
-    for row in report.fds.iter().flatten() {
-        text.push_str(&format!(
-            "{:>5}  {}  flags {} at {}\n",
-            row.fd, row.what, row.flags, row.position_bytes
-        ));
-    }
-    for row in report.pages.iter().flatten() {
-        text.push_str(&format!(
-            "{}  {}-{}  {} {}  {}\n",
-            row.memory, row.start, row.end, row.tier, row.treatment, row.reason
-        ));
-    }
     text
 }
 

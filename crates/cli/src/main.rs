@@ -7,6 +7,7 @@ mod args;
 mod context;
 mod demo;
 mod draw;
+mod draw_inspect;
 mod draw_profile;
 mod heatmap;
 mod manual;

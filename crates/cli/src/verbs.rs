@@ -91,14 +91,16 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
         Verb::Watch(options) => crate::watch::run(&context, &options),
         Verb::Heatmap { subject, output } => heatmap(&context, &subject, output.as_deref()),
         Verb::Plan(arguments) => plan(&context, arguments),
-        Verb::Inspect { reference, part } => {
+        Verb::Inspect { subject, part } => {
             let part = part.map(|p| match p {
                 Part::Maps => engine::Part::Maps,
                 Part::Fds => engine::Part::Fds,
                 Part::Threads => engine::Part::Threads,
                 Part::Pages => engine::Part::Pages,
+                Part::Heat => engine::Part::Heat,
             });
-            context.tell(engine::inspect(&context.settings, &reference, part), draw::inspect)
+            let result = engine::inspect(&context.settings, &context.registry, &subject, part);
+            context.tell(result, crate::draw_inspect::inspect)
         }
         Verb::Verify { reference, for_this_host } => verify(&context, &reference, for_this_host),
         Verb::Export { reference, output } => {

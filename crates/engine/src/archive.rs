@@ -182,7 +182,7 @@ pub fn export(
     to: &ExportTo<'_>,
     observer: &dyn Observer,
 ) -> Result<ExportReport, ArchiveError> {
-    let checkpoint = Store::open(&settings.store)?.resolve(reference)?.open()?;
+    let checkpoint = Store::find(&settings.store, reference)?.open()?;
     let stored_bytes = checkpoint.export_bytes();
     let mut phases = Phases::new(observer, settings.timeout);
     let send = |to: &mut dyn Write, watch: &Watch| {

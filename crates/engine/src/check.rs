@@ -110,7 +110,7 @@ pub fn check(
         report.target = Some(TargetRow {
             instance: found.line.instance.to_string(),
             pid: found.line.pid,
-            name: crate::shelf::words(survey.command()).join(" "),
+            name: crate::inspect::words(survey.command()).join(" "),
             resident_bytes: survey.resident_bytes(),
             copying: crate::checkpoint::forecast(),
         });

@@ -18,6 +18,7 @@ mod heat_map;
 mod host;
 mod host_check;
 mod host_costs;
+mod inspect;
 mod listening;
 mod loan;
 mod message;
@@ -59,6 +60,10 @@ pub use heat_map::{
 };
 pub use host_check::HostRow;
 pub use host_costs::{CalibrateVerbError, HostCosts, calibrate};
+pub use inspect::{
+    ExtentRow, FaultLogRow, FdRow, HeatReport, HeatTierRow, InspectError, InspectReport, Inspected,
+    LineHeatRow, MapRow, Part, RunningReport, RunningThreadRow, StoredTierRow, ThreadRow, inspect,
+};
 pub use plan_verb::{
     ExpensiveRow, HeatChoice, PlanReport, PlanRequest, PlanVerbError, TierRow, plan,
 };
@@ -69,10 +74,7 @@ pub use prune::{PruneReport, PruneRequest, prune};
 pub use resume::{Load, ResumeRequest, ResumeVerbError, Revived, resume};
 pub use run::{RunError, run};
 pub use settings::{Settings, default_store};
-pub use shelf::{
-    DamagedRow, ExtentRow, FdRow, InspectReport, ListReport, ListRow, MapRow, Part, ShelfError,
-    StoredTierRow, ThreadRow, VerifyReport, inspect, list, verify,
-};
+pub use shelf::{DamagedRow, ListReport, ListRow, ShelfError, VerifyReport, list, verify};
 pub use sys::inherit::keep_descriptors_from;
 pub use sys::interrupt::catch_interrupts;
 pub use sys::limits::LIMIT_NAMES;

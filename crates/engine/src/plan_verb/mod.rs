@@ -6,8 +6,8 @@ mod subject;
 
 use std::path::PathBuf;
 
-use partition::{Budget, HostCosts, Input, policy};
-use plan::Thresholds;
+use partition::{Budget, HostCosts, Input, Policy, policy};
+use plan::{Planned, Thresholds};
 
 pub use error::PlanVerbError;
 pub use report::{ExpensiveRow, PlanReport, TierRow};
@@ -44,16 +44,7 @@ pub fn plan(
     let policy = policy(&request.policy, request.thresholds)
         .ok_or_else(|| PlanVerbError::NoSuchPolicy { name: request.policy.clone() })?;
     let subject = subject::find(settings, registry, &request.subject)?;
-    let costs = HostCosts::default();
-    let input = Input {
-        inventory: &subject.inventory,
-        heat: &*subject.heat,
-        costs: &costs,
-        budget: Budget::default(),
-        previous: None,
-        faults: &[],
-    };
-    let mut planned = policy.plan(&input);
+    let mut planned = divide(&*policy, &subject);
     planned.notes.extend(subject.notes);
     let mut written = None;
     if let Some(path) = request.output.as_deref().filter(|_| !settings.dry_run) {
@@ -63,11 +54,27 @@ pub fn plan(
     Ok(report::report(&request.subject, &planned, written))
 }
 
+/// How the policy that is taken by default divides `subject`.
+pub(crate) fn divided(subject: &subject::Subject) -> Planned {
+    divide(&partition::Adaptive, subject)
+}
+
+fn divide(policy: &dyn Policy, subject: &subject::Subject) -> Planned {
+    policy.plan(&Input {
+        inventory: &subject.inventory,
+        heat: &*subject.heat,
+        costs: &HostCosts::default(),
+        budget: Budget::default(),
+        previous: None,
+        faults: &[],
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
 
-    use plan::{Planned, Tier};
+    use plan::Tier;
 
     use super::*;
     use crate::failure::{ExitClass, VerbError};
@@ -117,7 +124,8 @@ mod tests {
         for (subject, policy, word) in [
             ("1", "best", "the policies are adaptive"),
             ("/no/such.heat", "adaptive", "/no/such.heat"),
-            ("no-such-checkpoint", "adaptive", "/nonexistent"),
+            ("no-such-checkpoint", "adaptive", "a reference is an id"),
+            ("0123456789abcdef", "adaptive", "/nonexistent"),
         ] {
             let refused = ask(subject, policy, None).unwrap_err();
             assert!(refused.to_string().contains(word), "{refused}");

@@ -26,6 +26,21 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// A word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Sleeping => "sleeping",
+            Self::DiskSleep => "waiting",
+            Self::Stopped => "stopped",
+            Self::Traced => "traced",
+            Self::Zombie => "ended",
+            Self::Dead => "gone",
+            Self::Idle => "idle",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+
     /// The state for the kernel's letter.
     pub fn from_letter(letter: u8) -> Self {
         match letter {
