@@ -543,7 +543,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__heatmap)
-            opts="-o -v -h --output --store --format --timeout --wait --dry-run --verbose --progress --help"
+            opts="-o -v -h --output --live --for --store --format --timeout --wait --dry-run --verbose --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -554,6 +554,10 @@ _rekindle() {
                     return 0
                     ;;
                 -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --for)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

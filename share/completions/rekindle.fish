@@ -220,6 +220,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l dry-run -d '
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -s v -l verbose -d 'More talk on stderr; repeat for more'
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c rekindle -n "__fish_rekindle_using_subcommand heatmap" -s o -l output -d 'File that gets it, instead of stdout' -r -F
+complete -c rekindle -n "__fish_rekindle_using_subcommand heatmap" -l for -d 'With `--live`: how long, at most' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand heatmap" -l store -d 'Directory that holds the checkpoints [default: the user\'s state directory]' -r -F
 complete -c rekindle -n "__fish_rekindle_using_subcommand heatmap" -l format -d 'What stdout gets' -r -f -a "text\t'For people'
 json\t'One JSON object'
@@ -229,6 +230,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand heatmap" -l timeout -d
 complete -c rekindle -n "__fish_rekindle_using_subcommand heatmap" -l wait -d 'How long to wait for blockers that pass by themselves' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand heatmap" -l progress -d 'Whether to draw progress' -r -f -a "auto\t'On a terminal'
 never\t'Not at all'"
+complete -c rekindle -n "__fish_rekindle_using_subcommand heatmap" -l live -d 'Profile the program, and draw what was seen so far on the terminal every two seconds, until `q` or Ctrl-C. What was seen is added to its heat, as by `profile`'
 complete -c rekindle -n "__fish_rekindle_using_subcommand heatmap" -l dry-run -d 'Say what would be done, and do nothing'
 complete -c rekindle -n "__fish_rekindle_using_subcommand heatmap" -s v -l verbose -d 'More talk on stderr; repeat for more'
 complete -c rekindle -n "__fish_rekindle_using_subcommand heatmap" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -252,6 +252,7 @@ never\:"Not at all"))' \
 _arguments "${_arguments_options[@]}" : \
 '-o+[File that gets it, instead of stdout]:FILE:_files' \
 '--output=[File that gets it, instead of stdout]:FILE:_files' \
+'--for=[With \`--live\`\: how long, at most]:TIME:_default' \
 '--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \
 '--format=[What stdout gets]:FORMAT:((text\:"For people"
 json\:"One JSON object"
@@ -261,6 +262,7 @@ csv\:"Comma-separated values (only \`heatmap\`)"))' \
 '--wait=[How long to wait for blockers that pass by themselves]:TIME:_default' \
 '--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
 never\:"Not at all"))' \
+'(-o --output)--live[Profile the program, and draw what was seen so far on the terminal every two seconds, until \`q\` or Ctrl-C. What was seen is added to its heat, as by \`profile\`]' \
 '--dry-run[Say what would be done, and do nothing]' \
 '*-v[More talk on stderr; repeat for more]' \
 '*--verbose[More talk on stderr; repeat for more]' \

@@ -158,6 +158,13 @@ pub(crate) enum Verb {
         /// File that gets it, instead of stdout.
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Profile the program, and draw what was seen so far on the terminal every two seconds, until
+        /// `q` or Ctrl-C. What was seen is added to its heat, as by `profile`.
+        #[arg(long, conflicts_with = "output")]
+        live: bool,
+        /// With `--live`: how long, at most.
+        #[arg(long = "for", value_name = "TIME", value_parser = duration, requires = "live")]
+        time: Option<Duration>,
     },
     /// Show how memory would be divided into critical, warm and cold, without doing anything.
     Plan(Plan),

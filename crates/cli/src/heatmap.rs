@@ -1,11 +1,66 @@
-//! `heatmap`: text for the terminal at hand, or one of the other forms.
+//! `heatmap`: text for the terminal at hand, or one of the other forms; or drawn while a profile runs.
 
 use std::io::IsTerminal;
 use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
+use engine::{ExitClass, ProfileRequest};
 use report::{HeatMap, TextStyle};
 
 use crate::args::Format;
+use crate::context::{Context, exit, interruptible};
+use crate::draw::time as written;
+use crate::tui::{HeatView, Live};
+
+/// For as long as nobody ends it.
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The most that a program may be slowed down, as of `profile`.
+const SLOWDOWN_PERMILLE_MAX: u32 = 10;
+
+/// Profiles a program and draws what was seen so far.
+pub(crate) fn live(context: &Context, target: String, time: Option<Duration>) -> ExitCode {
+    if context.format != Format::Text {
+        eprintln!("rekindle: failed to choose a form: --live draws on the terminal");
+        return exit(ExitClass::Usage);
+    }
+    if let Err(code) = interruptible() {
+        return code;
+    }
+    let request = ProfileRequest {
+        target,
+        time: time.unwrap_or(A_YEAR),
+        output: None,
+        slowdown_permille_max: SLOWDOWN_PERMILLE_MAX,
+        exact: false,
+        alternate: None,
+    };
+    let live = Live::<HeatView>::default();
+    live.change(|view| view.target.clone_from(&request.target));
+    let show = |map: HeatMap| live.change(|view| view.map = Some(Arc::new(map)));
+    let result = live.during("--live", || {
+        engine::heatmap_live(&context.settings, &request, &context.registry, &show)
+    });
+    match result {
+        Ok(Ok(report)) => {
+            let watched = written(report.watched_us);
+            let end = if report.end == "asked" { "" } else { ", then the " };
+            let why = if report.end == "asked" { "" } else { report.end };
+            eprintln!(
+                "rekindle: process {} was watched for {watched}{end}{why}; what was seen was added \
+                 to its heat",
+                report.pid
+            );
+            exit(ExitClass::Done)
+        }
+        Ok(Err(error)) => context.fail(&error),
+        Err(error) => {
+            eprintln!("rekindle: failed to show the heat map: {error}");
+            exit(ExitClass::Usage)
+        }
+    }
+}
 
 /// The map in the asked form.
 pub(crate) fn render(map: &HeatMap, format: Format, output: Option<&Path>) -> String {

@@ -89,7 +89,10 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
         Verb::Resume(options) => resume(&context, &options),
         Verb::Update(options) => update(&context, &options),
         Verb::Watch(options) => crate::watch::run(&context, &options),
-        Verb::Heatmap { subject, output } => heatmap(&context, &subject, output.as_deref()),
+        Verb::Heatmap { subject, live: true, time, .. } => {
+            crate::heatmap::live(&context, subject, time)
+        }
+        Verb::Heatmap { subject, output, .. } => heatmap(&context, &subject, output.as_deref()),
         Verb::Plan(arguments) => plan(&context, arguments),
         Verb::Inspect { subject, part } => {
             let part = part.map(|p| match p {
@@ -143,7 +146,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
 fn no_dry_run(verb: &Verb) -> Option<&'static str> {
     match verb {
         Verb::Demo { .. } => Some("a demo works on a service of its own; leave --dry-run out"),
-        Verb::Profile(_) => Some(
+        Verb::Profile(_) | Verb::Heatmap { live: true, .. } => Some(
             "a profile is nothing but looking, and what it sees is kept; `rekindle check` says \
              what can be seen",
         ),

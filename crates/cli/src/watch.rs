@@ -7,7 +7,7 @@ use engine::{ExitClass, Happened, WatchEvent, WatchLog, WatchRequest};
 use crate::args::{Format, OnTerm, Tcp, Watch};
 use crate::context::{Context, exit, externals, interruptible, to_stdout};
 use crate::draw::{bytes as size, time, utc};
-use crate::tui::Live;
+use crate::tui::{Board, Live};
 
 /// Prints events.
 struct Printer {
@@ -62,8 +62,8 @@ pub(crate) fn run(context: &Context, arguments: &Watch) -> ExitCode {
     let result = match arguments.tui {
         false => watch(&Printer { format: context.format }),
         true => {
-            let live = Live::default();
-            let result = live.during(|| watch(&live));
+            let live = Live::<Board>::default();
+            let result = live.during("--tui", || watch(&live));
             if let Some(words) = live.last_words() {
                 eprintln!("rekindle: {words}");
             }

@@ -67,7 +67,7 @@ pub use inspect::{
 pub use plan_verb::{
     ExpensiveRow, HeatChoice, PlanReport, PlanRequest, PlanVerbError, TierRow, plan,
 };
-pub use profile::{ProfileRequest, profile};
+pub use profile::{ProfileRequest, heatmap_live, profile};
 pub use profile_error::ProfileVerbError;
 pub use profile_report::{BlockRow, CollectorRow, ProfileReport, ReferencedRow, TierPages};
 pub use prune::{PruneReport, PruneRequest, prune};

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use ::report::HeatMap;
 use heat::{Accumulator, Heat, Layout, Reading};
 use profile::{Collector, Costs, End, Options, Profiler, Sink, Summary};
 use store::Store;
 
-use crate::events::Observer;
+use crate::events::{Observer, Silent};
 use crate::host_costs;
 use crate::phase::{Phase, Phases, Watch};
 use crate::profile_error::ProfileVerbError;
@@ -61,6 +62,34 @@ pub fn profile(
     registry: &Registry,
     observer: &dyn Observer,
 ) -> Result<ProfileReport, ProfileVerbError> {
+    profile_with(settings, request, registry, observer, None)
+}
+
+/// A map of what was seen so far is handed out this often. A collector that goes round looks for new
+/// mappings once a second, in each stretch anew.
+const SHOWN_EVERY: Duration = Duration::from_secs(2);
+
+/// Profiles an instance and hands `show` a map of what was seen so far, every two seconds. How much
+/// was touched in all by the processor's own bits is not counted.
+///
+/// # Errors
+/// As [`profile`].
+pub fn heatmap_live(
+    settings: &Settings,
+    request: &ProfileRequest,
+    registry: &Registry,
+    show: &dyn Fn(HeatMap),
+) -> Result<ProfileReport, ProfileVerbError> {
+    profile_with(settings, request, registry, &Silent, Some(show))
+}
+
+fn profile_with(
+    settings: &Settings,
+    request: &ProfileRequest,
+    registry: &Registry,
+    observer: &dyn Observer,
+    show: Option<&dyn Fn(HeatMap)>,
+) -> Result<ProfileReport, ProfileVerbError> {
     // The time of the profile comes on top of what `--timeout` allows for everything else.
     let timeout = settings.timeout.map(|timeout| timeout.saturating_add(request.time));
     let mut phases = Phases::new(observer, timeout);
@@ -75,7 +104,7 @@ pub fn profile(
     let options = Options {
         slowdown_permille_max: request.slowdown_permille_max,
         exact: request.exact,
-        gauge: true,
+        gauge: show.is_none(),
         writes_from: 0,
         window_id: window_id(&found),
     };
@@ -85,7 +114,10 @@ pub fn profile(
     let mut gathered = phases.run(COLLECT, |watch| {
         let mut gather = Gather::new(request, observer, watch);
         let until = Instant::now() + request.time;
-        let end = profiler.run(until, &mut gather)?;
+        let end = match show {
+            None => profiler.run(until, &mut gather)?,
+            Some(show) => run_shown(&mut profiler, until, &mut gather, show)?,
+        };
         Ok::<_, ProfileVerbError>(gather.finish(end))
     })?;
     profiler.name(&mut gathered.heat);
@@ -102,6 +134,26 @@ pub fn profile(
         phases.run(KEEP, keep)?;
     }
     Ok(report(&found, request, &gathered, &summary, &layout, resident_pages, &phases))
+}
+
+/// Collects until `until`, in stretches after each of which what was seen is shown.
+fn run_shown(
+    profiler: &mut Profiler<'_>,
+    until: Instant,
+    gather: &mut Gather<'_>,
+    show: &dyn Fn(HeatMap),
+) -> Result<End, ProfileVerbError> {
+    let title = format!("process {}", profiler.pid());
+    loop {
+        let end = profiler.run(until.min(Instant::now() + SHOWN_EVERY), gather)?;
+        let mut named = gather.heat.clone();
+        profiler.name(&mut named);
+        let reading = Reading::at(named.newest_ns());
+        show(HeatMap::new(&title, &named, &reading, Some(profiler.layout())));
+        if end != End::Asked || Instant::now() >= until || !gather.go_on() {
+            return Ok(end);
+        }
+    }
 }
 
 /// Names the windows of this profile: nobody else profiles this instance at this moment.

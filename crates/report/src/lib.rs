@@ -13,6 +13,7 @@ mod names;
 mod pack;
 mod plan_view;
 mod ranges;
+mod screen;
 mod sites;
 mod text;
 
@@ -20,4 +21,5 @@ pub use data::{HEATMAP_SCHEMA, heatmap_csv, heatmap_json};
 pub use html::heatmap_html;
 pub use map::{CodeSite, Detail, HeatMap, HotRange, Mapping, Moment, NamedRange, Run};
 pub use plan_view::{PLAN_SCHEMA, plan_csv, plan_json, plan_text};
+pub use screen::heatmap_screen;
 pub use text::{TextStyle, heatmap_text};

@@ -7,6 +7,7 @@ use heat::Source;
 use crate::level::Level;
 use crate::map::{CodeSite, HeatMap, HotRange, Mapping, Run, as_f64};
 use crate::names::{base_name, percent, size};
+use crate::screen::{ALL, Extent, least_busy, rank};
 
 /// What the terminal can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,19 +20,17 @@ pub struct TextStyle {
     pub unicode: bool,
 }
 
-/// Lines for maps of mappings, about.
-const MAP_LINES: u64 = 24;
-/// Rows of each table.
-const ROWS: usize = 10;
-
 /// The map as text.
 pub fn heatmap_text(map: &HeatMap, style: &TextStyle) -> String {
-    let mut page =
-        Page { style: TextStyle { columns: style.columns.max(20), ..*style }, out: String::new() };
+    drawn(map, style, ALL)
+}
+
+pub(crate) fn drawn(map: &HeatMap, style: &TextStyle, extent: Extent) -> String {
+    let mut page = Page::new(style);
     page.head(map);
-    page.maps(map);
-    page.ranges(map);
-    page.codes(map);
+    page.maps(map, extent);
+    page.ranges(map, extent.table_rows);
+    page.codes(map, extent.table_rows);
     page.out
 }
 
@@ -39,6 +38,14 @@ pub fn heatmap_text(map: &HeatMap, style: &TextStyle) -> String {
 pub(crate) struct Page {
     pub(crate) style: TextStyle,
     pub(crate) out: String,
+}
+
+impl Page {
+    /// Nothing yet.
+    pub(crate) fn new(style: &TextStyle) -> Self {
+        let style = TextStyle { columns: style.columns.max(20), ..*style };
+        Self { style, out: String::new() }
+    }
 }
 
 /// Like a level: never seen while only one kind of access was watched.
@@ -104,24 +111,27 @@ impl Page {
         let _ = writeln!(self.out, "{line}");
     }
 
-    fn maps(&mut self, map: &HeatMap) {
+    fn maps(&mut self, map: &HeatMap, extent: Extent) {
         self.out.push('\n');
         let total = map.pages().max(1);
+        let least = least_busy(map, extent.mappings);
         let (mut hidden, mut hidden_pages) = (0_usize, 0);
         for (mapping, number) in map.mappings.iter().zip(0_u32..) {
-            if mapping.seen == 0 && mapping.pages * 50 < total {
+            let is_small = mapping.seen == 0 && mapping.pages * 50 < total;
+            if is_small || least.is_some_and(|least| rank(mapping) < least) {
                 hidden += 1;
                 hidden_pages += mapping.pages;
                 continue;
             }
-            let lines = (mapping.pages * MAP_LINES).div_ceil(total).clamp(1, 12);
+            let lines = (mapping.pages * extent.map_lines).div_ceil(total).clamp(1, 12);
             let first = map.runs.partition_point(|r| r.mapping < number);
             let end = map.runs.partition_point(|r| r.mapping <= number);
             self.mapping(mapping, &map.runs[first..end], usize::try_from(lines).unwrap_or(1));
         }
         if hidden > 0 {
+            let what = if least.is_some() { "less or nothing" } else { "nothing" };
             let more =
-                format!("{hidden} more mappings, {}: nothing seen", size(hidden_pages * 4096));
+                format!("{hidden} more mappings, {}: {what} seen", size(hidden_pages * 4096));
             self.dim(&more);
         }
     }
@@ -160,27 +170,27 @@ impl Page {
         }
     }
 
-    fn ranges(&mut self, map: &HeatMap) {
-        if map.ranges.is_empty() {
+    fn ranges(&mut self, map: &HeatMap, rows: usize) {
+        if map.ranges.is_empty() || rows == 0 {
             return;
         }
         self.out.push('\n');
         self.bold("hottest ranges (heat: memory in use at any moment)");
-        for range in map.ranges.iter().take(ROWS) {
+        for range in map.ranges.iter().take(rows) {
             let line = range_line(map, range);
             let line = self.cut(&line, self.style.columns);
             let _ = writeln!(self.out, "{line}");
         }
     }
 
-    fn codes(&mut self, map: &HeatMap) {
-        if map.codes.is_empty() {
+    fn codes(&mut self, map: &HeatMap, rows: usize) {
+        if map.codes.is_empty() || rows == 0 {
             return;
         }
         self.out.push('\n');
         self.bold("code that used memory most");
         let all: u64 = map.codes.iter().map(|c| c.reads + c.writes).sum();
-        for site in map.codes.iter().take(ROWS) {
+        for site in map.codes.iter().take(rows) {
             let line = code_line(map, site, all);
             let line = self.cut(&line, self.style.columns);
             let _ = writeln!(self.out, "{line}");

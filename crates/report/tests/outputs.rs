@@ -8,8 +8,8 @@ use std::time::Instant;
 use common::{THEN, heat, plan};
 use heat::{Heat, Reading};
 use rekindle_report::{
-    HeatMap, TextStyle, heatmap_csv, heatmap_html, heatmap_json, heatmap_text, plan_csv, plan_json,
-    plan_text,
+    HeatMap, TextStyle, heatmap_csv, heatmap_html, heatmap_json, heatmap_screen, heatmap_text,
+    plan_csv, plan_json, plan_text,
 };
 
 fn map() -> HeatMap {
@@ -32,6 +32,34 @@ fn the_text_reads_well_at_any_width() {
         assert!(!text.contains('\u{1b}'));
         assert!(text.lines().all(|l| l.trim_end() == l), "no trailing blanks in {columns} columns");
     }
+}
+
+/// As many lines as the screen has, none longer than it is wide, and what matters most among them.
+#[test]
+fn the_screen_is_full_and_never_more() {
+    let map = map();
+    insta::assert_snapshot!(
+        "screen_80",
+        heatmap_screen(&map, &style(80, false, true), 23).join("\n")
+    );
+    let hottest = &map.mappings.iter().max_by(|a, b| a.busy.total_cmp(&b.busy)).unwrap().name;
+    let hottest = hottest.rsplit('/').next().unwrap();
+    for (columns, rows) in [(80, 24), (20, 5), (100, 40), (250, 100), (40, 1), (120, 12)] {
+        for unicode in [false, true] {
+            let lines = heatmap_screen(&map, &style(columns, false, unicode), rows);
+            assert_eq!(lines.len(), rows);
+            assert!(lines.iter().all(|line| line.chars().count() <= columns), "{lines:#?}");
+            if columns >= 80 && rows >= 12 {
+                assert!(lines.iter().any(|line| line.contains(hottest)), "{hottest}: {lines:#?}");
+            }
+        }
+    }
+    // All of it, where there is room.
+    let all = heatmap_text(&map, &style(120, false, true));
+    assert!(
+        heatmap_screen(&map, &style(120, false, true), 200).join("\n").starts_with(all.trim_end())
+    );
+    assert_eq!(heatmap_screen(&HeatMap::default(), &style(80, false, true), 24).len(), 24);
 }
 
 /// Colour only repeats what the characters say.

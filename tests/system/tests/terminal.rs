@@ -63,12 +63,12 @@ fn a_terminal_that_is_open_twice_has_one_stand_in() {
     });
 }
 
-/// Runs the words it is given on a terminal of its own until a period was seen, presses `q`, and
-/// says how it ended and how the terminal was left.
+/// Runs the words it is given on a terminal of its own until two texts were seen, makes the terminal
+/// another size, presses keys, and says how it ended and how the terminal was left.
 const LOOKER: &str = r#"
 import fcntl, os, pty, select, struct, sys, termios, time
 ENTER, LEAVE = b'\x1b[?1049h', b'\x1b[?1049l'
-out, words = sys.argv[1], sys.argv[2:]
+out, first, second, keys, words = sys.argv[1], *sys.argv[2:5], sys.argv[5:]
 master, slave = pty.openpty()
 fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack('4H', 24, 100, 0, 0))
 before = termios.tcgetattr(slave)
@@ -85,9 +85,10 @@ seen, pressed = b'', False
 while True:
     if select.select([master], [], [], 0.1)[0]:
         seen += os.read(master, 65536)
-    if b'period 1 ' in seen and b'critical' in seen and not pressed:
+    if first.encode() in seen and second.encode() in seen and not pressed:
         pressed = True
-        os.write(master, b'xq')
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack('4H', 7, 30, 0, 0))
+        os.write(master, keys.encode())
     done, status = os.waitpid(child, os.WNOHANG)
     if done:
         break
@@ -109,7 +110,9 @@ fn a_watch_that_is_looked_at_gives_the_terminal_back() {
         let (out, rekindle) = (place.path("out"), binaries::rekindle());
         let (store, pid) = (place.store(), program.pid().to_string());
         let words = ["watch", &pid, "--every", "1s", "--tui", "--store"].map(Path::new);
-        let mut arguments = vec![out.as_path(), rekindle.as_path()];
+        let mut arguments = vec![out.as_path()];
+        arguments.extend(["period 1 ", "critical", "xq"].map(Path::new));
+        arguments.push(&rekindle);
         arguments.extend(words);
         arguments.push(&store);
         let looker = python(place, "looker", LOOKER, &arguments);
@@ -128,6 +131,58 @@ fn a_watch_that_is_looked_at_gives_the_terminal_back() {
         assert_eq!(refused.status.code(), Some(2), "{talk}");
         assert!(talk.contains("leave --tui out"), "{talk}");
         looker.kill();
+        program.kill();
+    });
+}
+
+#[test]
+fn a_live_heat_map_gives_the_terminal_back_and_lets_go_of_the_program() {
+    sandbox::run(LIMIT, |place| {
+        let script =
+            "import sys\nwhole = bytearray(64 << 20)\nwhile True:\n    whole[5 << 20] ^= 1";
+        let program = python(place, "program", script, &[]);
+        let (binary, pid) = (binaries::rekindle(), program.pid().to_string());
+        let store = place.store();
+        let words = ["heatmap", &pid, "--live", "--store"].map(Path::new);
+        // `q`, and Ctrl-C, which a terminal makes a signal of.
+        for (name, keys) in [("q", "xq"), ("interrupt", "\u{3}")] {
+            let out = place.path(name);
+            let mut arguments = vec![out.as_path()];
+            arguments.extend(["heat map of process", "hottest ranges", keys].map(Path::new));
+            arguments.push(&binary);
+            arguments.extend(words);
+            arguments.push(&store);
+            let looker = python(place, name, LOOKER, &arguments);
+            let text = wait::until("the map to end", PATIENCE, || std::fs::read_to_string(&out));
+            let lines: Vec<&str> = text.lines().take(3).collect();
+            assert_eq!(lines, ["0", "1", "True"], "exit code, screens, echo: {text}");
+            assert!(text.contains("what was seen was added to its heat"), "{text}");
+            looker.kill();
+            assert!(program.exists());
+            assert!(program.proc_file("status").contains("TracerPid:\t0"));
+            let tracked = program.proc_file("smaps");
+            let tracked = tracked.lines().filter(|line| line.starts_with("VmFlags"));
+            assert_eq!(tracked.filter(|line| line.contains(" uw")).count(), 0, "{name}");
+            let descriptors = program.descriptors();
+            assert!(!descriptors.iter().any(|(_, what)| what.contains("userfaultfd")), "{name}");
+        }
+        let rekindle = Rekindle::new(&store, place.dir());
+        let known = rekindle.run(&["inspect", &pid, "heat"]);
+        assert!(known.json["heat"]["line"]["windows"].as_u64() >= Some(2), "{known}");
+        // Refused where it could not be seen, or makes no sense.
+        for words in [
+            vec!["heatmap", &pid, "--live"],
+            vec!["heatmap", &pid, "--live", "--dry-run"],
+            vec!["heatmap", &pid, "--for", "1s"],
+        ] {
+            let refused = rekindle.run(&words);
+            assert!(refused.code == Some(2) && !refused.talk.is_empty(), "{refused}");
+        }
+        let refused = Command::new(&binary).args(words).arg(&store).stdin(Stdio::null()).output();
+        let refused = refused.unwrap();
+        let talk = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{talk}");
+        assert!(talk.contains("this is no terminal; leave --live out"), "{talk}");
         program.kill();
     });
 }

@@ -11,7 +11,7 @@ const LOG_MAX: usize = 256;
 
 /// Everything that is shown.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Board {
+pub(crate) struct Board {
     pub(super) instance: String,
     pub(super) pid: Option<i32>,
     /// What the watch does, in a few words.

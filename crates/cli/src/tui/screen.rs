@@ -4,6 +4,7 @@ use console::{Style, truncate_str};
 use engine::PeriodRow;
 use report::TextStyle;
 
+use super::View;
 use super::board::Board;
 use crate::draw::{bytes as size, time, utc};
 
@@ -11,14 +12,14 @@ use crate::draw::{bytes as size, time, utc};
 const LABEL_COLUMNS: usize = 24;
 
 /// How a terminal is drawn on.
-pub(super) struct Paper {
+pub(crate) struct Paper {
     pub(super) columns: usize,
     pub(super) rows: usize,
     pub(super) style: TextStyle,
 }
 
 impl Paper {
-    fn paint(&self, style: &Style, text: &str) -> String {
+    pub(super) fn paint(&self, style: &Style, text: &str) -> String {
         style.clone().force_styling(self.style.color).apply_to(text).to_string()
     }
 
@@ -67,8 +68,14 @@ impl Paper {
     }
 }
 
+impl View for Board {
+    fn lines(&self, paper: &Paper, now_ns: u64) -> Vec<String> {
+        lines(self, paper, now_ns)
+    }
+}
+
 /// The view, no more lines than the paper has, none longer than it is wide.
-pub(super) fn lines(board: &Board, paper: &Paper, now_ns: u64) -> Vec<String> {
+fn lines(board: &Board, paper: &Paper, now_ns: u64) -> Vec<String> {
     let bold = Style::new().bold();
     let mut lines = vec![paper.paint(&bold, &head(board, now_ns)), String::new()];
     lines.extend(tiers(board, paper));
