@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use store::{ExportError, ImportError, ReadError, ResolveError, Store, StoreError
 use crate::classes::{export_class, import_class, read_class, resolve_class, store_class};
 use crate::events::Observer;
 use crate::failure::{ExitClass, VerbError};
+use crate::output;
 use crate::phase::{Phase, Phases, Stopped, Watch};
 use crate::report::{Outcome, Untouched};
 use crate::settings::Settings;
@@ -313,25 +313,7 @@ fn to_file<T>(
         let cause = io::Error::other("it is no regular file; for a pipe leave -o out");
         return Err(failed("write", path)(cause));
     }
-    let Some(name) = path.file_name() else {
-        return Err(failed("write", path)(io::ErrorKind::IsADirectory.into()));
-    };
-    let mut new = std::ffi::OsString::from(".");
-    new.push(name);
-    new.push(format!(".{}.new", std::process::id()));
-    let new = path.with_file_name(new);
-    let open = File::options().write(true).create_new(true).mode(0o600).open(&new);
-    let mut file = open.map_err(failed("create", &new))?;
-    let done = write(&mut file).and_then(|done| {
-        file.sync_all().map_err(failed("sync", &new))?;
-        std::fs::rename(&new, path).map_err(failed("rename to", path))?;
-        Ok(done)
-    });
-    if done.is_err() {
-        // Whatever is left of it is of no use, and that it cannot be removed changes nothing.
-        let _ = std::fs::remove_file(&new);
-    }
-    done
+    output::replace(path, 0o600, |cause| failed("write", path)(cause), write)
 }
 
 /// A descriptor whose other end may take its time: waiting for it ends when the verb is to end.

@@ -12,6 +12,7 @@ use store::{ReadError, ResolveError, Store, StoreError, WriteError};
 
 use crate::classes::{read_class, resolve_class, store_class, write_class};
 use crate::failure::{ExitClass, VerbError};
+use crate::output;
 use crate::registry::Registry;
 use crate::report::Outcome;
 use crate::settings::Settings;
@@ -235,23 +236,9 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> Result<(), HeatMapError> {
     if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
         return fs::write(path, bytes).map_err(file_error("write", path));
     }
-    let Some(name) = path.file_name() else {
-        let cause = io::Error::from(io::ErrorKind::InvalidInput);
-        return Err(file_error("write", path)(cause));
-    };
-    let mut new = std::ffi::OsString::from(".");
-    new.push(name);
-    new.push(format!(".{}.new", std::process::id()));
-    let new = path.with_file_name(new);
-    let written = fs::File::create_new(&new).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    });
-    written.map_err(|cause| {
-        // Whatever is left of it is of no use, and that it cannot be removed changes nothing.
-        let _ = fs::remove_file(&new);
-        file_error("write", path)(cause)
+    let refused = |cause| file_error("write", path)(cause);
+    output::replace(path, 0o666, refused, |file| {
+        file.write_all(bytes).map_err(file_error("write", path))
     })
 }
 

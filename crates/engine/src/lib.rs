@@ -22,6 +22,7 @@ mod inspect;
 mod listening;
 mod loan;
 mod message;
+mod output;
 mod parent;
 mod passing;
 pub mod phase;
