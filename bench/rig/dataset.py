@@ -89,6 +89,11 @@ class Dataset:
             file.write(offsets.tobytes())
         os.rename(base + ".offsets.new", base + ".offsets")
 
+    @staticmethod
+    def key(index):
+        """The name of key number `index`."""
+        return key_of(index)
+
     def bytes(self):
         """Length of all requests, about the memory of the program."""
         return len(self.requests)

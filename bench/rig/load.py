@@ -7,7 +7,6 @@ import time
 
 from . import resp
 from .cell import die_with_parent
-from .dataset import key_of
 from .errors import BenchError
 
 GETS_PER_S, SETS_PER_S = 1000, 100
@@ -57,10 +56,10 @@ def _run(cell, data, seed, pipe, versions):
             version = versions.get(index, 0)
             try:
                 if step % every == 0:
-                    client.call("SET", key_of(index), data.updated(index, version + 1))
+                    client.call("SET", data.key(index), data.updated(index, version + 1))
                     versions[index] = version + 1
                 else:
-                    value = client.call("GET", key_of(index))
+                    value = client.call("GET", data.key(index))
                     expected = data.updated(index, version) if version else data.loaded(index)
                     if value != expected:
                         errors.append(f"wrong value of key {index}")

@@ -40,14 +40,14 @@ def measure(plan, peer, number, last):
     with Cell(plan.root, plan.binds) as cell:
         figures["peer_version"] = peer.version(cell)
         peer.prepare(cell)
-        pid, outside, figures["program"] = _start(plan, cell)
+        pid, outside, figures["program"] = start_program(plan.program, plan.user, cell)
         plan.program.started(outside)
         cell.in_network(lambda: _load(plan.data))
         figures.update(resident(outside))
-        _sync(plan.store)
+        sync(plan.store)
         updates = _live(plan, peer, cell, pid, number, figures)
         # What one step leaves to be written back must not burden the next.
-        _sync(plan.store)
+        sync(plan.store)
         _stop(plan, peer, cell, pid, outside, figures)
         _resume(plan, peer, cell, number, updates, figures, plan.bgsave and last)
         figures["resume"]["same_pid"] = pid in cell.pids()
@@ -57,12 +57,12 @@ def measure(plan, peer, number, last):
     return figures
 
 
-def _start(plan, cell):
+def start_program(program, user, cell):
     """Starts the program and waits for it: its pid inside and outside, its version."""
-    user = []
-    if plan.user:
-        user = ["setpriv", f"--reuid={plan.user}", f"--regid={plan.user}", "--clear-groups"]
-    cell.start([*user, *plan.program.argv])
+    words = []
+    if user:
+        words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+    cell.start([*words, *program.argv])
 
     def ask():
         resp.wait_for_answer(b"absent", None, 20)
@@ -73,9 +73,9 @@ def _start(plan, cell):
     pid = int(server["process_id"])
     pids = cell.pids()
     if pid not in pids:
-        raise BenchError(f"{plan.program.name} is not in its cell")
+        raise BenchError(f"{program.name} is not in its cell")
     version = server.get("redis_version") or server.get("server_version")
-    return pid, pids[pid], f"{plan.program.name} {version}"
+    return pid, pids[pid], f"{program.name} {version}"
 
 
 def _load(data):
@@ -136,7 +136,7 @@ def _stop(plan, peer, cell, pid, outside, figures):
         if os.path.exists(f"/proc/{outside}"):
             raise BenchError(f"{peer.name} did not end the program")
     synced_from = time.monotonic_ns()
-    _sync(plan.store)
+    sync(plan.store)
     stop["sync_us"] = (time.monotonic_ns() - synced_from) // 1000
     stop["durable_us"] = stop["wall_us"] + stop["sync_us"]
     figures["stop"] = {**stop, **before}
@@ -250,7 +250,7 @@ def _save(client):
     raise BenchError("BGSAVE does not end after the resume")
 
 
-def _sync(path):
+def sync(path):
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if libc.syncfs(directory) != 0:

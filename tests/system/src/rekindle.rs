@@ -151,14 +151,22 @@ impl Running {
     ///
     /// # Panics
     /// When it takes longer than any verb may.
-    pub fn finish(mut self) -> Report {
+    pub fn finish(self) -> Report {
+        self.finish_within(LIMIT)
+    }
+
+    /// The same for one that takes its time.
+    ///
+    /// # Panics
+    /// When it takes longer than `limit`.
+    pub fn finish_within(mut self, limit: Duration) -> Report {
         let begin = Instant::now();
         let status = loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => break status,
-                Ok(None) if begin.elapsed() > LIMIT => {
+                Ok(None) if begin.elapsed() > limit => {
                     let _ = self.child.kill();
-                    panic!("{} did not end within {LIMIT:?}: {}", self.words, self.talk());
+                    panic!("{} did not end within {limit:?}: {}", self.words, self.talk());
                 }
                 Ok(None) => std::thread::sleep(Duration::from_millis(2)),
                 Err(error) => panic!("{}: {error}", self.words),
