@@ -1,19 +1,23 @@
 //! A call of the clone: made in it, or answered in its stead.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use mem::{AddrRange, PAGE_SIZE};
 use process::{Instance, TaskGroup};
 use sys::ptrace::{Regs, Resume, Stop, StoppedThread};
+use sys::receive::Receipt;
 use target::Process;
 
 use crate::RehearseError;
 use crate::descriptors::Descriptors;
+use crate::input::{Input, steps};
 use crate::names::name;
 use crate::operate::Reply;
 use crate::pages::Pages;
 use crate::paths::Paths;
 use crate::prepare::pages_around;
+use crate::seen::Played;
 use crate::table::{Decision, Identity, MapChange, Timeout, Touched, decide};
 
 /// `AUDIT_ARCH_X86_64`
@@ -71,11 +75,16 @@ pub(crate) struct Caller<'a> {
     group: &'a TaskGroup,
     /// Memory that the clone may still add.
     left_bytes: u64,
+    /// Memory that it has added, by where it begins: so many bytes.
+    added: BTreeMap<u64, u64>,
     /// What has been made of a seed.
     random: u64,
     /// Where the program's break is, as far as is known.
     brk: u64,
     last_wait: String,
+    /// What is still to come from outside.
+    input: Input,
+    pub(crate) played: Played,
     /// The clone's threads as they are numbered outside, in the order of the group's.
     tids: Vec<i32>,
 }
@@ -105,11 +114,35 @@ impl<'a> Caller<'a> {
             instance,
             group,
             left_bytes,
+            added: BTreeMap::new(),
             random,
             brk,
             last_wait,
+            input: Input::default(),
+            played: Played::default(),
             tids,
         }
+    }
+
+    /// Takes what was recorded, to be played.
+    pub(crate) fn hear(&mut self, receipts: &[Receipt]) {
+        let (steps, unknown) = steps(receipts, &self.descriptors);
+        self.played.unknown = unknown;
+        self.input = Input::new(steps, self.descriptors.connected());
+    }
+
+    /// Plays the next piece of what was recorded; whether there was one.
+    pub(crate) fn play(&mut self) -> bool {
+        while let Some(step) = self.input.next(&self.descriptors) {
+            if self.descriptors.play(&step) {
+                let first = self.pages.count();
+                self.played.touched_before.get_or_insert(first);
+                self.played.pieces += u64::from(!step.ends);
+                return true;
+            }
+            self.played.unknown += u64::from(!step.ends);
+        }
+        false
     }
 
     /// Tells which threads there are, in the order of the group's.
@@ -233,7 +266,7 @@ impl<'a> Caller<'a> {
         }
         let returned = thread.regs()?.rax.cast_signed();
         if !(-4095..0).contains(&returned) {
-            self.after(change, returned.cast_unsigned());
+            self.after(nr, change, returned.cast_unsigned());
         }
         Ok(Done::GoesOn)
     }
@@ -261,10 +294,21 @@ impl<'a> Caller<'a> {
     }
 
     /// The memory map has changed.
-    fn after(&mut self, change: MapChange, returned: u64) {
+    fn after(&mut self, nr: u64, change: MapChange, returned: u64) {
         match change {
-            MapChange::None | MapChange::Adds(_) => {}
-            MapChange::Drops(start, bytes) => self.pages.drop_content(pages_around(start, bytes)),
+            MapChange::None => {}
+            MapChange::Adds(bytes) => {
+                self.added.insert(returned, bytes);
+            }
+            MapChange::Drops(start, bytes) => {
+                self.pages.drop_content(pages_around(start, bytes));
+                // What was added and is given back whole may be added again.
+                if nr == libc::SYS_munmap.cast_unsigned() && self.added.get(&start) == Some(&bytes)
+                {
+                    self.added.remove(&start);
+                    self.left_bytes += bytes;
+                }
+            }
             MapChange::Break(_) => {
                 if returned < self.brk {
                     let start = returned.next_multiple_of(PAGE_SIZE);

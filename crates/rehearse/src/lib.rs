@@ -8,12 +8,14 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+mod connect;
 mod descriptors;
 mod error;
 mod files;
 mod filter;
 mod fork;
 mod idle;
+mod input;
 mod life;
 mod names;
 mod operate;
@@ -33,4 +35,4 @@ mod threads;
 pub use error::RehearseError;
 pub use fork::Fork;
 pub use idle::waits_for_others;
-pub use seen::{Bounds, Rehearsal, Touch};
+pub use seen::{Bounds, Played, Rehearsal, Touch};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::Metadata;
 
-use process::{Socket, SocketFamily, SocketType};
+use process::{Socket, SocketType};
 
 use crate::RehearseError;
 use crate::calls::{Caller, halves};
@@ -28,10 +28,10 @@ use Reply::{Unknown, Value, Waits};
 
 /// The longest path.
 const PATH_BYTES: usize = 4096;
-const NONBLOCK: u64 = 0o4000;
-const CLOEXEC: u64 = 0o2_000_000;
+pub(crate) const NONBLOCK: u64 = 0o4000;
+pub(crate) const CLOEXEC: u64 = 0o2_000_000;
 
-fn error(code: i32) -> Reply {
+pub(crate) fn error(code: i32) -> Reply {
     Value(-i64::from(code))
 }
 
@@ -39,11 +39,11 @@ fn number(value: impl TryInto<i64>) -> Reply {
     Value(value.try_into().unwrap_or(i64::MAX))
 }
 
-fn new_fd(fd: Option<u64>) -> Reply {
+pub(crate) fn new_fd(fd: Option<u64>) -> Reply {
     fd.map_or_else(|| error(libc::EMFILE), number)
 }
 
-fn low(word: u64) -> u32 {
+pub(crate) fn low(word: u64) -> u32 {
     u32::try_from(word & 0xffff_ffff).unwrap_or(0)
 }
 
@@ -124,15 +124,9 @@ impl<'a> Caller<'a> {
             Operation::Accept { fd, address, length_at, flags } => {
                 return self.accept(fd, (address, length_at), flags);
             }
-            Operation::Address { fd, peer, address, length_at } => match self.socket(fd) {
-                None => Unknown,
-                Some(socket) => {
-                    let own = if peer { &socket.remote } else { &socket.local };
-                    let Some(own) = own.as_ref() else { return Ok(Unknown) };
-                    self.put_address(&own.bytes, address, length_at)?;
-                    Value(0)
-                }
-            },
+            Operation::Address { fd, peer, address, length_at } => {
+                return self.address(fd, peer, (address, length_at));
+            }
             Operation::SetOption { fd } => self.socket(fd).map_or(Unknown, |_| Value(0)),
             Operation::GetOption { fd, level, name, value, length_at } => {
                 const ERROR: u64 = 4;
@@ -152,7 +146,8 @@ impl<'a> Caller<'a> {
                 Value(0)
             }
             Operation::CurrentDirectory { to, length } => {
-                let path = [self.paths.current(), b"\0"].concat();
+                let Some(current) = self.paths.current() else { return Ok(Unknown) };
+                let path = [current, b"\0"].concat();
                 if length < path.len() as u64 {
                     return Ok(error(libc::ERANGE));
                 }
@@ -169,7 +164,7 @@ impl<'a> Caller<'a> {
         })
     }
 
-    fn socket(&self, fd: u64) -> Option<&'a Socket> {
+    pub(crate) fn socket(&self, fd: u64) -> Option<&'a Socket> {
         match &self.descriptors.at(fd)?.kind {
             Kind::Stream { socket, .. } => *socket,
             Kind::Listening { socket, .. } => Some(socket),
@@ -459,49 +454,6 @@ impl<'a> Caller<'a> {
         }
     }
 
-    fn accept(
-        &mut self,
-        fd: u64,
-        (address, length_at): (u64, u64),
-        flags: u64,
-    ) -> Result<Reply, RehearseError> {
-        let Some(open) = self.descriptors.at_mut(fd) else { return Ok(error(libc::EBADF)) };
-        let is_nonblocking = open.flags & low(NONBLOCK) != 0;
-        let Kind::Listening { socket, waiting } = &mut open.kind else {
-            return Ok(error(libc::EINVAL));
-        };
-        let socket = *socket;
-        let Some(id) = waiting.pop_front() else {
-            let told = -i64::from(libc::EINTR);
-            return Ok(match is_nonblocking {
-                true => error(libc::EAGAIN),
-                false => Waits { timeout: Timeout::Never, told },
-            });
-        };
-        if let Some(open) = self.descriptors.id_mut(id) {
-            open.flags = low(2 | flags & NONBLOCK);
-        }
-        let slot = Slot { id, close_on_exec: flags & CLOEXEC != 0 };
-        if address != 0 {
-            self.put_address(&peer_of(socket), address, length_at)?;
-        }
-        Ok(new_fd(self.descriptors.duplicate(slot, 0)))
-    }
-
-    fn put_address(
-        &mut self,
-        bytes: &[u8],
-        address: u64,
-        length_at: u64,
-    ) -> Result<(), RehearseError> {
-        let mut room = [0; 4];
-        self.pages.read(length_at, &mut room)?;
-        let room = usize::try_from(u32::from_ne_bytes(room)).unwrap_or(0);
-        self.pages.write(address, &bytes[..bytes.len().min(room)])?;
-        let length = u32::try_from(bytes.len()).unwrap_or(0);
-        self.pages.write(length_at, &length.to_ne_bytes())
-    }
-
     fn epoll_wait(
         &mut self,
         epoll: u64,
@@ -573,25 +525,5 @@ impl<'a> Caller<'a> {
             self.pages.write(*set, &bytes)?;
         }
         Ok(number(ready))
-    }
-}
-
-/// The address of one who connects to `socket`: of this host.
-fn peer_of(socket: &Socket) -> Vec<u8> {
-    let port = 40_000_u16.to_be_bytes();
-    match socket.family {
-        SocketFamily::Inet => {
-            let mut bytes = vec![2, 0, port[0], port[1], 127, 0, 0, 1];
-            bytes.resize(16, 0);
-            bytes
-        }
-        SocketFamily::Inet6 => {
-            let mut bytes = vec![10, 0, port[0], port[1]];
-            bytes.resize(23, 0);
-            bytes.push(1);
-            bytes.resize(28, 0);
-            bytes
-        }
-        SocketFamily::Unix => vec![1, 0],
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use process::{Credentials, TaskGroup};
 use target::Process;
@@ -45,6 +45,11 @@ const PLAIN: [i64; 11] = [
 /// What a program asks the kernel about itself while it works.
 const TEXTS: [&str; 4] = ["stat", "statm", "status", "cmdline"];
 
+/// Whether a path goes back up.
+fn has_parent(path: &Path) -> bool {
+    path.components().any(|part| part == Component::ParentDir)
+}
+
 /// The instance's view of files.
 pub(crate) struct Paths<'a> {
     process: &'a Process,
@@ -63,9 +68,9 @@ impl<'a> Paths<'a> {
         Self { process, group, credentials, root }
     }
 
-    /// Its current directory.
-    pub(crate) fn current(&self) -> &[u8] {
-        &self.group.cwd
+    /// Its current directory; `None` below another root than ours, where it is called otherwise.
+    pub(crate) fn current(&self) -> Option<&[u8]> {
+        (self.group.root == b"/").then_some(&self.group.cwd)
     }
 
     /// What lies at `path`, which begins at the current directory when it is relative. `follow`:
@@ -78,18 +83,27 @@ impl<'a> Paths<'a> {
             return text;
         }
         let Some(root) = &self.root else { return Found::Unknown };
-        let path = Path::new(OsStr::from_bytes(&self.group.cwd)).join(OsStr::from_bytes(path));
+        let path = OsStr::from_bytes(path);
+        let path = match self.current() {
+            Some(current) => Path::new(OsStr::from_bytes(current)).join(path),
+            None if path.as_bytes().starts_with(b"/") => path.into(),
+            None => return Found::Unknown,
+        };
         match self.look_up(root, &path, follow) {
             Ok((found, metadata)) => Found::There(found, metadata),
             Err(error) => match error.raw_os_error() {
-                Some(code @ (libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => Found::Error(code),
+                Some(code @ (libc::ENOENT | libc::ENOTDIR)) => Found::Error(code),
                 _ => Found::Unknown,
             },
         }
     }
 
     fn look_up(&self, root: &File, path: &Path, follow: bool) -> io::Result<(OwnedFd, Metadata)> {
-        let found = sys::file::look_up(root, path, follow)?;
+        let found = if path.starts_with("/sys/fs/cgroup") && !has_parent(path) {
+            sys::file::look_up_plainly(root, path)?
+        } else {
+            sys::file::look_up(root, path, follow)?
+        };
         if !PLAIN.contains(&sys::file::file_system_kind(&found)?) {
             return Err(io::Error::from_raw_os_error(libc::EXDEV));
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use process::Instance;
 use sys::ptrace::{PtraceError, Resume, Stop, StoppedThread};
+use sys::receive::Receipt;
 use target::Process;
 
 use crate::calls::{Caller, Cause, Done, Sleep};
@@ -23,8 +24,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 impl Fork {
     /// Runs the clone of `instance`, whose state at the fork it is, within `bounds`, and ends it.
-    /// `process` is the instance: files that it has open are read through it. It ends early when
-    /// `may_go_on` says no, which is asked every millisecond.
+    /// `process` is the instance: files that it has open are read through it. Whenever all of the
+    /// clone's threads wait it gets more of `input`, what the instance received before. It ends
+    /// early when `may_go_on` says no, which is asked every millisecond.
     ///
     /// # Errors
     /// When the clone could not be made ready or led. It has ended then, too.
@@ -33,6 +35,7 @@ impl Fork {
         process: &Process,
         instance: &Instance,
         bounds: &Bounds,
+        input: &[Receipt],
         may_go_on: &dyn Fn() -> bool,
     ) -> Result<Rehearsal, RehearseError> {
         let begun = Instant::now();
@@ -54,6 +57,7 @@ impl Fork {
         let tids = clone.threads.iter().map(|member| member.thread.tid().raw()).collect();
         let mut caller = Caller::new(&pages, process, instance, group, bounds.added_bytes);
         caller.number(tids);
+        caller.hear(input);
         let mut run =
             Run { clone, pages: &pages, caller, bounds, calls: 0, skipped_ns: 0, seen: 0 };
         let (ended, served) = std::thread::scope(|scope| {
@@ -72,9 +76,9 @@ impl Fork {
         served?;
         let ((why, ran), cpu) = ended?;
         let threads = group.threads.len();
-        let calls = run.calls;
+        let (calls, played) = (run.calls, run.caller.played);
         let touches = pages.touches();
-        Ok(Rehearsal { touches, ended: why, prepared, ran, cpu, calls, threads, unwatched })
+        Ok(Rehearsal { touches, ended: why, prepared, ran, cpu, calls, threads, unwatched, played })
     }
 }
 
@@ -306,6 +310,9 @@ impl Run<'_> {
         let running = self.clone.threads.iter().any(|member| member.state == State::Running);
         let next = self.clone.threads.iter().filter_map(sleeping).min();
         if !running {
+            if self.caller.play() {
+                return self.tell(begun);
+            }
             let Some(next) = next else {
                 let last = self.caller.last_wait();
                 return Ok(Some(format!("every thread waits, the last one in {last}")));

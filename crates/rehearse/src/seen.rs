@@ -61,4 +61,17 @@ pub struct Rehearsal {
     pub threads: usize,
     /// Private mappings whose pages were not watched: their kind cannot be.
     pub unwatched: usize,
+    /// What was played to it.
+    pub played: Played,
+}
+
+/// What was played of what had been recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Played {
+    /// Reads of the instance whose bytes came to the clone, too.
+    pub pieces: u64,
+    /// Reads of which nobody knew any more what they came by.
+    pub unknown: u64,
+    /// Pages that had been touched before the first; `None` when there was none.
+    pub touched_before: Option<usize>,
 }

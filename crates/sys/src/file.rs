@@ -34,9 +34,29 @@ pub fn next_data(file: impl AsFd, from: u64) -> io::Result<Option<(u64, u64)>> {
 /// # Errors
 /// `EAGAIN` when the kernel does not know the way, and what openat2(2) says.
 pub fn look_up(root: impl AsFd, path: &Path, follow: bool) -> io::Result<OwnedFd> {
+    /// Somebody else's rename makes the kernel say that it does not know.
+    const TRIES: usize = 4;
     let last = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
     let flags = OFlags::PATH | OFlags::CLOEXEC | last;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) if tries < TRIES => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// What lies at `path` below `root`, only named (`O_PATH`), over no symbolic link: for the kernel's
+/// own file systems, which it asks for every name, and which nobody else hears of.
+///
+/// # Errors
+/// `ELOOP` for a symbolic link, and what openat2(2) says.
+pub fn look_up_plainly(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
     Ok(rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?)
 }
 

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 pub mod arch;
 pub mod arena;
+mod bpf;
 pub mod clock;
 pub mod clone;
 pub mod confine;
@@ -20,6 +21,7 @@ pub mod pipe;
 pub mod priority;
 pub mod proc;
 pub mod ptrace;
+pub mod receive;
 pub mod remote;
 pub mod sched;
 pub mod seccomp;

@@ -144,7 +144,7 @@ impl Forked {
         };
         report.fork_us = micros(fork.took());
         let may_go_on = || watch.check().is_ok();
-        match fork.rehearse(process, &captured.instance, &self.bounds, &may_go_on) {
+        match fork.rehearse(process, &captured.instance, &self.bounds, &[], &may_go_on) {
             Ok(seen) => {
                 report.ran = true;
                 report.ended.clone_from(&seen.ended);

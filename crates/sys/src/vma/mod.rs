@@ -4,7 +4,6 @@
 //! address space meanwhile. A BPF iterator reads the flags alone, some 0.2 us per mapping. What
 //! the bits mean is learned from this very kernel ([`FlagWords`]): they are no interface.
 
-mod btf;
 mod program;
 mod words;
 
@@ -17,7 +16,7 @@ use mem::{AddrRange, VirtAddr};
 
 use crate::task::Tid;
 
-pub use btf::NotFound;
+pub use crate::bpf::NotFound;
 pub use program::VmaError;
 pub use words::{FlagWords, MADV_GUARD_INSTALL};
 

@@ -2,9 +2,12 @@
 //! `Documentation/bpf/bpf_iterators.rst`.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::btf::{Btf, NotFound};
+use crate::bpf::{
+    Btf, Instruction, LINK_CREATE, LinkCreate, NotFound, PROG_LOAD, PROG_TYPE_TRACING, ProgLoad,
+    address, bpf, number,
+};
 use crate::task::Tid;
 
 /// Bytes the program writes for one mapping: start, end, flags.
@@ -30,63 +33,8 @@ pub enum VmaError {
     },
 }
 
-const PROG_LOAD: libc::c_int = 5;
-const LINK_CREATE: libc::c_int = 28;
 const ITER_CREATE: libc::c_int = 33;
-const PROG_TYPE_TRACING: u32 = 26;
 const TRACE_ITER: u32 = 28;
-
-/// One instruction.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Instruction {
-    code: u8,
-    /// Destination in the low, source in the high half.
-    registers: u8,
-    offset: i16,
-    immediate: i32,
-}
-
-/// The start of `union bpf_attr` for `BPF_PROG_LOAD`.
-#[derive(Default)]
-#[repr(C)]
-struct ProgLoad {
-    kind: u32,
-    instructions: u32,
-    instructions_at: u64,
-    license_at: u64,
-    log_level: u32,
-    log_bytes: u32,
-    log_at: u64,
-    kernel_version: u32,
-    flags: u32,
-    name: [u8; 16],
-    interface: u32,
-    expected_attach: u32,
-    btf: u32,
-    func_info_bytes: u32,
-    func_info_at: u64,
-    func_infos: u32,
-    line_info_bytes: u32,
-    line_info_at: u64,
-    line_infos: u32,
-    attach_function: u32,
-    attach_program: u32,
-    core_relocations: u32,
-}
-
-/// The same for `BPF_LINK_CREATE` of an iterator.
-#[derive(Default)]
-#[repr(C)]
-struct LinkCreate {
-    program: u32,
-    target: u32,
-    attach: u32,
-    flags: u32,
-    info_at: u64,
-    info_bytes: u32,
-    padding: u32,
-}
 
 /// `union bpf_iter_link_info` for tasks (Linux >= 6.1).
 #[derive(Default)]
@@ -174,27 +122,4 @@ pub(super) fn link(program: &OwnedFd, tid: Tid) -> Result<OwnedFd, VmaError> {
 /// One run over the mappings, to be read from.
 pub(super) fn run(link: &OwnedFd) -> io::Result<OwnedFd> {
     bpf(ITER_CREATE, &IterCreate { link: number(link.as_raw_fd()), flags: 0 })
-}
-
-fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: `attributes` is a live struct of the size passed, a prefix of `union bpf_attr` for
-    // this command; what it points to (instructions, license, task) outlives the call. The three
-    // commands used here only read it.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>())
-    };
-    let fd = RawFd::try_from(result).map_err(io::Error::other)?;
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: each of the commands returns a new descriptor, which nobody else has.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn address<T>(pointer: *const T) -> u64 {
-    pointer.addr() as u64
-}
-
-fn number(fd: RawFd) -> u32 {
-    fd.unsigned_abs()
 }

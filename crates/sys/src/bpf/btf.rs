@@ -1,13 +1,14 @@
-//! The kernel's own type information (BTF, `/sys/kernel/btf/vmlinux`), as far as the reader of
-//! mappings needs it: where the fields of a structure lie, and the numbers of functions.
+//! The kernel's own type information (BTF, `/sys/kernel/btf/vmlinux`), as far as our
+//! programs need it: where the fields of a structure lie, and the numbers of functions.
 
 /// Not the kernel's type information, or without what was looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the kernel's type information (BTF) has no {0}")]
-pub struct NotFound(pub(super) &'static str);
+pub struct NotFound(pub(crate) &'static str);
 
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
+const TYPEDEF: u32 = 8;
 const FUNC: u32 = 12;
 const TYPE_BYTES: usize = 12;
 const MEMBER_BYTES: usize = 12;
@@ -15,7 +16,7 @@ const MEMBER_BYTES: usize = 12;
 const DEPTH_MAX: u32 = 8;
 
 /// Parsed type information.
-pub(super) struct Btf<'a> {
+pub(crate) struct Btf<'a> {
     types: &'a [u8],
     strings: &'a [u8],
     /// Where each type begins in `types`; number 0 is `void`.
@@ -23,7 +24,7 @@ pub(super) struct Btf<'a> {
 }
 
 impl<'a> Btf<'a> {
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, NotFound> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, NotFound> {
         const MAGIC: u32 = 0xeb9f;
         let malformed = NotFound("valid header");
         let header = |at: usize| word(bytes, at).and_then(to_usize).ok_or(malformed);
@@ -56,14 +57,20 @@ impl<'a> Btf<'a> {
     }
 
     /// The number of the function `name`.
-    pub(super) fn function(&self, name: &'static str) -> Result<u32, NotFound> {
+    pub(crate) fn function(&self, name: &'static str) -> Result<u32, NotFound> {
         let (number, _) = self.named(FUNC, name).ok_or(NotFound(name))?;
+        u32::try_from(number).map_err(|_| NotFound(name))
+    }
+
+    /// The number of the named type `name`.
+    pub(crate) fn typedef(&self, name: &'static str) -> Result<u32, NotFound> {
+        let (number, _) = self.named(TYPEDEF, name).ok_or(NotFound(name))?;
         u32::try_from(number).map_err(|_| NotFound(name))
     }
 
     /// The offset in bytes of the field `field` of the structure `name`, also when it lies in an
     /// anonymous part of it.
-    pub(super) fn field(&self, name: &'static str, field: &'static str) -> Result<i16, NotFound> {
+    pub(crate) fn field(&self, name: &'static str, field: &'static str) -> Result<i16, NotFound> {
         let (_, at) = self.named(STRUCT, name).ok_or(NotFound(name))?;
         let bits = self.member(at, field, 0).ok_or(NotFound(field))?;
         i16::try_from(bits / 8).map_err(|_| NotFound(field))
