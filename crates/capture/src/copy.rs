@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use mem::{MemoryId, PageRange, PageSet, PageSink, PageSinkError, PageSource, PageSourceError};
 use target::Memory;
@@ -61,6 +62,8 @@ impl PageList {
 pub struct Copied {
     /// Bytes given to the sink.
     pub bytes: u64,
+    /// Processor time of the threads for reading; encoding and writing is not in it.
+    pub reading: Duration,
 }
 
 /// Why copying was given up.
@@ -145,6 +148,7 @@ fn copy_pages(
         reads: &reads,
         next: AtomicUsize::new(0),
         bytes: AtomicU64::new(0),
+        reading_ns: AtomicU64::new(0),
         is_over: AtomicBool::new(false),
         failure: Mutex::new(None),
         stop,
@@ -172,7 +176,10 @@ fn copy_pages(
     let failure = work.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
     match failure {
         Some(cause) => Err(cause),
-        None => Ok(Copied { bytes: work.bytes.into_inner() }),
+        None => Ok(Copied {
+            bytes: work.bytes.into_inner(),
+            reading: Duration::from_nanos(work.reading_ns.into_inner()),
+        }),
     }
 }
 
@@ -191,6 +198,7 @@ struct Work<'a> {
     reads: &'a [(MemoryId, PageRange)],
     next: AtomicUsize,
     bytes: AtomicU64,
+    reading_ns: AtomicU64,
     is_over: AtomicBool,
     failure: Mutex<Option<CopyError>>,
     stop: &'a (dyn Fn(u64) -> Option<String> + Sync),
@@ -221,7 +229,12 @@ impl Work<'_> {
             buffer.resize(length, 0);
             // Whoever is made to wait while it holds a lock of the program makes the program wait:
             // reading is done at the ordinary priority, everything else at the low one.
+            // Not how long it took: others want the processors, and the program does not run in the end.
+            let begun = sys::clock::thread_cpu();
             let read = self.at_ordinary_priority(|| self.source.read(*memory, *pages, &mut buffer));
+            let took = sys::clock::thread_cpu().saturating_sub(begun).as_nanos();
+            let took = u64::try_from(took).unwrap_or(u64::MAX);
+            self.reading_ns.fetch_add(took, Ordering::Relaxed);
             match (read, self.left_out) {
                 (Ok(()), _) => self.hand_over(*memory, *pages, &buffer)?,
                 (Err(cause), None) => return Err(cause.into()),

@@ -69,6 +69,8 @@ pub struct Round {
     pub copied_bytes: u64,
     /// How long it took.
     pub took: Duration,
+    /// Processor time of all threads for reading them.
+    pub reading: Duration,
 }
 
 /// What the last copy found.
@@ -210,7 +212,7 @@ impl<'p> Precopy<'p> {
         let missed = left_out.remove(&PRIVATE).unwrap_or_default();
         self.copied = self.copied.union(&changed.content.difference(&missed));
         self.empty = self.empty.union(&changed.pages.difference(&changed.content));
-        Ok(Round { copied_bytes: copied.bytes, took: begun.elapsed() })
+        Ok(Round { copied_bytes: copied.bytes, took: begun.elapsed(), reading: copied.reading })
     }
 
     /// Nothing is known of any page any more.

@@ -26,6 +26,13 @@ pub fn read() -> Reading {
     }
 }
 
+/// The CPU time that the calling thread has used.
+pub fn thread_cpu() -> std::time::Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+    std::time::Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanos)
+}
+
 /// The CPU time that all threads of process `pid` have used, in nanoseconds
 /// (`clock_getcpuclockid(3)`). Needs no privilege.
 ///

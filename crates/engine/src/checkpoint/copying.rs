@@ -142,6 +142,15 @@ impl<'p> Copying<'p> {
         }
     }
 
+    /// How long the freeze will take to copy them, as far as the rounds tell.
+    pub(super) fn expected_copy(&self, resident_bytes: u64) -> Duration {
+        let bytes = self.expected_bytes(resident_bytes);
+        match self {
+            Self::Running { rounds, .. } => copy_time(rounds, bytes, workers()),
+            Self::Frozen => copy_time(&[], bytes, workers()),
+        }
+    }
+
     /// Copies what is left of the frozen instance to `sink`.
     pub(super) fn finish(
         &mut self,
@@ -199,6 +208,20 @@ fn written_meanwhile(rounds: &[Round], stop: Duration) -> u64 {
     last.copied_bytes.saturating_mul(longer.max(1))
 }
 
+/// How long `workers` threads take to read `bytes` and put them aside, which takes about as long again,
+/// at the speed of `rounds`. Where nothing was read yet, at that of a slow machine.
+fn copy_time(rounds: &[Round], bytes: u64, workers: usize) -> Duration {
+    const NS_PER_KIB: u64 = 1_000_000 / 1024;
+    let read: u64 = rounds.iter().map(|round| round.copied_bytes).sum();
+    let reading: Duration = rounds.iter().map(|round| round.reading).sum();
+    if read < SMALL_BYTES {
+        return Duration::from_nanos((bytes >> 10).saturating_mul(NS_PER_KIB));
+    }
+    let threads = u128::try_from(workers.max(1)).unwrap_or(1);
+    let ns = 2 * reading.as_nanos() * u128::from(bytes) / u128::from(read) / threads;
+    Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
+}
+
 /// Whether another round would not make the freeze shorter.
 fn is_enough(rounds: &[Round]) -> bool {
     let Some(last) = rounds.last() else { return false };
@@ -246,12 +269,28 @@ mod tests {
 
     #[test]
     fn what_is_left_grows_with_the_stop() {
-        let round = |bytes, ms| Round { copied_bytes: bytes, took: Duration::from_millis(ms) };
+        let round = |copied_bytes, ms| {
+            let took = Duration::from_millis(ms);
+            Round { copied_bytes, took, ..Round::default() }
+        };
         let stop = Duration::from_millis(10);
         assert_eq!(written_meanwhile(&[], stop), 0);
         assert_eq!(written_meanwhile(&[round(9000, 5)], stop), 9000);
         assert_eq!(written_meanwhile(&[round(9000, 100), round(500, 3)], stop), 500);
         assert_eq!(written_meanwhile(&[round(9000, 2), round(500, 3)], stop), 2500);
+    }
+
+    #[test]
+    fn the_last_copy_is_as_fast_as_the_rounds() {
+        let round = |copied_bytes, ms| {
+            let reading = Duration::from_millis(ms);
+            Round { copied_bytes, reading, ..Round::default() }
+        };
+        let rounds = [round(900 << 20, 300), round(100 << 20, 100)];
+        assert_eq!(copy_time(&rounds, 100 << 20, 2), Duration::from_millis(40));
+        assert_eq!(copy_time(&rounds, 0, 2), Duration::ZERO);
+        let slow = copy_time(&[], 64 << 20, 2);
+        assert!((Duration::from_millis(60)..Duration::from_millis(70)).contains(&slow), "{slow:?}");
     }
 
     #[test]

@@ -401,13 +401,11 @@ impl<'a> Run<'a, '_> {
     /// Says how long the freeze will be when it will be long, and refuses one that is longer than
     /// was allowed.
     fn check_pause(&self, copying: &Copying<'_>) -> Result<(), CheckpointError> {
-        /// What a page costs to copy, at the speed of a slow machine.
-        const BYTES_PER_MS: u64 = 1 << 20;
         /// What everything else takes.
         const STATE_MS: u64 = 10;
         const LONG_MS: u64 = 50;
-        let bytes = copying.expected_bytes(self.survey.resident_bytes());
-        let expected_ms = STATE_MS + bytes / BYTES_PER_MS;
+        let copy = copying.expected_copy(self.survey.resident_bytes());
+        let expected_ms = STATE_MS + u64::try_from(copy.as_millis()).unwrap_or(u64::MAX);
         if let Some(max) = self.request.max_pause
             && !self.request.stop
             && max < Duration::from_millis(expected_ms)
