@@ -143,7 +143,7 @@ def rewritten(data, program, cell, pid, peer):
     finally:
         flood.stop()
     return {"pause_us": taken["pause_us"], "inside_us": inside_us,
-            "limited_status": limited.status, "limited_pause_us": outcome.get("pause_us"),
+            "copied_bytes": taken["copied_in_pause_bytes"], "limited_status": limited.status, "limited_pause_us": outcome.get("pause_us"),
             "limited_said": limited.stderr.strip().splitlines()[:2]}
 
 
@@ -216,7 +216,8 @@ def table(lines):
             middle(each("control_us")), f"{max(copied) / 1e6:.1f}" if copied else "-",
             middle(each("cpu_us"))]) + " |")
     for line in (line for line in lines if line["kind"] == "rewritten"):
-        out.append(f"rewritten at full speed: pause {line['pause_us'] / 1000:.1f} ms, felt inside "
+        out.append(f"rewritten at full speed: pause {line['pause_us'] / 1000:.1f} ms, "
+                   f"{line['copied_bytes'] / 1e6:.0f} MB copied in it, felt inside "
                    f"{line['inside_us'] / 1000:.1f} ms; with --max-pause 30ms: status {line['limited_status']}, "
                    f"pause {line['limited_pause_us']} us; {' '.join(line['limited_said'])}")
     shares = [line["share"] for line in lines if line["kind"] == "slowed"]
