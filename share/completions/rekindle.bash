@@ -289,7 +289,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__checkpoint)
-            opts="-v -h --stop --parent --heat --policy --threshold-warm --threshold-critical --plan --twins --twin --lossy --max-pause --rehearse --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
+            opts="-v -h --stop --parent --heat --policy --threshold-warm --threshold-critical --plan --twins --twin --lossy --max-pause --rehearse --record-input --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -336,6 +336,10 @@ _rekindle() {
                     return 0
                     ;;
                 --rehearse)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record-input)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1527,7 +1531,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__watch)
-            opts="-v -h --every --checkpoint-every --keep --max-disk --follow --on-term --metrics --for --max-slowdown --exact --max-pause --rehearse --tui --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
+            opts="-v -h --every --checkpoint-every --keep --max-disk --follow --on-term --metrics --for --max-slowdown --exact --max-pause --rehearse --record-input --tui --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1570,6 +1574,10 @@ _rekindle() {
                     return 0
                     ;;
                 --rehearse)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record-input)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -105,6 +105,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l twin -d
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l lossy -d 'Store numbers only as exactly as this asks for: `range=START-END` (hexadecimal) or `symbol=NAME`, `type=f64` (or f32, u8 to u64, i8 to i64), and a bound for each number\'s error: `abs=E`, `rel=E` (times the number itself), `range-rel=E` (times largest minus smallest). The program itself keeps what it has; a resume gets the approximation. Can be given several times' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l max-pause -d 'Give up, thaw and undo if the program would stand still longer than this' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l rehearse -d 'Run a clone of the paused program, without any effect, for this much CPU time, to see which memory it touches first; `auto`: 50ms where it can pay. The pause grows by a fork' -r
+complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l record-input -d 'Record for this long before the pause what the program receives by sockets and pipes, and play it to the clone, so that a server does its work there. It is kept in memory alone, for as long as the rehearsal takes. Meanwhile every system call on the host takes a little longer' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l files -d 'Files that changed since the checkpoint' -r -f -a "strict\t'A writable file that changed refuses; append-only files may have grown'
 ignore\t'Changed files are taken as they are'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand checkpoint" -l tcp -d 'Established TCP connections. At a resume `refuse` refuses a checkpoint in which the program finds some closed; without it what the checkpoint was taken with holds' -r -f -a "close\t'The program finds them closed by the peer'
@@ -199,6 +200,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l for -d 'End 
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l max-slowdown -d 'The most that the program may be slowed down, a share of its CPU time' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l max-pause -d 'Take no checkpoint for which the program would stand still longer than this' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l rehearse -d 'As in `checkpoint`, for each checkpoint' -r
+complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l record-input -d 'As in `checkpoint`, before each checkpoint' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l files -d 'Files that changed since the checkpoint' -r -f -a "strict\t'A writable file that changed refuses; append-only files may have grown'
 ignore\t'Changed files are taken as they are'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l tcp -d 'Established TCP connections. At a resume `refuse` refuses a checkpoint in which the program finds some closed; without it what the checkpoint was taken with holds' -r -f -a "close\t'The program finds them closed by the peer'

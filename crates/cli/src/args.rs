@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use values::{CpuSet, cpus, duration, limit, permille, place, rehearse};
+use values::{CpuSet, cpus, duration, limit, permille, place, rehearse, window};
 pub(crate) use watch::{OnTerm, Watch};
 
 pub(crate) const EXAMPLES: &str = "\
@@ -136,6 +136,12 @@ pub(crate) enum Verb {
         /// which memory it touches first; `auto`: 50ms where it can pay. The pause grows by a fork.
         #[arg(long, value_name = "auto|off|TIME", value_parser = rehearse, default_value = "off")]
         rehearse: engine::Rehearse,
+        /// Record for this long before the pause what the program receives by sockets and pipes, and
+        /// play it to the clone, so that a server does its work there. It is kept in memory alone, for
+        /// as long as the rehearsal takes. Meanwhile every system call on the host takes a
+        /// little longer.
+        #[arg(long, value_name = "TIME", value_parser = window, requires = "rehearse")]
+        record_input: Option<Duration>,
         #[command(flatten)]
         descriptors: Descriptors,
     },

@@ -135,8 +135,17 @@ fn rehearsed(report: &RehearsalReport) -> String {
     } else {
         "nothing useful was seen".to_owned()
     };
+    let input = report.input.as_ref().map_or_else(String::new, |input| {
+        format!(
+            "            {} of {} reads were played ({} lost), {} pages owed to them\n",
+            input.played_reads,
+            input.recorded_reads + input.lost_reads,
+            input.lost_reads,
+            input.touched_pages
+        )
+    });
     format!(
-        "rehearsed   {}; {seen}\n            {} pages touched in {} of running, until: {}\n",
+        "rehearsed   {}; {seen}\n            {} pages touched in {} of running, until: {}\n{input}",
         time(report.fork_us) + " of the pause for the fork",
         report.touched_pages,
         time(report.run_us),

@@ -58,6 +58,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
             lossy,
             max_pause,
             rehearse,
+            record_input,
             descriptors,
         } => {
             let plan = match planning.choice() {
@@ -77,6 +78,7 @@ pub(crate) fn run(cli: Cli, started: Instant) -> ExitCode {
                 parent,
                 max_pause,
                 rehearse,
+                record_input,
                 tcp_close: descriptors.tcp == Some(Tcp::Close),
                 external,
             };

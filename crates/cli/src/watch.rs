@@ -53,6 +53,7 @@ pub(crate) fn run(context: &Context, arguments: &Watch) -> ExitCode {
         exact: arguments.exact,
         max_pause: arguments.max_pause,
         rehearse: arguments.rehearse,
+        record_input: arguments.record_input,
         twins: engine::TwinChoice { auto: true, named: Vec::new() },
         tcp_close: arguments.descriptors.tcp == Some(Tcp::Close),
         external,

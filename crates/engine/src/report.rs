@@ -285,6 +285,25 @@ pub struct RehearsalReport {
     pub planned_pages: u64,
     /// Those of them that are critical.
     pub critical_pages: u64,
+    /// What the program received was recorded and played to the clone.
+    pub input: Option<InputReport>,
+}
+
+/// What was recorded of what a program received, and what came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct InputReport {
+    /// Calls that brought bytes from sockets and pipes.
+    pub recorded_reads: u64,
+    /// The bytes.
+    pub recorded_bytes: u64,
+    /// Calls that could not be kept: there was no room, or the bytes were gone.
+    pub lost_reads: u64,
+    /// Those that were played to the clone.
+    pub played_reads: u64,
+    /// Those that nobody knew where to play.
+    pub unknown_reads: u64,
+    /// Pages that the clone touched from the first on.
+    pub touched_pages: u64,
 }
 
 /// What `resume` reports.

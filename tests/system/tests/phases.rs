@@ -45,7 +45,7 @@ fn every_phase_of_a_checkpoint_is_undone() {
         let witness = Witness::start(place, &["--mb", "16"]);
         let rekindle = Rekindle::new(&place.store(), place.dir());
         let pid = witness.program.pid();
-        let rehearse = ["--rehearse", "2ms"];
+        let rehearse = ["--rehearse", "2ms", "--record-input", "5ms"];
         let names = phases(&rekindle.checkpoint(pid, &rehearse));
         let number = pid.to_string();
         let words: Vec<&str> = ["checkpoint", &number].into_iter().chain(rehearse).collect();

@@ -14,6 +14,7 @@ use rekindle_system_tests::sandbox::{self, Place};
 use rekindle_system_tests::{rounds, wait};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(1800);
@@ -299,6 +300,39 @@ fn nothing_that_a_clone_does_has_any_effect() {
             hostile.turn();
         }
         hostile.end();
+    });
+}
+
+#[test]
+fn a_server_does_in_its_clone_what_was_asked_of_it() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let asked_for: Vec<u32> = (0..400).map(|n| n * 1237 % 8192).collect();
+        // A connection that stays, and one after the other that does not.
+        for each in [usize::MAX, 5] {
+            let (server, port) = rehearsals::server(place);
+            let over = AtomicBool::new(false);
+            let (made, asked) = std::thread::scope(|scope| {
+                let client = scope.spawn(|| rehearsals::ask(port, &asked_for, each, &over));
+                let words = ["--rehearse", "2s", "--record-input", "300ms", "--tcp", "close"];
+                let made = rekindle.checkpoint(server.pid(), &words);
+                over.store(true, Ordering::Relaxed);
+                (made, client.join().unwrap())
+            });
+            let input = &made.json["rehearsal"]["input"];
+            let number = |name: &str| input[name].as_u64().unwrap();
+            assert!(number("recorded_reads") >= 400, "{made}");
+            assert!(number("played_reads") >= 400 && number("touched_pages") >= 300, "{made}");
+            let seen = rehearsals::places(&server, &rehearsals::rehearsed(&rekindle));
+            let foreseen = asked_for.iter().filter(|page| seen.contains(&u64::from(**page)));
+            let foreseen = foreseen.count();
+            assert!(foreseen * 10 >= asked_for.len() * 9, "{foreseen} of 400, {each}: {made}");
+            assert!(seen.len() <= asked_for.len() + 20, "{} pages: {made}", seen.len());
+            // The server counts on: what its clone did was not done.
+            assert!(asked >= 400);
+            std::fs::remove_file(place.path("server.log")).unwrap();
+            server.kill();
+        }
     });
 }
 

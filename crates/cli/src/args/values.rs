@@ -47,6 +47,15 @@ pub(super) fn rehearse(text: &str) -> Result<engine::Rehearse, String> {
     }
 }
 
+/// Reads a time for which input is recorded.
+pub(super) fn window(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(60);
+    match duration(text)? {
+        time if time > LONGEST => Err("at most 60s".to_owned()),
+        time => Ok(time),
+    }
+}
+
 /// Reads `500MB`, `2G` (powers of ten), `1.5GiB` (powers of two) as bytes.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = number_and_unit(text, "500MB, 2GiB")?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::Descriptors;
-use super::values::{duration, period, permille, rehearse, size};
+use super::values::{duration, period, permille, rehearse, size, window};
 
 /// `watch`.
 #[derive(Debug, Args)]
@@ -51,6 +51,9 @@ pub(crate) struct Watch {
     /// As in `checkpoint`, for each checkpoint.
     #[arg(long, value_name = "auto|off|TIME", value_parser = rehearse, default_value = "off")]
     pub(crate) rehearse: engine::Rehearse,
+    /// As in `checkpoint`, before each checkpoint.
+    #[arg(long, value_name = "TIME", value_parser = window, requires = "rehearse")]
+    pub(crate) record_input: Option<Duration>,
     /// Show the tiers over time on the terminal, instead of one line for each event.
     #[arg(long, conflicts_with = "format")]
     pub(crate) tui: bool,

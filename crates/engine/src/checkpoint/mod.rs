@@ -13,6 +13,7 @@ mod names;
 mod phases;
 mod planning;
 mod ready;
+mod recording;
 mod rehearsal;
 mod report;
 mod take;
@@ -63,6 +64,8 @@ pub struct CheckpointRequest {
     pub plan: PlanChoice,
     /// Whether a clone shows what the program touches first.
     pub rehearse: Rehearse,
+    /// For how long before the pause what the program receives is recorded, for the clone.
+    pub record_input: Option<Duration>,
     /// Files that are looked for in its memory.
     pub twins: TwinChoice,
     /// Ranges in which a loss is allowed: `range=START-END,type=f64,abs=1e-6` and the like.
@@ -83,6 +86,7 @@ impl CheckpointRequest {
             tcp_close: false,
             plan: PlanChoice::default(),
             rehearse: Rehearse::Off,
+            record_input: None,
             twins: TwinChoice::default(),
             lossy: Vec::new(),
             external: Vec::new(),

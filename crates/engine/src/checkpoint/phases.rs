@@ -30,6 +30,12 @@ pub(super) const PLAN: Phase = Phase {
     limit: Duration::from_secs(120),
     undo: "the unpublished checkpoint is removed; the instance is only looked at",
 };
+/// What the program receives is recorded.
+pub(super) const RECORD: Phase = Phase {
+    name: "record",
+    limit: Duration::from_secs(600),
+    undo: "the recording ends and is forgotten, the unpublished checkpoint is removed",
+};
 pub(super) const TRACK: Phase = Phase {
     name: "track",
     limit: Duration::from_secs(30),

@@ -10,10 +10,11 @@ use plan::{Extent, Plan, Tier, Treatment};
 use rehearse::{Bounds, Fork, Rehearsal, Touch};
 use target::{Frozen, Process};
 
+use super::recording::Recorded;
 use crate::host::{memory_available_bytes, memory_left_in};
 use crate::phase::Watch;
 use crate::plan_verb::seen_then;
-use crate::report::{RehearsalReport, micros};
+use crate::report::{InputReport, RehearsalReport, micros};
 
 /// Whether a clone of the frozen instance shows what the program touches first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +66,8 @@ impl Rehearse {
 /// A clone that has not run, or why there is none.
 pub(super) struct Forked {
     fork: Result<Fork, String>,
+    /// What the program received before.
+    recorded: Option<Recorded>,
     bounds: Bounds,
 }
 
@@ -82,6 +85,7 @@ impl Wanted {
         self,
         frozen: &mut Frozen<'_>,
         captured: &Captured,
+        recorded: Option<Recorded>,
         is_served: bool,
     ) -> Forked {
         let bounds = Bounds::of(self.time);
@@ -90,7 +94,8 @@ impl Wanted {
         } else if let Some(left) = lacks_room(captured, &bounds) {
             Some(format!("only {} MB of memory are free for it", left >> 20))
         } else if self.only_if_it_pays {
-            cannot_pay(captured)
+            let has_input = recorded.as_ref().is_some_and(Recorded::is_going);
+            cannot_pay(captured, has_input)
         } else {
             None
         };
@@ -98,7 +103,7 @@ impl Wanted {
             Some(why) => Err(why),
             None => Fork::take(frozen, &captured.instance).map_err(|error| error.to_string()),
         };
-        Forked { fork, bounds }
+        Forked { fork, recorded, bounds }
     }
 }
 
@@ -113,8 +118,8 @@ fn lacks_room(captured: &Captured, bounds: &Bounds) -> Option<u64> {
 }
 
 /// Why a rehearsal is not worth its fork.
-fn cannot_pay(captured: &Captured) -> Option<String> {
-    if rehearse::waits_for_others(&captured.instance) {
+fn cannot_pay(captured: &Captured, has_input: bool) -> Option<String> {
+    if !has_input && rehearse::waits_for_others(&captured.instance) {
         return Some("every thread waits for something from outside".to_owned());
     }
     let memory = MemoryId::Private(0);
@@ -133,6 +138,19 @@ impl Forked {
         watch: &Watch,
     ) -> Rehearsed {
         let mut report = RehearsalReport::default();
+        // Whatever becomes of the clone, it costs the host nothing more from here on.
+        let input = match self.recorded.map(Recorded::end) {
+            Some(Ok(input)) => {
+                report.input = Some(InputReport {
+                    recorded_reads: input.all.iter().filter(|r| !r.bytes.is_empty()).count() as u64,
+                    recorded_bytes: input.all.iter().map(|r| r.bytes.len() as u64).sum(),
+                    lost_reads: input.lost,
+                    ..InputReport::default()
+                });
+                input.all
+            }
+            _ => Vec::new(),
+        };
         let spaces = captured.instance.spaces.iter().take(1);
         let layout = Layout::new(spaces.flat_map(|space| space.mappings.iter().map(seen_then)));
         let fork = match self.fork {
@@ -144,7 +162,7 @@ impl Forked {
         };
         report.fork_us = micros(fork.took());
         let may_go_on = || watch.check().is_ok();
-        match fork.rehearse(process, &captured.instance, &self.bounds, &[], &may_go_on) {
+        match fork.rehearse(process, &captured.instance, &self.bounds, &input, &may_go_on) {
             Ok(seen) => {
                 report.ran = true;
                 report.ended.clone_from(&seen.ended);
@@ -154,6 +172,12 @@ impl Forked {
                 report.threads = seen.threads;
                 report.calls = seen.calls;
                 report.touched_pages = seen.touches.len() as u64;
+                if let Some(input) = &mut report.input {
+                    let before = seen.played.touched_before.unwrap_or(seen.touches.len());
+                    input.played_reads = seen.played.pieces;
+                    input.unknown_reads = seen.played.unknown;
+                    input.touched_pages = seen.touches.len().saturating_sub(before) as u64;
+                }
                 Rehearsed { seen: Some(seen), layout, report }
             }
             Err(error) => {

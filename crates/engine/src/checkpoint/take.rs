@@ -17,9 +17,10 @@ use super::copying::{Copied, Copying, given_up};
 use super::error::CheckpointError;
 use super::missing::{Elsewhere, refuse_foreign};
 use super::phases::{
-    APPROXIMATE, COPY, ENCODE, FORK, FREEZE, INHERIT, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH, REFER,
-    REHEARSE, RELEASE, STAGE, STATE, THAW, TRACK, TWINS,
+    APPROXIMATE, COPY, ENCODE, FORK, FREEZE, INHERIT, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH,
+    RECORD, REFER, REHEARSE, RELEASE, STAGE, STATE, THAW, TRACK, TWINS,
 };
+use super::recording::Recorded;
 use super::rehearsal::{Forked, Rehearsed};
 use super::{CheckpointRequest, look, lossy, waiting};
 use crate::agent::Served;
@@ -167,6 +168,7 @@ impl<'a> Run<'a, '_> {
         if !self.named.is_empty() {
             writer.allow_loss(self.named.to_vec())?;
         }
+        let recorded = self.record(phases)?;
         let mut copying = phases.run(TRACK, |watch| {
             // Memory that is served is registered, and cannot be for anything else.
             if self.served.is_some() {
@@ -217,7 +219,7 @@ impl<'a> Run<'a, '_> {
             Ok::<_, CheckpointError>((copied, elsewhere))
         })?;
         stops.extend(copying.stops().into_iter().map(|stop| ("track", stop)));
-        let forked = self.fork(&mut frozen, &captured, phases)?;
+        let forked = self.fork(&mut frozen, &captured, recorded, phases)?;
         if after != After::GoesOn {
             let rehearsed = self.rehearse(forked, &captured, phases)?;
             phases.run(ENCODE, |watch| self.encode(&staging, 0, watch))?;
@@ -269,16 +271,31 @@ impl<'a> Run<'a, '_> {
         Ok(Taken { done, standing: None, carried })
     }
 
+    /// Begins to record what the program receives, when that is asked for.
+    fn record(&self, phases: &mut Phases<'_>) -> Result<Option<Recorded>, CheckpointError> {
+        let wanted = self.request.rehearse.wanted().and(self.request.record_input);
+        let Some(time) = wanted else { return Ok(None) };
+        let process = &self.found.process;
+        let recorded = phases.run(RECORD, |watch| {
+            Recorded::begin(process, time, watch).map_err(CheckpointError::from)
+        })?;
+        if let Recorded::Not(why) = &recorded {
+            self.observer.warn(&format!("what the program receives is not recorded: {why}"));
+        }
+        Ok(Some(recorded))
+    }
+
     /// Makes a clone of the frozen instance when one is asked for and can pay.
     fn fork(
         &self,
         frozen: &mut Frozen<'_>,
         captured: &Captured,
+        recorded: Option<Recorded>,
         phases: &mut Phases<'_>,
     ) -> Result<Option<Forked>, CheckpointError> {
         let Some(wanted) = self.request.rehearse.wanted() else { return Ok(None) };
         let is_served = self.served.is_some();
-        phases.run(FORK, |_| Ok(Some(wanted.fork(frozen, captured, is_served))))
+        phases.run(FORK, |_| Ok(Some(wanted.fork(frozen, captured, recorded, is_served))))
     }
 
     /// Has the clone run. Whatever becomes of it: the checkpoint does not need it.

@@ -72,6 +72,8 @@ pub struct WatchRequest {
     pub max_pause: Option<Duration>,
     /// Whether a clone shows at a checkpoint what the program touches first.
     pub rehearse: Rehearse,
+    /// For how long before each checkpoint what the program receives is recorded, for its clone.
+    pub record_input: Option<Duration>,
     /// Files that are looked for in its memory.
     pub twins: TwinChoice,
     /// Established TCP connections come back as closed by the peer.

@@ -99,6 +99,7 @@ impl Watcher<'_> {
             tcp_close: request.tcp_close,
             plan,
             rehearse: request.rehearse,
+            record_input: request.record_input,
             twins: request.twins.clone(),
             external: request.external.clone(),
             ..CheckpointRequest::of(self.instance.to_string())

@@ -1,10 +1,12 @@
 //! Programs whose clone is rehearsed, and what is seen of them from outside.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rekindle_system_tests::program::{self, Program};
@@ -27,6 +29,64 @@ while True:
 ";
 /// Pages of [`WALK`].
 const WALKED: u64 = 32 * 256;
+
+/// Answers requests, each for one of its pages, and counts them.
+pub(crate) const SERVER: &str = r"
+import mmap, socket, sys
+out = open(sys.argv[1], 'a', buffering=1)
+N = 32 * 256
+m = mmap.mmap(-1, N * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for i in range(N): m[i * 4096:i * 4096 + 8] = (i + 1).to_bytes(8, 'little')
+listening = socket.create_server(('127.0.0.1', 0))
+out.write('%d\n' % listening.getsockname()[1])
+served = 0
+while True:
+    connection, _ = listening.accept()
+    while True:
+        request = connection.recv(4)
+        if not request: break
+        served += 1
+        page = int.from_bytes(request, 'little')
+        connection.sendall(m[page * 4096:page * 4096 + 8] + served.to_bytes(8, 'little'))
+    connection.close()
+";
+
+/// Starts [`SERVER`]; gives its port, too.
+pub(crate) fn server(place: &Place) -> (Program, u16) {
+    let out = place.path("server.log");
+    let program = program::python(place, "server", SERVER, &[&out]);
+    let port = || std::fs::read_to_string(&out).ok()?.strip_suffix('\n')?.parse().ok();
+    wait::until_true("it to listen", Duration::from_secs(60), || port().is_some());
+    (program, port().unwrap())
+}
+
+/// Asks [`SERVER`] for one page after the other, on connections of `each` requests, until `over`;
+/// the answers have to be right. Gives how many requests there were.
+pub(crate) fn ask(port: u16, pages: &[u32], each: usize, over: &AtomicBool) -> u64 {
+    let mut asked = 0_u64;
+    let mut of = pages.iter().cycle();
+    while !over.load(Ordering::Relaxed) {
+        let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        for page in of.by_ref().take(each) {
+            connection.write_all(&page.to_le_bytes()).unwrap();
+            let mut answer = [0; 16];
+            connection.read_exact(&mut answer).unwrap();
+            asked += 1;
+            let expected = [(u64::from(*page) + 1).to_le_bytes(), asked.to_le_bytes()].concat();
+            assert_eq!(answer.as_slice(), expected);
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+    }
+    asked
+}
+
+/// Which of the pages of [`WALK`] or [`SERVER`] are among `pages`, by their place.
+pub(crate) fn places(program: &Program, pages: &[u64]) -> BTreeSet<u64> {
+    let first = first_page(program);
+    pages.iter().filter_map(|page| page.checked_sub(first)).filter(|p| *p < WALKED).collect()
+}
 
 /// Starts [`WALK`].
 pub(crate) fn walk(place: &Place) -> Program {
@@ -54,6 +114,17 @@ pub(crate) fn rehearsed(rekindle: &Rekindle) -> Vec<u64> {
 /// The longest run of steps of [`WALK`], one after the other, whose pages are all among `pages`,
 /// and how many of `pages` are in the walked memory at all.
 pub(crate) fn walked(program: &Program, pages: &[u64]) -> (u64, u64) {
+    let inside = places(program, pages);
+    let (mut longest, mut run) = (0, 0);
+    for step in 0..2 * WALKED {
+        run = if inside.contains(&(step * 7919 % WALKED)) { run + 1 } else { 0 };
+        longest = longest.max(run.min(WALKED));
+    }
+    (longest, inside.len() as u64)
+}
+
+/// Where the memory of [`WALK`] or [`SERVER`] begins.
+fn first_page(program: &Program) -> u64 {
     let bytes = WALKED * 4096;
     let start = program.proc_file("maps").lines().find_map(|line| {
         let (start, end) = line.split(' ').next()?.split_once('-')?;
@@ -63,15 +134,7 @@ pub(crate) fn walked(program: &Program, pages: &[u64]) -> (u64, u64) {
     });
     let (start, end) = start.unwrap();
     // The first page holds a known number: the memory begins where the pages tell.
-    let first = (start..end).find(|page| begins_with(program, *page, 1)).unwrap();
-    let inside: BTreeSet<u64> =
-        pages.iter().filter_map(|page| page.checked_sub(first)).filter(|p| *p < WALKED).collect();
-    let (mut longest, mut run) = (0, 0);
-    for step in 0..2 * WALKED {
-        run = if inside.contains(&(step * 7919 % WALKED)) { run + 1 } else { 0 };
-        longest = longest.max(run.min(WALKED));
-    }
-    (longest, inside.len() as u64)
+    (start..end).find(|page| begins_with(program, *page, 1)).unwrap()
 }
 
 fn begins_with(program: &Program, page: u64, number: u64) -> bool {
@@ -195,7 +258,6 @@ impl Hostile {
     pub(crate) fn turn(&self) {
         let turns = || std::fs::read_to_string(self.folder.join("turns")).unwrap_or_default();
         let before = turns();
-        use std::io::Read;
         let number = std::fs::read_to_string(self.folder.join("pipe")).unwrap();
         let path = format!("/proc/{}/fd/{number}", self.program.pid());
         let mut pipe = std::fs::File::open(path).unwrap();
