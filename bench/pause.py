@@ -23,7 +23,7 @@ from rig import resp
 from rig.cell import Cell, die_with_parent
 from rig.errors import BenchError
 from rig.load import Load, worst_gap_us
-from rig.machine import describe, resident, touch_memory
+from rig.machine import describe, resident
 from rig.peers import Criu, Rekindle
 from rig.programs import Heartbeat, Redis
 from rig.rounds import phase_at, start_program, sync
@@ -169,7 +169,6 @@ def measure(options, store, megabytes, peers, extra):
     binds = {"/run/bench/store": store, "/run/bench/rekindle": built("rekindle", options.rekindle),
              program.LIBRARY: program.heartbeat.library}
     data = Populated(megabytes, options.seed)
-    touch_memory(megabytes * 3_000_000)
     with Cell(os.environ.get("CRIU_ROOT"), binds) as cell:
         pid, outside, version = start_program(program, None, cell)
         program.started(outside)
