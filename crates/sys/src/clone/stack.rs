@@ -58,7 +58,9 @@ impl ChildStack {
         const { assert!(align_of::<A>() <= 16, "the arguments are at a page's start") };
         let ranges = anonymous_ranges()?;
         let args_bytes = size_of::<A>().next_multiple_of(16);
-        let args_bytes = (args_bytes + ranges.len() * size_of::<[u64; 2]>()).next_multiple_of(4096);
+        // One of them may become two.
+        let ranges_bytes = (ranges.len() + 1) * size_of::<[u64; 2]>();
+        let args_bytes = (args_bytes + ranges_bytes).next_multiple_of(4096);
         let len_bytes = args_bytes + STACK_BYTES;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
         let base = unsafe {
@@ -78,6 +80,8 @@ impl ChildStack {
             return Err(io::Error::other("the kernel mapped the null page"));
         };
         let stack = Self { base, len_bytes, args_bytes };
+        // Another thread may have given one of them back meanwhile, and this lie in its place now.
+        let ranges = without(ranges, base.as_ptr().addr() as u64, len_bytes as u64);
         // SAFETY: the mapping is ours alone, page-aligned and has room for the arguments, padded
         // to 16 bytes, and the ranges behind them.
         unsafe {
@@ -137,6 +141,19 @@ impl Drop for ChildStack {
     }
 }
 
+/// The parts of `ranges` that lie outside of `len` bytes at `start`.
+fn without(ranges: Vec<[u64; 2]>, start: u64, len: u64) -> Vec<[u64; 2]> {
+    let end = start + len;
+    let parts = |[at, length]: [u64; 2]| {
+        let to = at + length;
+        let below = [at, to.min(start).saturating_sub(at)];
+        let from = at.max(end);
+        let above = [from, to.saturating_sub(from)];
+        [below, above].into_iter().filter(|[_, length]| *length > 0)
+    };
+    ranges.into_iter().flat_map(parts).collect()
+}
+
 /// This process's writable private anonymous mappings as (address, length). Taken before the
 /// stack is mapped, so that is not among them.
 fn anonymous_ranges() -> io::Result<Vec<[u64; 2]>> {
@@ -150,4 +167,25 @@ fn anonymous_ranges() -> io::Result<Vec<[u64; 2]>> {
         }
     }
     Ok(ranges)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without;
+
+    #[test]
+    fn what_lies_in_the_place_of_another_is_left_out() {
+        let cases: [([u64; 2], &[[u64; 2]]); 7] = [
+            ([0x1000, 0x1000], &[[0x1000, 0x1000]]),
+            ([0x9000, 0x1000], &[[0x9000, 0x1000]]),
+            ([0x4000, 0x2000], &[]),
+            ([0x3000, 0x2000], &[[0x3000, 0x1000]]),
+            ([0x5000, 0x3000], &[[0x6000, 0x2000]]),
+            ([0x1000, 0x9000], &[[0x1000, 0x3000], [0x6000, 0x4000]]),
+            ([0x3000, 0x1000], &[[0x3000, 0x1000]]),
+        ];
+        for (range, expected) in cases {
+            assert_eq!(without(vec![range], 0x4000, 0x2000), expected, "{range:x?}");
+        }
+    }
 }
