@@ -203,7 +203,14 @@ fn tiers_follow_heat_and_bad_plans_are_refused() {
         refused(&["--policy", "best"], &[2], "the policies are adaptive");
         refused(&["--heat", &garbage], &[2, 5], "garbage.plan");
         // The specification's own rule, on what a profile saw.
-        rekindle.run(&["profile", &pid.to_string(), "--for", "2s"]).expect_ok();
+        let profile = rekindle.start(&["profile", &pid.to_string(), "--for", "2s"]);
+        // Of a program that only waits nothing may have been seen in the share of its time that a
+        // profile takes.
+        for _ in 0..5 {
+            pages.assert_right("while it is profiled");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        profile.finish().expect_ok();
         let made =
             rekindle.checkpoint(pid, &["--threshold-warm", "0", "--threshold-critical", "3"]);
         assert_eq!(made.text("policy"), "threshold");
