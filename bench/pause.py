@@ -22,15 +22,14 @@ from bench import built, find_criu
 from rig import resp
 from rig.cell import Cell, die_with_parent
 from rig.errors import BenchError
-from rig.load import Load, worst_gap_us
 from rig.machine import describe, resident
 from rig.peers import Criu, Rekindle
 from rig.programs import Heartbeat, Redis
-from rig.rounds import phase_at, start_program, sync
+from rig.rounds import live, start_program, sync
 
 VALUE_BYTES = 1200
 KEYS_PER_MB = 700
-CONTROL_S, AFTER_S = 2, 1
+CONTROL_S = 2
 WINDOW_S = 1.0
 PIPELINE = 64
 
@@ -89,33 +88,11 @@ class Flood:
         self.process.kill()
 
 
-def live(data, program, cell, pid, peer, number):
+def felt(data, program, cell, pid, peer, number):
     """One live checkpoint under the load: its figures."""
-    load = Load(cell, data, number)
-    try:
-        time.sleep(0.5)
-        program.inside_us(cell)
-        control_from = time.monotonic_ns()
-        time.sleep(CONTROL_S)
-        control_to = time.monotonic_ns()
-        control_inside_us, _, _ = program.inside_us(cell)
-        taken = peer.checkpoint(cell, pid, stop=False)
-        ended = time.monotonic_ns()
-        time.sleep(AFTER_S)
-        inside_us, late_us, worst_at_ns = program.inside_us(cell)
-    finally:
-        times, updates, errors = load.stop()
-    if errors:
-        raise BenchError(f"a client saw {len(errors)} errors: {errors[0]}")
+    figures, updates = live(program, data, cell, pid, peer, number, CONTROL_S)
     with_updates(cell, data, updates)
-    return {
-        "pause_us": taken["pause_us"], "inside_us": inside_us, "control_inside_us": control_inside_us,
-        "late_us": late_us, "phase": phase_at(taken, worst_at_ns),
-        "felt_us": worst_gap_us(times, taken["started_ns"], ended + AFTER_S * 10**9),
-        "control_us": worst_gap_us(times, control_from, control_to),
-        "copied_bytes": taken.get("copied_in_pause_bytes"), "wall_us": taken["wall_us"],
-        "cpu_us": taken["cpu_us"],
-    }
+    return {name: value for name, value in figures.items() if name != "detail"}
 
 
 def with_updates(cell, data, updates):
@@ -136,8 +113,7 @@ def rewritten(data, program, cell, pid, peer):
         program.inside_us(cell)
         taken = peer.checkpoint(cell, pid, stop=False)
         inside_us, _, _ = program.inside_us(cell)
-        limited = cell.run(["/bin/sh", "-c", 'exec "$@"', "sh", "/run/bench/rekindle", "checkpoint", str(pid),
-                            "--max-pause", "30ms", "--tcp", "close", "--parent", "none", "--store", peer.inside,
+        limited = cell.run(["/run/bench/rekindle", "checkpoint", str(pid), "--max-pause", "30ms", "--tcp", "close", "--parent", "none", "--store", peer.inside,
                             "--format", "json"], 300)
         outcome = json.loads(limited.stdout or "{}")
     finally:
@@ -179,7 +155,7 @@ def measure(options, store, megabytes, peers, extra):
                 sync(store)
                 peer.prepare(cell)
                 line = {"kind": "live", "mb": megabytes, "peer": peer.name, "program": version,
-                        "resident_bytes": size, **live(data, program, cell, pid, peer, number)}
+                        "resident_bytes": size, **felt(data, program, cell, pid, peer, number)}
                 print(json.dumps(line), file=sys.stderr)
                 yield line
         if extra:
@@ -207,8 +183,8 @@ def table(lines):
             groups.setdefault((line["mb"], line["peer"]), []).append(line)
     for (_, peer), of in groups.items():
         def each(name, of=of):
-            return [line[name] for line in of]
-        copied = [value for value in each("copied_bytes") if value is not None]
+            return [line.get(name) for line in of]
+        copied = [value for value in each("copied_in_pause_bytes") if value is not None]
         out.append(" | ".join([
             f"| {of[0]['resident_bytes'] // 1_000_000}", peer, middle(each("inside_us")),
             middle(each("control_inside_us")), middle(each("pause_us")), middle(each("felt_us")),

@@ -45,7 +45,7 @@ def measure(plan, peer, number, last):
         cell.in_network(lambda: _load(plan.data))
         figures.update(resident(outside))
         sync(plan.store)
-        updates = _live(plan, peer, cell, pid, number, figures)
+        figures["live"], updates = live(plan.program, plan.data, cell, pid, peer, number)
         # What one step leaves to be written back must not burden the next.
         sync(plan.store)
         _stop(plan, peer, cell, pid, outside, figures)
@@ -83,33 +83,34 @@ def _load(data):
         data.load(client, LOAD_TIMEOUT_S)
 
 
-def _live(plan, peer, cell, pid, number, figures):
-    """A checkpoint under load that goes on: pause as reported and as felt by a client."""
-    load = Load(cell, plan.data, number)
+def live(program, data, cell, pid, peer, number, control_s=CONTROL_S):
+    """A checkpoint under load that goes on: pause as reported and as felt by a client and inside, and
+    what the load wrote."""
+    load = Load(cell, data, number)
     try:
         time.sleep(0.5)
-        plan.program.inside_us(cell)
+        program.inside_us(cell)
         control_from = time.monotonic_ns()
-        time.sleep(CONTROL_S)
+        time.sleep(control_s)
         control_to = time.monotonic_ns()
-        control_inside_us, control_late_us, _ = plan.program.inside_us(cell)
-        live = peer.checkpoint(cell, pid, stop=False)
+        control_inside_us, control_late_us, _ = program.inside_us(cell)
+        taken = peer.checkpoint(cell, pid, stop=False)
         ended = time.monotonic_ns()
         time.sleep(AFTER_S)
-        inside_us, late_us, worst_at_ns = plan.program.inside_us(cell)
+        inside_us, late_us, worst_at_ns = program.inside_us(cell)
     finally:
         times, updates, errors = load.stop()
     if errors:
         raise BenchError(f"a client saw {len(errors)} errors: {errors[0]}")
-    figures["live"] = {
-        **live, "felt_us": worst_gap_us(times, live["started_ns"], ended + AFTER_S * 10**9),
+    figures = {
+        **taken, "felt_us": worst_gap_us(times, taken["started_ns"], ended + AFTER_S * 10**9),
         "control_us": worst_gap_us(times, control_from, control_to),
         "inside_us": inside_us, "control_inside_us": control_inside_us,
-        "inside_phase": phase_at(live, worst_at_ns),
+        "inside_phase": phase_at(taken, worst_at_ns),
         "late_us": late_us, "control_late_us": control_late_us,
         "answers": len(times), "updates": len(updates),
     }
-    return updates
+    return figures, updates
 
 
 def phase_at(command, at_ns):

@@ -1,5 +1,7 @@
 //! What `inspect` shows, as text.
 
+use std::fmt::Display;
+
 use engine::{
     ExtentRow, FdRow, HeatReport, InspectReport, Inspected, MapRow, RunningReport, StoredTierRow,
 };
@@ -45,14 +47,8 @@ fn checkpoint(report: &InspectReport) -> String {
     ));
     text.push_str(&losses(&report.loss));
     for row in report.threads.iter().flatten() {
-        text.push_str(&format!(
-            "{:>8}  {:<15}  at {}  blocked {}  pending {}\n",
-            row.tid,
-            plain(&row.name),
-            row.rip,
-            row.blocked_signals,
-            row.pending_signals
-        ));
+        let at = format!("at {}", row.rip);
+        text.push_str(&thread(row.tid, &row.name, &at, &row.blocked_signals, row.pending_signals));
     }
     text + &parts(&report.maps, &report.fds, &report.pages, &report.heat)
 }
@@ -72,16 +68,14 @@ fn running(report: &RunningReport) -> String {
         bytes(report.file_clean_bytes)
     );
     for row in report.threads.iter().flatten() {
-        text.push_str(&format!(
-            "{:>8}  {:<15}  {:<8}  blocked {}  pending {}\n",
-            row.tid,
-            plain(&row.name),
-            row.state,
-            row.blocked_signals,
-            row.pending_signals
-        ));
+        let (blocked, pending) = (&row.blocked_signals, &row.pending_signals);
+        text.push_str(&thread(row.tid, &row.name, row.state, blocked, pending));
     }
     text + &parts(&report.maps, &report.fds, &report.pages, &report.heat)
+}
+
+fn thread(tid: i32, name: &str, at: &str, blocked: &str, pending: impl Display) -> String {
+    format!("{tid:>8}  {:<15}  {at:<8}  blocked {blocked}  pending {pending}\n", plain(name))
 }
 
 /// What a program made up does nothing to a terminal.

@@ -183,7 +183,7 @@ pub fn export(
     observer: &dyn Observer,
 ) -> Result<ExportReport, ArchiveError> {
     let checkpoint = Store::find(&settings.store, reference)?.open()?;
-    let stored_bytes = checkpoint.export_bytes();
+    let stored_bytes = checkpoint.chain_bytes();
     let mut phases = Phases::new(observer, settings.timeout);
     let send = |to: &mut dyn Write, watch: &Watch| {
         let sent = std::cell::Cell::new(0);

@@ -55,13 +55,6 @@ fn memory_left_below(directory: &CgroupDirectory) -> Option<(u64, PathBuf)> {
     groups.take_while(|group| group.starts_with(&directory.top)).filter_map(left).min()
 }
 
-/// CPU time of this process so far.
-pub(crate) fn own_cpu_time() -> std::time::Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
-    std::time::Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanos)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

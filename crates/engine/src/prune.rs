@@ -104,7 +104,7 @@ pub fn prune(
         recompressed: done.iter().map(|one| one.id.to_string()).collect(),
         recompressed_before_bytes: before_bytes,
         recompressed_after_bytes: after_bytes,
-        cpu_us: crate::report::micros(crate::host::own_cpu_time()),
+        cpu_us: crate::report::micros(sys::clock::own_cpu()),
         leftovers: pruned.leftovers.iter().map(|p| p.display().to_string()).collect(),
         freed_bytes: pruned.freed_bytes + before_bytes.saturating_sub(after_bytes),
     })

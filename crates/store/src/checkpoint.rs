@@ -215,6 +215,11 @@ impl Checkpoint {
         std::iter::successors(Some(self), |checkpoint| checkpoint.parent())
     }
 
+    /// Bytes that all of these take in the store, index and metadata included.
+    pub fn chain_bytes(&self) -> u64 {
+        self.chain().map(Self::stored_bytes).sum()
+    }
+
     /// How many checkpoints stand behind it.
     pub fn depth(&self) -> u16 {
         self.parent().map_or(0, |parent| parent.depth().saturating_add(1))

@@ -1,5 +1,7 @@
 //! The system's clocks, see `clock_gettime(2)`.
 
+use std::time::Duration;
+
 use rustix::time::{ClockId, clock_gettime};
 
 /// One reading of each clock that programs tell time by, in nanoseconds.
@@ -27,10 +29,19 @@ pub fn read() -> Reading {
 }
 
 /// The CPU time that the calling thread has used.
-pub fn thread_cpu() -> std::time::Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+pub fn thread_cpu() -> Duration {
+    since_start(ClockId::ThreadCPUTime)
+}
+
+/// The CPU time that all threads of this process have used.
+pub fn own_cpu() -> Duration {
+    since_start(ClockId::ProcessCPUTime)
+}
+
+fn since_start(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
-    std::time::Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanos)
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanos)
 }
 
 /// The CPU time that all threads of process `pid` have used, in nanoseconds

@@ -251,9 +251,7 @@ const STANDS_STILL: &str = "its memory is copied while the program stands still"
 /// What `check` says beforehand of how the memory of a program would be copied.
 pub(crate) fn forecast() -> String {
     use sys::userfault::{Features, Kind, Userfault};
-    let tried = Userfault::of_ourselves(Kind::UserModeOnly)
-        .and_then(|userfault| userfault.handshake(Features::TRACK_WRITES));
-    match tried {
+    match Userfault::try_ourselves(Kind::UserModeOnly, Features::TRACK_WRITES) {
         Ok(()) => "its memory is copied while the program runs".to_owned(),
         Err(cause) => format!("{STANDS_STILL}: {cause}"),
     }

@@ -64,7 +64,7 @@ pub(super) fn report(
         loss: done.iter().flat_map(|d| &d.published.loss).map(|e| LossRow::new(e, None)).collect(),
         stored_bytes: done.map(|d| d.published.stored_bytes).unwrap_or_default(),
         referenced_bytes: done.map(|d| d.published.referenced_bytes).unwrap_or_default(),
-        cpu_us: micros(crate::host::own_cpu_time()),
+        cpu_us: micros(sys::clock::own_cpu()),
         collapse_us: done.and_then(|d| d.collapse).map(micros),
         rehearsal: done.and_then(|d| d.rehearsed.as_ref()).map(Rehearsed::report),
         policy: done.map(|d| d.policy.clone()),

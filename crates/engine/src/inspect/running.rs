@@ -103,11 +103,12 @@ pub(super) fn report(
             Err(store::StoreError::Missing(_)) => None,
             Err(error) => return Err(error.into()),
         };
-        let subject = plan_verb::look(&found.process, instance, store.as_ref(), &HeatChoice::Line)?;
+        let (layout, inventory) = plan_verb::inventory(&found.process)?;
+        let (store, choice) = (store.as_ref(), &HeatChoice::Line);
+        let subject = plan_verb::with_heat(&layout, inventory, instance, store, choice)?;
         let plan = plan_verb::divided(&subject).plan;
         if show(Part::Heat) {
-            let (layout, _) = plan_verb::inventory(&found.process)?;
-            heat = Some(heat::report(store.as_ref(), instance, &layout, &plan));
+            heat = Some(heat::report(store, instance, &layout, &plan));
         } else {
             pages = Some(extent_rows(&plan));
         }

@@ -12,7 +12,7 @@ use plan::{Planned, Thresholds};
 pub use error::PlanVerbError;
 pub use report::{ExpensiveRow, PlanReport, TierRow};
 pub use subject::HeatChoice;
-pub(crate) use subject::{inventory, look, seen_then};
+pub(crate) use subject::{inventory, look, seen_then, with_heat};
 
 use crate::heat_map::write_output;
 use crate::registry::Registry;

@@ -151,13 +151,24 @@ pub(crate) fn look(
     heat: &HeatChoice,
 ) -> Result<Subject, PlanVerbError> {
     let (layout, inventory) = inventory(process)?;
+    with_heat(&layout, inventory, instance, store, heat)
+}
+
+/// What is known of accesses beside an inventory that was made.
+pub(crate) fn with_heat(
+    layout: &Layout,
+    inventory: Inventory,
+    instance: &InstanceId,
+    store: Option<&Store>,
+    heat: &HeatChoice,
+) -> Result<Subject, PlanVerbError> {
     let mut notes =
         vec!["private memory only: shared objects are seen when a checkpoint is taken".to_owned()];
     let heat: Box<dyn HeatView> = match (heat, store) {
         (HeatChoice::File(path), _) => {
-            Box::new(HeatRuns::of_private(&read_heat_file(path)?, &layout))
+            Box::new(HeatRuns::of_private(&read_heat_file(path)?, layout))
         }
-        (HeatChoice::Line, Some(store)) => heat_of_line(store, instance, &layout, &mut notes),
+        (HeatChoice::Line, Some(store)) => heat_of_line(store, instance, layout, &mut notes),
         _ => {
             notes.push(NOTHING_KNOWN.to_owned());
             Box::new(NoHeat)

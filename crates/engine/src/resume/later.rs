@@ -36,13 +36,14 @@ impl Load {
     /// What is done with `checkpoint`. A copy is loaded before its start: the agent of its instance
     /// is the original's.
     pub(super) fn of(self, checkpoint: &Checkpoint, is_copy: bool) -> Self {
-        let stored_bytes = checkpoint.chain().map(Checkpoint::stored_bytes).sum();
-        let all_us = HostCosts::default().load_all_us(checkpoint.page_bytes(), stored_bytes);
-        match self {
-            Self::Auto if is_copy || all_us <= SHORT_US || !may_serve() => Self::Eager,
-            Self::Auto => Self::Lazy,
-            named => named,
+        if self != Self::Auto {
+            return self;
         }
+        let (pages, stored) = (checkpoint.page_bytes(), checkpoint.chain_bytes());
+        let is_short = HostCosts::default().load_all_us(pages, stored) <= SHORT_US;
+        // Faults within its system calls have to be served as well.
+        let may_serve = || Userfault::try_ourselves(Kind::Full, Features::SERVE).is_ok();
+        if is_copy || is_short || !may_serve() { Self::Eager } else { Self::Lazy }
     }
 
     /// Its name in reports.
@@ -54,12 +55,6 @@ impl Load {
             Self::OnDemand => "on-demand",
         }
     }
-}
-
-/// Whether faults of a program may be served from outside, those within its system calls as well.
-fn may_serve() -> bool {
-    let opened = Userfault::of_ourselves(Kind::Full);
-    opened.is_ok_and(|userfault| userfault.handshake(Features::SERVE).is_ok())
 }
 
 /// What is begun of a lazy resume before anything is built: it goes on meanwhile.

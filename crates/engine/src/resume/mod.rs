@@ -149,9 +149,8 @@ pub(crate) fn resume_opened(
     })?;
     drop(lock);
     let first_instruction_us = micros(settings.started.elapsed());
-    let mut report = report(&checkpoint, &resumed, &phases, &inner);
+    let mut report = report(&checkpoint, load, &resumed, &phases, &inner);
     report.first_instruction_us = Some(first_instruction_us);
-    report.load = load.name();
     drop(checkpoint);
     if let Some(probe) = &request.probe {
         answered(probe, request.probe_timeout, resumed.pid)?;
@@ -222,6 +221,7 @@ fn bring_up(
 
 fn report(
     checkpoint: &Checkpoint,
+    load: Load,
     resumed: &Resumed,
     phases: &Phases<'_>,
     inner: &Inner,
@@ -233,7 +233,7 @@ fn report(
         outcome: Outcome::Resumed,
         blockers: Vec::new(),
         changed: resumed.changed.iter().map(ChangeReport::from).collect(),
-        load: Load::Eager.name(),
+        load: load.name(),
         id: checkpoint.id().to_string(),
         instance: checkpoint.instance().line.instance.to_string(),
         pid: Some(resumed.pid),

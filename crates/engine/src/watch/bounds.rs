@@ -41,7 +41,7 @@ pub(super) struct Own {
 
 impl Bounds {
     pub(super) fn new() -> Self {
-        let (since, cpu) = (Instant::now(), crate::host::own_cpu_time());
+        let (since, cpu) = (Instant::now(), sys::clock::own_cpu());
         Self { since, cpu, beside: Duration::ZERO, plan_every: 1 }
     }
 
@@ -58,7 +58,7 @@ impl Bounds {
     /// A period has ended, of a program of `resident_bytes`. Says how often planning is done from
     /// now on when that changes.
     pub(super) fn end_period(&mut self, resident_bytes: u64) -> (Own, Option<u64>) {
-        let cpu = crate::host::own_cpu_time();
+        let cpu = sys::clock::own_cpu();
         let used = cpu.saturating_sub(self.cpu).saturating_sub(self.beside);
         let passed = self.since.elapsed().as_micros().max(1);
         let cpu_permille = u64::try_from(used.as_micros() * 1000 / passed).unwrap_or(u64::MAX);

@@ -104,7 +104,7 @@ impl Watcher<'_> {
             external: request.external.clone(),
             ..CheckpointRequest::of(self.instance.to_string())
         };
-        let (begun, cpu) = (Instant::now(), crate::host::own_cpu_time());
+        let (begun, cpu) = (Instant::now(), sys::clock::own_cpu());
         let talk = Talk { log: self.log, instance: &self.instance };
         let with = With { registry: self.registry, observer: &talk, keeps_tracking: true };
         let mut phases = Phases::new(&talk, self.settings.timeout);
@@ -146,7 +146,7 @@ impl Watcher<'_> {
                 Err(error.into())
             }
         };
-        self.bounds.leave_out(crate::host::own_cpu_time().saturating_sub(cpu));
+        self.bounds.leave_out(sys::clock::own_cpu().saturating_sub(cpu));
         result
     }
 

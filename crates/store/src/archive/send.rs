@@ -52,11 +52,6 @@ impl Checkpoint {
         let checkpoints = chain.into_iter().map(Self::id).collect();
         Ok(Exported { checkpoints, stream_bytes: stream.sent_bytes })
     }
-
-    /// Bytes of all files of it and of those behind it: what a stream of it has, but for its headers.
-    pub fn export_bytes(&self) -> u64 {
-        self.chain().map(Self::stored_bytes).sum()
-    }
 }
 
 struct Sender<'a, E> {

@@ -156,7 +156,15 @@ impl Userfault {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// The same through `/dev/userfaultfd` (Linux >= 6.1), which gives the right to
+    /// Whether we may have one of this kind with these features.
+    ///
+    /// # Errors
+    /// As [`of_ourselves`](Self::of_ourselves) and [`handshake`](Self::handshake): why not.
+    pub fn try_ourselves(kind: Kind, wanted: Features) -> Result<(), UserfaultError> {
+        Self::of_ourselves(kind)?.handshake(wanted)
+    }
+
+    /// The same as [`of_ourselves`](Self::of_ourselves) through `/dev/userfaultfd` (Linux >= 6.1), which gives the right to
     /// [`Kind::Full`] to whoever may open the device.
     ///
     /// # Errors
