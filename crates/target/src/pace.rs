@@ -6,6 +6,10 @@
 //! (a lone reader steals: `rwsem_down_read_slowpath` in the kernel's locking/rwsem.c); it is let in only when it has
 //! waited for a tick or two, 4 to 8 ms for each mmap(2) and munmap(2). So there is a rest between
 //! pieces, longer than it takes to wake a thread.
+//!
+//! How long a piece takes depends on how many of its pages are there, which nobody knows before. A pace
+//! that grew over memory that is mostly empty would take far too much of what is full at once, so
+//! there is a most that a piece may have: what takes [`PIECE`] on a usual machine when all of it is there.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,21 +26,21 @@ const REST_AFTER: Duration = Duration::from_micros(250);
 const REST: Duration = Duration::from_micros(30);
 
 const BYTES_MIN: u64 = 1 << 20;
-const BYTES_MAX: u64 = 4 << 30;
 
 /// How large a piece may be, learned from how long the last ones took.
 #[derive(Debug)]
 pub struct Pace {
     bytes: AtomicU64,
+    most: u64,
     /// How long the lock was held since the last rest.
     held_ns: AtomicU64,
 }
 
 impl Pace {
-    /// Starts with pieces of `bytes`.
-    pub fn new(bytes: u64) -> Self {
-        let bytes = AtomicU64::new(bytes.clamp(BYTES_MIN, BYTES_MAX));
-        Self { bytes, held_ns: AtomicU64::new(0) }
+    /// Starts with pieces of `most` bytes, more than which there never are in one.
+    pub fn new(most: u64) -> Self {
+        let most = most.max(BYTES_MIN);
+        Self { bytes: AtomicU64::new(most), most, held_ns: AtomicU64::new(0) }
     }
 
     /// Calls `work` with one piece of `range` after the other until it fails or says to stop by
@@ -95,7 +99,7 @@ impl Pace {
             size
         };
         // Whole pages; two threads that both learn overwrite each other, which does no harm.
-        let next = next.clamp(BYTES_MIN, BYTES_MAX) & !0xfff;
+        let next = next.clamp(BYTES_MIN, self.most) & !0xfff;
         self.bytes.store(next, Ordering::Relaxed);
     }
 }
@@ -129,6 +133,10 @@ mod tests {
         assert_eq!(pace.bytes.load(Ordering::Relaxed), 32 << 20);
         pace.learn(32 << 20, Duration::from_micros(1));
         assert_eq!(pace.bytes.load(Ordering::Relaxed), 48 << 20);
+        // However empty it is: what follows may be full.
+        pace.learn(48 << 20, Duration::from_micros(1));
+        pace.learn(64 << 20, Duration::from_micros(1));
+        assert_eq!(pace.bytes.load(Ordering::Relaxed), 64 << 20);
         pace.learn(0, Duration::from_secs(1));
         assert_eq!(pace.bytes.load(Ordering::Relaxed), BYTES_MIN);
     }

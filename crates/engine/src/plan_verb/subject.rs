@@ -115,7 +115,7 @@ fn of_process(
     }
 }
 
-/// Bytes looked through in the first step; the lock of the program's memory map is held meanwhile.
+/// Bytes looked through in one step at most; the lock of the program's memory map is held meanwhile.
 const LOOKED_BYTES: u64 = 32 << 20;
 
 /// The private memory of a running program, and how it is mapped. It is only looked at; it runs on

@@ -39,6 +39,10 @@ use crate::{FreezeError, FreezeOptions, Frozen, Process, SessionError};
 
 /// Mappings that are taken in at most in one stop, which lasts some microseconds for each.
 const TAKEN_IN_A_STOP: usize = 2000;
+/// Bytes that are armed, or let go, at once at most: up to 100 ns for each page.
+const ARMED_BYTES: u64 = 16 << 20;
+/// Bytes that are looked through at once at most: up to 15 ns for each page.
+const LOOKED_BYTES: u64 = 128 << 20;
 /// How long the program may take to stand still for being let go.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 
@@ -166,8 +170,8 @@ impl<'p> Tracker<'p> {
             unarmed: Mutex::default(),
             huge: Mutex::default(),
             disturbed: Mutex::default(),
-            arming: Pace::new(16 << 20),
-            looking: Pace::new(256 << 20),
+            arming: Pace::new(ARMED_BYTES),
+            looking: Pace::new(LOOKED_BYTES),
         };
         tracker.register(frozen)?;
         Ok(tracker)
@@ -193,8 +197,8 @@ impl<'p> Tracker<'p> {
             unarmed: Mutex::new(known.unarmed),
             huge: Mutex::new(known.huge),
             disturbed: Mutex::new(known.disturbed),
-            arming: Pace::new(16 << 20),
-            looking: Pace::new(256 << 20),
+            arming: Pace::new(ARMED_BYTES),
+            looking: Pace::new(LOOKED_BYTES),
         })
     }
 
