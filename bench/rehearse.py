@@ -10,7 +10,6 @@ first requests, and what it was without recorded input.
 
 import argparse
 import contextlib
-import glob
 import http.client
 import json
 import os
@@ -23,6 +22,7 @@ import tempfile
 import threading
 import time
 
+from rig.foreseen import pages_of, waited_for
 from rig.verb import rekindle
 from update import command, fill, value
 
@@ -115,29 +115,6 @@ class Load(threading.Thread):
                     time.sleep(0.0005)
         except (OSError, http.client.HTTPException):
             pass
-
-
-def predicted(arguments, store):
-    """The pages that the newest checkpoint owes to the rehearsal."""
-    rows = rekindle(arguments.binary, store, "inspect", "latest", "pages")["pages"]
-    pages = []
-    for row in rows:
-        if "rehearsal" not in row["reason"]:
-            continue
-        pages += range(int(row["start"], 16) // 4096, int(row["end"], 16) // 4096)
-    return pages
-
-
-def waited_for(store):
-    """The pages of the newest fault log, in order."""
-    newest = max(glob.glob(f"{store}/lines/*/faults/*"), key=os.path.getmtime)
-    pages = []
-    with open(newest, encoding="utf-8") as log:
-        for line in log:
-            entry = json.loads(line)
-            if entry.get("memory") == "p0":
-                pages.append(entry["page"])
-    return list(dict.fromkeys(pages))
 
 
 def measure(arguments, program, record, folder):
