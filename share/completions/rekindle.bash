@@ -289,7 +289,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__checkpoint)
-            opts="-v -h --stop --parent --heat --policy --threshold-warm --threshold-critical --plan --twins --twin --lossy --max-pause --rehearse --record-input --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
+            opts="-v -h --stop --parent --heat --policy --threshold-warm --threshold-critical --plan --twins --twin --lossy --max-pause --shadow --rehearse --record-input --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -332,6 +332,10 @@ _rekindle() {
                     return 0
                     ;;
                 --max-pause)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --shadow)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

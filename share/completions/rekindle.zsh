@@ -99,6 +99,7 @@ off\:"They are not"))' \
 '*--twin=[Look for the bytes of this file, too; can be given several times]:FILE:_files' \
 '*--lossy=[Store numbers only as exactly as this asks for\: \`range=START-END\` (hexadecimal) or \`symbol=NAME\`, \`type=f64\` (or f32, u8 to u64, i8 to i64), and a bound for each number'\''s error\: \`abs=E\`, \`rel=E\` (times the number itself), \`range-rel=E\` (times largest minus smallest). The program itself keeps what it has; a resume gets the approximation. Can be given several times]:SPEC:_default' \
 '--max-pause=[Give up, thaw and undo if the program would stand still longer than this]:TIME:_default' \
+'--shadow=[Fork the paused program and copy it from the fork while it runs, so that it stands still no longer than a fork takes; \`auto\`\: where copying would take longer by far]:auto|on|off:_default' \
 '--rehearse=[Run a clone of the paused program, without any effect, for this much CPU time, to see which memory it touches first; \`auto\`\: 50ms where it can pay. The pause grows by a fork]:auto|off|TIME:_default' \
 '--record-input=[Record for this long before the pause what the program receives by sockets and pipes, and play it to the clone, so that a server does its work there. It is kept in memory alone, for as long as the rehearsal takes. Meanwhile every system call on the host takes a little longer]:TIME:_default' \
 '--files=[Files that changed since the checkpoint]:FILES:((strict\:"A writable file that changed refuses; append-only files may have grown"

@@ -39,6 +39,23 @@ impl PageList {
         Self { memories }
     }
 
+    /// The same list in two: the private pages of `some` with all shared objects, and the private
+    /// pages that are left.
+    #[must_use]
+    pub fn divide(self, some: &PageSet) -> (Self, Self) {
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        for (id, pages) in self.memories {
+            if let MemoryId::Private(_) = id {
+                let rest = pages.difference(some);
+                with.push((id, pages.difference(&rest)));
+                without.push((id, rest));
+            } else {
+                with.push((id, pages));
+            }
+        }
+        (Self { memories: with }, Self { memories: without })
+    }
+
     /// Adds pages of `memory`, which come from elsewhere.
     pub fn add(&mut self, memory: MemoryId, pages: &PageSet) {
         let at = self.memories.iter().position(|(id, _)| *id == memory);
@@ -112,7 +129,24 @@ pub fn copy(
     workers: usize,
     stop: &(dyn Fn(u64) -> Option<String> + Sync),
 ) -> Result<Copied, CopyError> {
-    copy_pages(source, list, sink, workers, stop, None)
+    let how = How { read_pages: READ_PAGES, nice: None, left_out: None };
+    copy_pages(source, list, sink, workers, stop, how)
+}
+
+/// Like [`copy`], with threads of nice value `nice`, of a source that nobody waits for.
+///
+/// # Errors
+/// As [`copy`].
+pub fn copy_behind(
+    source: &dyn PageSource,
+    list: &PageList,
+    sink: &dyn PageSink,
+    workers: usize,
+    nice: i32,
+    stop: &(dyn Fn(u64) -> Option<String> + Sync),
+) -> Result<Copied, CopyError> {
+    let how = How { read_pages: READ_PAGES, nice: Some(nice), left_out: None };
+    copy_pages(source, list, sink, workers, stop, how)
 }
 
 /// Like [`copy`], of a source whose pages may go away meanwhile: what cannot be read is left out,
@@ -126,11 +160,23 @@ pub(crate) fn copy_what_is_there(
     stop: &(dyn Fn(u64) -> Option<String> + Sync),
 ) -> Result<(Copied, BTreeMap<MemoryId, PageSet>), CopyError> {
     let left_out = Mutex::default();
-    let copied = copy_pages(source, list, sink, workers, stop, Some((nice, &left_out)))?;
+    let how = How { read_pages: GENTLE_READ_PAGES, nice: Some(nice), left_out: Some(&left_out) };
+    let copied = copy_pages(source, list, sink, workers, stop, how)?;
     Ok((copied, left_out.into_inner().unwrap_or_else(PoisonError::into_inner)))
 }
 
 type LeftOut = Mutex<BTreeMap<MemoryId, PageSet>>;
+
+/// How pages are read.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    /// Pages read by one system call.
+    read_pages: u64,
+    /// What the priority is lowered to between reads.
+    nice: Option<i32>,
+    /// Where to note what cannot be read; `None`: that is an error.
+    left_out: Option<&'a LeftOut>,
+}
 
 fn copy_pages(
     source: &dyn PageSource,
@@ -138,10 +184,10 @@ fn copy_pages(
     sink: &dyn PageSink,
     workers: usize,
     stop: &(dyn Fn(u64) -> Option<String> + Sync),
-    gently: Option<(i32, &LeftOut)>,
+    how: How<'_>,
 ) -> Result<Copied, CopyError> {
-    let nice = gently.map(|(nice, _)| nice);
-    let reads = reads(list, gently.map_or(READ_PAGES, |_| GENTLE_READ_PAGES));
+    let nice = how.nice;
+    let reads = reads(list, how.read_pages);
     let work = Work {
         source,
         sink,
@@ -152,8 +198,7 @@ fn copy_pages(
         is_over: AtomicBool::new(false),
         failure: Mutex::new(None),
         stop,
-        left_out: gently.map(|(_, left_out)| left_out),
-        nice,
+        how,
     };
     let workers = workers.clamp(1, work.reads.len().max(1));
     std::thread::scope(|scope| {
@@ -202,10 +247,7 @@ struct Work<'a> {
     is_over: AtomicBool,
     failure: Mutex<Option<CopyError>>,
     stop: &'a (dyn Fn(u64) -> Option<String> + Sync),
-    /// Where to note what cannot be read; `None`: that is an error.
-    left_out: Option<&'a LeftOut>,
-    /// What the priority is lowered to between reads.
-    nice: Option<i32>,
+    how: How<'a>,
 }
 
 impl Work<'_> {
@@ -235,7 +277,7 @@ impl Work<'_> {
             let took = sys::clock::thread_cpu().saturating_sub(begun).as_nanos();
             let took = u64::try_from(took).unwrap_or(u64::MAX);
             self.reading_ns.fetch_add(took, Ordering::Relaxed);
-            match (read, self.left_out) {
+            match (read, self.how.left_out) {
                 (Ok(()), _) => self.hand_over(*memory, *pages, &buffer)?,
                 (Err(cause), None) => return Err(cause.into()),
                 (Err(_), Some(left_out)) => {
@@ -249,9 +291,9 @@ impl Work<'_> {
 
     fn at_ordinary_priority<T>(&self, work: impl FnOnce() -> T) -> T {
         // Without the privilege to go up again it stays low after the first read.
-        let raised = self.nice.is_some() && sys::priority::set_thread_nice(0).is_ok();
+        let raised = self.how.nice.is_some() && sys::priority::set_thread_nice(0).is_ok();
         let result = work();
-        if raised && let Some(nice) = self.nice {
+        if raised && let Some(nice) = self.how.nice {
             let _ = sys::priority::set_thread_nice(nice);
         }
         result
@@ -380,6 +422,18 @@ mod tests {
             }
         }
         assert!(copy(&Leaky, &list, &Store::default(), 2, &|_| None).is_err());
+    }
+
+    #[test]
+    fn a_list_in_two_is_the_list() {
+        let some: PageSet =
+            [PageRange::new(10, 20), PageRange::new(650, 900)].into_iter().collect();
+        let (with, without) = list().divide(&some);
+        let private = MemoryId::Private(0);
+        assert_eq!(with.of(MemoryId::Shared(1)), list().of(MemoryId::Shared(1)));
+        assert_eq!(with.of(private).count().0, 10 + 50 + 1);
+        assert_eq!(with.of(private).union(&without.of(private)), list().of(private));
+        assert_eq!(with.bytes() + without.bytes(), list().bytes());
     }
 
     #[test]

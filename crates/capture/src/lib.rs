@@ -34,12 +34,12 @@ mod survey;
 mod sync;
 mod thread;
 
-pub use copy::{Copied, CopyError, PageList, copy, pages};
+pub use copy::{Copied, CopyError, PageList, copy, copy_behind, pages};
 pub use descriptors::DescriptorError;
 pub use huge::{GivenBack, give_back_huge_pages};
 pub use inspect::LookError;
 pub use options::{Options, TcpPolicy};
-pub use precopy::{Last, Precopy, PrecopyError, Round};
+pub use precopy::{Left, Precopy, PrecopyError, Round};
 pub use since::signals_since;
 pub use state::{Captured, StateError, state};
 pub use survey::{Picture, Survey, ThreadPicture, look, picture};

@@ -2,7 +2,7 @@
 //!
 //! Each [`round`](Precopy::round) arms what changed since the round before and then copies it, so
 //! that whatever is written during or after the copying is seen by the next round. The
-//! [`last`](Precopy::last) one is made of the frozen program. Nothing is believed of a mapping
+//! [last](Precopy::left) one is made of the frozen program. Nothing is believed of a mapping
 //! that is not under tracking from arming to looking: it is copied whole, frozen. And no page is
 //! left out for being unchanged: one that is neither known to be copied nor known to be empty is
 //! looked at, and copied. So a mapping that was replaced by another with the same bounds, a program
@@ -21,7 +21,7 @@ use target::{
     Tracker,
 };
 
-use crate::copy::{CopyError, PageList, copy, copy_what_is_there};
+use crate::copy::{CopyError, PageList, copy_what_is_there};
 
 /// The private memory of an address space; one for now.
 const PRIVATE: MemoryId = MemoryId::Private(0);
@@ -73,13 +73,13 @@ pub struct Round {
     pub reading: Duration,
 }
 
-/// What the last copy found.
+/// What the freeze has to copy.
 #[derive(Clone, Debug, Default)]
-pub struct Last {
-    /// Every page that holds content, copied now or before.
+pub struct Left {
+    /// Every page that holds content, copied before or not.
     pub pages: PageList,
-    /// Bytes copied now.
-    pub copied_bytes: u64,
+    /// Those that are not copied yet.
+    pub list: PageList,
     /// Guard pages in private memory, ascending, for [`Captured::set_guards`].
     ///
     /// [`Captured::set_guards`]: crate::Captured::set_guards
@@ -299,18 +299,12 @@ impl<'p> Precopy<'p> {
         Ok(look)
     }
 
-    /// Copies what is left of the frozen program, whose `memory` is that of its state: what
-    /// changed since the last round, what is not tracked, and shared objects. `workers` threads.
+    /// Finds what is left to copy of the frozen program, whose `memory` is that of its state: what
+    /// changed since the last round, what is not tracked, and shared objects. `workers` threads look.
     ///
     /// # Errors
-    /// When its memory cannot be read, the sink fails, or `stop` says so.
-    pub fn last(
-        &mut self,
-        memory: &Memory,
-        sink: &dyn PageSink,
-        workers: usize,
-        stop: &(dyn Fn(u64) -> Option<String> + Sync),
-    ) -> Result<Last, PrecopyError> {
+    /// When its memory cannot be looked at.
+    pub fn left(&mut self, memory: &Memory, workers: usize) -> Result<Left, PrecopyError> {
         self.tracker.reopen()?;
         if !self.arm_stopped && reads_directly(self.process)? {
             self.forget();
@@ -339,8 +333,7 @@ impl<'p> Precopy<'p> {
             pages.push((id, object.clone()));
             left.push((id, object));
         }
-        let copied = copy(memory, &PageList::new(left), sink, workers, stop)?;
-        Ok(Last { pages: PageList::new(pages), copied_bytes: copied.bytes, guards })
+        Ok(Left { pages: PageList::new(pages), list: PageList::new(left), guards })
     }
 
     /// What changed in `ranges` of the frozen program, looked at by `workers` threads.

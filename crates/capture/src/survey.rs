@@ -26,6 +26,8 @@ pub struct Survey {
     private_bytes: u64,
     shared_bytes: u64,
     file_clean_bytes: u64,
+    cgroups: Vec<Vec<u8>>,
+    leads_namespace: bool,
 }
 
 /// What is seen of a program that runs on: no two values need be of the same instant.
@@ -102,6 +104,17 @@ impl Survey {
         self.private_bytes + self.shared_bytes
     }
 
+    /// The control groups that it is in, lines of `/proc/PID/cgroup`; none when it may not be looked
+    /// into.
+    pub fn cgroups(&self) -> &[Vec<u8>] {
+        &self.cgroups
+    }
+
+    /// Whether it is the first process of its pid namespace, which adopts orphans.
+    pub fn leads_namespace(&self) -> bool {
+        self.leads_namespace
+    }
+
     /// Resident pages of files that need not be stored.
     pub fn file_clean_bytes(&self) -> u64 {
         self.file_clean_bytes
@@ -157,6 +170,8 @@ fn look_closely(
         private_bytes: status.rss_anonymous_bytes + status.swap_bytes,
         shared_bytes: 0,
         file_clean_bytes: status.rss_file_bytes,
+        cgroups: Vec::new(),
+        leads_namespace: status.ns_tgid.last() == Some(&1),
     };
     let mut seen = None;
     match permitted(process, &mut findings) {
@@ -165,6 +180,7 @@ fn look_closely(
             stand_by(process, &status, &mut kept, &mut findings);
             let found = inspect(process, options, &statuses, false, &mut kept, &mut findings)?;
             survey.shared_bytes = found.objects.resident_bytes();
+            survey.cgroups.clone_from(&found.group.cgroups);
             seen = Some(found);
         }
     }

@@ -123,8 +123,9 @@ fn session(
     }
     let frozen = process.freeze(options()).unwrap();
     let memory = Memory::frozen(process, private(process), Vec::new()).unwrap();
-    let last = precopy.last(&memory, &sink, 2, &|_| None).unwrap();
-    copied_bytes.push(last.copied_bytes);
+    let last = precopy.left(&memory, 2).unwrap();
+    copied_bytes
+        .push(rekindle_capture::copy(&memory, &last.list, &sink, 2, &|_| None).unwrap().bytes);
     // The truth, listed and read without any tracking.
     let mem = File::open(format!("/proc/{}/mem", child.pid())).unwrap();
     let mut expected = PageSet::new();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use values::{CpuSet, cpus, duration, limit, permille, place, rehearse, window};
+use values::{CpuSet, cpus, duration, limit, permille, place, rehearse, shadow, window};
 pub(crate) use watch::{OnTerm, Watch};
 
 pub(crate) const EXAMPLES: &str = "\
@@ -132,6 +132,10 @@ pub(crate) enum Verb {
         /// Give up, thaw and undo if the program would stand still longer than this.
         #[arg(long, value_name = "TIME", value_parser = duration)]
         max_pause: Option<Duration>,
+        /// Fork the paused program and copy it from the fork while it runs, so that it stands still no
+        /// longer than a fork takes; `auto`: where copying would take longer by far.
+        #[arg(long, value_name = "auto|on|off", value_parser = shadow, default_value = "auto")]
+        shadow: engine::ShadowChoice,
         /// Run a clone of the paused program, without any effect, for this much CPU time, to see
         /// which memory it touches first; `auto`: 50ms where it can pay. The pause grows by a fork.
         #[arg(long, value_name = "auto|off|TIME", value_parser = rehearse, default_value = "off")]

@@ -78,6 +78,13 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> String {
         let not_in_cold = cold - report.cold_bytes.spill;
         text.push_str(&not_stored(report.not_stored_bytes, not_in_cold, cold));
     }
+    if let Some(shadow) = &report.shadow {
+        text.push_str(&format!(
+            "forked      {} copied from the fork, which took {} of the pause\n",
+            bytes(shadow.copied_bytes),
+            time(shadow.fork_us)
+        ));
+    }
     if let Some(rehearsal) = &report.rehearsal {
         text.push_str(&rehearsed(rehearsal));
     }

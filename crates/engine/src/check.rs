@@ -112,7 +112,7 @@ pub fn check(
             pid: found.line.pid,
             name: crate::inspect::words(survey.command()).join(" "),
             resident_bytes: survey.resident_bytes(),
-            copying: crate::checkpoint::forecast(),
+            copying: crate::checkpoint::forecast(&survey),
         });
     }
     Ok(report)

@@ -24,6 +24,13 @@ pub(crate) fn memory_available_bytes() -> Option<u64> {
     kib.checked_mul(1024)
 }
 
+/// Memory that a process in these cgroups can have, in bytes: what the host has, within their limits
+/// as far as they are seen.
+pub(crate) fn memory_left_for(cgroups: &[Vec<u8>]) -> Option<u64> {
+    let limit = memory_left_in(cgroups).map(|(bytes, _)| bytes);
+    [memory_available_bytes(), limit].into_iter().flatten().min()
+}
+
 /// Memory that processes in these cgroups (lines of `/proc/PID/cgroup`) may still take, in bytes, as
 /// far as the limits of the memory controller can be read here, and the file with the limit that
 /// leaves least; `None`: no limit is seen.

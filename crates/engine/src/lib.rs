@@ -52,7 +52,7 @@ pub use archive::{
 };
 pub use check::{CheckReport, KindRow, TargetRow, check};
 pub use checkpoint::{
-    CheckpointError, CheckpointRequest, PlanChoice, Rehearse, TwinChoice, checkpoint,
+    CheckpointError, CheckpointRequest, PlanChoice, Rehearse, ShadowChoice, TwinChoice, checkpoint,
 };
 pub use external::{ExternalError, parse_external};
 pub use failure::{ExitClass, VerbError};

@@ -252,10 +252,21 @@ pub struct CheckpointReport {
     pub cpu_us: u64,
     /// Time spent giving back huge pages that tracking had split; null when none were.
     pub collapse_us: Option<u64>,
+    /// What was copied from a fork after the pause; null when none was made.
+    pub shadow: Option<ShadowReport>,
     /// What a clone of the program showed; null when none was asked for.
     pub rehearsal: Option<RehearsalReport>,
     /// Every phase.
     pub phases: Vec<TimeReport>,
+}
+
+/// A fork of the program, from which it was copied while it ran on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ShadowReport {
+    /// What the pause is longer by for the fork.
+    pub fork_us: u64,
+    /// Bytes copied from it after the pause.
+    pub copied_bytes: u64,
 }
 
 /// What a rehearsal showed and what it took.

@@ -59,6 +59,12 @@ impl Fork {
         Ok(forked)
     }
 
+    /// Its number in our pid namespace, which stays its own while this lives: its memory is that of the
+    /// instance at the fork.
+    pub fn pid(&self) -> i32 {
+        self.life.pid.raw()
+    }
+
     /// How long it took: what the pause is longer by.
     pub fn took(&self) -> Duration {
         self.took

@@ -152,11 +152,16 @@ fn killed_during_live_checkpoints() {
         let whole = begin.elapsed();
         let mut known = published(&rekindle);
         let count = rounds(8, 70);
-        let words = ["checkpoint", &pid];
         let at_work = instants(whole, count).enumerate().filter(|(number, delay)| {
+            // Every other one is forked.
+            let shadow = ["off", "on"][number % 2];
+            let words = ["checkpoint", &pid, "--shadow", shadow];
             let at_work = kill_after(&rekindle, &words, *delay);
             goes_on_after(&witness, *number);
             verify_new(&rekindle, &mut known);
+            // The fork ends with its tracer, and an init takes its end.
+            let pid = witness.program.pid();
+            wait::until_true("no fork to be left", wait::PATIENCE, || witnesses() == [pid]);
             at_work
         });
         let at_work = at_work.count();

@@ -1,22 +1,32 @@
 //! A program that writes its memory faster than it can be copied: `--max-pause` leaves it
-//! alone, and without it the pause is longer and the checkpoint is right.
+//! alone, and without it it is forked, and the checkpoint is right.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use rekindle_system_tests::program::{Program, Start};
-use rekindle_system_tests::rekindle::Rekindle;
+use rekindle_system_tests::rekindle::{Rekindle, Report};
 use rekindle_system_tests::sandbox;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// Fills its memory with one number after the other, and after each fill looks at some pages,
-/// whether that is so. Tells how many fills there were and how many were wrong.
+/// whether that is so. The last two parts are not there, and zero, in a child of it. Tells how many fills there
+/// were and how many were wrong. With `full` it has no descriptor left that it could open.
 const WRITER: &str = r"
-import mmap, sys
+import mmap, os, resource, sys
 out = open(sys.argv[1], 'a', buffering=1)
-SIZE, PIECE = 192 << 20, 4 << 20
+if sys.argv[2] == 'full':
+    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+    held = []
+    try:
+        while True: held.append(os.open('/dev/null', os.O_RDONLY))
+    except OSError: pass
+DONTFORK, WIPEONFORK = 10, 18
+SIZE, PIECE = 256 << 20, 4 << 20
 m = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+m.madvise(DONTFORK, SIZE - 2 * PIECE, PIECE)
+m.madvise(WIPEONFORK, SIZE - PIECE, PIECE)
 n, wrong = 0, 0
 while True:
     n += 1
@@ -26,6 +36,9 @@ while True:
     wrong += any(m[at] != n % 256 for at in range(0, SIZE, 4096 * 61))
     print(n, wrong, file=out)
 ";
+const SIZE_BYTES: u64 = 256 << 20;
+/// What no fork has as it was.
+const LACKING_BYTES: u64 = 8 << 20;
 
 fn goes_on(program: &Program, out: &std::path::Path) {
     let fills = || -> (u64, u64) {
@@ -50,7 +63,8 @@ fn a_program_that_writes_as_fast_as_it_can() {
         let out = place.path("fills");
         std::fs::write(&out, "").unwrap();
         let path = out.display().to_string();
-        let program = Start::new(place.dir(), "writer", &["python3", "-c", WRITER, &path]).start();
+        let program =
+            Start::new(place.dir(), "writer", &["python3", "-c", WRITER, &path, "free"]).start();
         goes_on(&program, &out);
         let pid = program.pid().to_string();
         // Less than anything takes: how busy the program is depends on who has the processors.
@@ -59,17 +73,65 @@ fn a_program_that_writes_as_fast_as_it_can() {
         goes_on(&program, &out);
         let listed = rekindle.run(&["list"]);
         assert_eq!(listed.json["checkpoints"].as_array().map(Vec::len), Some(0), "{listed}");
-        // Without a bound it is said beforehand, and what is stored is of one moment.
+        // Without a bound what is left to copy is copied from a fork when it is much.
         let report = rekindle.run(&["checkpoint", &pid]);
         report.expect_ok();
-        let copied = report.json["copied_in_pause_bytes"].as_u64().unwrap();
-        let is_long = copied > 60 << 20;
-        assert!(!is_long || report.talk.contains("stand still"), "{report}");
+        let in_pause = report.json["copied_in_pause_bytes"].as_u64().unwrap();
+        assert!(in_pause < 100 << 20, "{report}");
         goes_on(&program, &out);
-        let report = rekindle.stop(program.pid(), &[]);
-        program.wait_gone();
-        let resumed = rekindle.resume(report.text("id"), &[]);
+        // It is of one moment, and so are one that was forked for certain and one that was not.
+        let forked = rekindle.run(&["checkpoint", &pid, "--shadow", "on"]);
+        assert!(forked.json["shadow"]["copied_bytes"].as_u64().is_some(), "{forked}");
+        goes_on(&program, &out);
+        let copied = rekindle.run(&["checkpoint", &pid, "--shadow", "off"]);
+        assert!(copied.json["shadow"].is_null(), "{copied}");
+        program.kill();
+        for report in [report, forked, copied] {
+            resumed_goes_on(&rekindle, &report, &out);
+        }
+    });
+}
+
+/// The program of a checkpoint goes on, and so does one that was stopped then.
+fn resumed_goes_on(rekindle: &Rekindle, report: &Report, out: &std::path::Path) {
+    let resumed = rekindle.resume(report.text("id"), &["--files", "ignore"]);
+    let program = Program::of_pid(resumed.pid("pid"));
+    goes_on(&program, out);
+    program.kill();
+}
+
+/// A program whose writes cannot be tracked is forked, too, and loses nothing that a fork does not have.
+#[test]
+fn a_program_that_cannot_be_tracked_is_forked() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let out = place.path("fills");
+        std::fs::write(&out, "").unwrap();
+        let path = out.display().to_string();
+        let words = ["python3", "-c", WRITER, &path, "full"];
+        let program = Start::new(place.dir(), "writer", &words).start();
+        goes_on(&program, &out);
+        let pid = program.pid().to_string();
+        let forked = || -> Report {
+            let report = rekindle.run(&["checkpoint", &pid]);
+            report.expect_ok();
+            let said = report.talk.contains("cannot be tracked") && report.talk.contains("forked");
+            assert!(said, "{report}");
+            let from_fork = report.json["shadow"]["copied_bytes"].as_u64().unwrap();
+            assert!(from_fork >= SIZE_BYTES - LACKING_BYTES, "{report}");
+            let in_pause = report.json["copied_in_pause_bytes"].as_u64().unwrap();
+            assert!((LACKING_BYTES..LACKING_BYTES * 2).contains(&in_pause), "{report}");
+            report
+        };
+        forked();
+        goes_on(&program, &out);
+        let report = forked();
+        assert!(!report.json["parent"].is_null(), "{report}");
+        let before = program.descriptors().len();
+        program.kill();
+        let resumed = rekindle.resume(report.text("id"), &["--files", "ignore"]);
         let program = Program::of_pid(resumed.pid("pid"));
+        assert_eq!(program.descriptors().len(), before);
         goes_on(&program, &out);
         program.kill();
     });

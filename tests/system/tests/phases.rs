@@ -45,7 +45,7 @@ fn every_phase_of_a_checkpoint_is_undone() {
         let witness = Witness::start(place, &["--mb", "16"]);
         let rekindle = Rekindle::new(&place.store(), place.dir());
         let pid = witness.program.pid();
-        let rehearse = ["--rehearse", "2ms", "--record-input", "5ms"];
+        let rehearse = ["--rehearse", "2ms", "--record-input", "5ms", "--shadow", "on"];
         let names = phases(&rekindle.checkpoint(pid, &rehearse));
         let number = pid.to_string();
         let words: Vec<&str> = ["checkpoint", &number].into_iter().chain(rehearse).collect();
@@ -56,7 +56,9 @@ fn every_phase_of_a_checkpoint_is_undone() {
             witness.goes_on(1);
             assert_eq!(listed(&rekindle), 1, "after a failure of {name}");
         }
-        for name in names.iter().filter(|name| !["thaw", "release"].contains(&name.as_str())) {
+        assert!(names.iter().any(|name| name == "shadow"), "{names:?}");
+        let running = ["thaw", "shadow", "release"];
+        for name in names.iter().filter(|name| !running.contains(&name.as_str())) {
             let report = failing(place, name).run(&[&words[..], &["--stop"]].concat());
             let _ = report.expect_failure(&[7], "rolled_back", &[name]);
             witness.goes_on(1);

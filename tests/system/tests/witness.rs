@@ -177,8 +177,11 @@ fn live_checkpoints() {
         let pid = witness.program.pid();
         witness.goes_on(1);
         let (descriptors, tracer) = (lasting_descriptors(&witness), tracer(&witness));
-        for _ in 0..rounds(10, 100) {
-            let report = rekindle.checkpoint(pid, &[]);
+        for number in 0..rounds(10, 500) {
+            // Every other one is forked.
+            let shadow = ["off", "on"][number % 2];
+            let report = rekindle.checkpoint(pid, &["--shadow", shadow]);
+            assert_eq!(report.json["shadow"].is_null(), shadow == "off", "{report}");
             assert_eq!(report.pid("pid"), pid, "{report}");
             rekindle.run(&["verify", report.text("id")]).expect_ok();
             witness.moves();
@@ -200,23 +203,26 @@ fn tracer(witness: &Witness) -> String {
 }
 
 /// A live checkpoint of a program whose files did not change since is resumed after the program
-/// was killed: time goes back to the checkpoint, and nothing is off.
+/// was killed: time goes back to the checkpoint, and nothing is off. Copied from a fork or not.
 #[test]
 fn a_live_checkpoint_is_resumed_after_a_kill() {
     sandbox::run(LIMIT, |place| {
         let witness = Witness::start(place, &["--mb", "32", "--still-files"]);
         let rekindle = rekindle(place);
-        witness.goes_on(1);
-        let checkpoint = rekindle.checkpoint(witness.program.pid(), &[]);
-        let before = witness.number("generation");
-        witness.goes_on(1);
-        let later = witness.number("generation");
-        witness.program.kill();
-        let again = rekindle.resume(checkpoint.text("id"), &[]);
-        assert_eq!(again.pid("pid"), witness.program.pid(), "{again}");
-        let resumed = witness.number("generation");
-        assert!(resumed < later, "generation {resumed} after {before} and {later}");
-        witness.goes_on(2);
+        for shadow in ["off", "on"] {
+            witness.goes_on(1);
+            let pid = witness.program.pid();
+            let checkpoint = rekindle.checkpoint(pid, &["--shadow", shadow]);
+            let before = witness.number("generation");
+            witness.goes_on(1);
+            let later = witness.number("generation");
+            witness.program.kill();
+            let again = rekindle.resume(checkpoint.text("id"), &[]);
+            assert_eq!(again.pid("pid"), pid, "{again}");
+            let resumed = witness.number("generation");
+            assert!(resumed < later, "generation {resumed} after {before} and {later}");
+            witness.goes_on(2);
+        }
         // And its descendant can be checkpointed in turn.
         witness.cycle(&rekindle);
         witness.program.kill();

@@ -32,6 +32,16 @@ pub(super) fn period(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads `auto`, `on`, `off`.
+pub(super) fn shadow(text: &str) -> Result<engine::ShadowChoice, String> {
+    match text {
+        "auto" => Ok(engine::ShadowChoice::Auto),
+        "on" => Ok(engine::ShadowChoice::On),
+        "off" => Ok(engine::ShadowChoice::Off),
+        _ => Err("write auto, on or off".to_owned()),
+    }
+}
+
 /// Reads `auto`, `off`, `50ms`.
 pub(super) fn rehearse(text: &str) -> Result<engine::Rehearse, String> {
     const LONGEST: Duration = Duration::from_secs(10);
@@ -166,6 +176,8 @@ mod tests {
 
     #[test]
     fn rehearsals_are_asked_for_by_time() {
+        assert_eq!(shadow("on"), Ok(engine::ShadowChoice::On));
+        assert!(shadow("50ms").is_err());
         assert_eq!(rehearse("auto"), Ok(engine::Rehearse::Auto));
         assert_eq!(rehearse("off"), Ok(engine::Rehearse::Off));
         assert_eq!(rehearse("0ms"), Ok(engine::Rehearse::Off));

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use capture::{Captured, PageList, Precopy, PrecopyError, Round, StateError};
-use mem::{MemoryId, PageSet, PageSink};
+use capture::{Captured, Left, PageList, Precopy, PrecopyError, Round, StateError, Survey};
+use mem::{MemoryId, PageSet};
 use store::CheckpointWriter;
 use target::{FreezeOptions, Process, Released, TrackError, Tracker};
 
 use super::carried::Carried;
 use super::error::CheckpointError;
 use super::missing::put_inherited;
+use super::shadow::has_room;
 use crate::events::Observer;
 use crate::phase::Watch;
 use crate::settings::workers;
@@ -48,7 +49,7 @@ impl<'p> Copying<'p> {
         match Precopy::start(process, freeze) {
             Ok(precopy) => Ok(Self::Running { precopy: Box::new(precopy), rounds: Vec::new() }),
             Err(PrecopyError::Track(cause)) if is_unavailable(&cause) => {
-                observer.warn(&format!("{STANDS_STILL}: {cause}"));
+                observer.warn(&format!("the program's writes cannot be tracked: {cause}"));
                 Ok(Self::Frozen)
             }
             Err(cause) => Err(cause.into()),
@@ -142,33 +143,34 @@ impl<'p> Copying<'p> {
         }
     }
 
-    /// How long the freeze will take to copy them, as far as the rounds tell.
-    pub(super) fn expected_copy(&self, resident_bytes: u64) -> Duration {
-        let bytes = self.expected_bytes(resident_bytes);
-        match self {
-            Self::Running { rounds, .. } => copy_time(rounds, bytes, workers()),
-            Self::Frozen => copy_time(&[], bytes, workers()),
-        }
+    /// How long a freeze takes to copy `bytes`, of which `staged_bytes` can be put aside, as far as the
+    /// rounds tell.
+    pub(super) fn copy_time(&self, bytes: u64, staged_bytes: u64) -> Duration {
+        let rounds = match self {
+            Self::Running { rounds, .. } => rounds.as_slice(),
+            Self::Frozen => &[],
+        };
+        let staged = bytes.min(staged_bytes);
+        copy_time(rounds, staged, workers()) + encode_time(rounds, bytes - staged)
     }
 
-    /// Copies what is left of the frozen instance to `sink`.
-    pub(super) fn finish(
-        &mut self,
-        captured: &mut Captured,
-        sink: &dyn PageSink,
-        stop: &(dyn Fn(u64) -> Option<String> + Sync),
-    ) -> Result<Copied, CheckpointError> {
+    /// Whether the program's writes are tracked.
+    pub(super) fn is_tracked(&self) -> bool {
+        matches!(self, Self::Running { .. })
+    }
+
+    /// Finds what is left to copy of the frozen instance.
+    pub(super) fn left(&mut self, captured: &mut Captured) -> Result<Left, CheckpointError> {
         match self {
             Self::Running { precopy, .. } => {
-                let last = precopy.last(&captured.memory, sink, workers(), stop)?;
-                captured.set_guards(&last.guards).map_err(StateError::from)?;
-                Ok(Copied { pages: last.pages, in_pause_bytes: last.copied_bytes })
+                let left = precopy.left(&captured.memory, workers())?;
+                captured.set_guards(&left.guards).map_err(StateError::from)?;
+                Ok(left)
             }
             Self::Frozen => {
                 captured.find_guards().map_err(StateError::from)?;
                 let pages = capture::pages(&captured.memory)?;
-                let copied = capture::copy(&captured.memory, &pages, sink, workers(), stop)?;
-                Ok(Copied { pages, in_pause_bytes: copied.bytes })
+                Ok(Left { list: pages.clone(), pages, ..Left::default() })
             }
         }
     }
@@ -222,6 +224,16 @@ fn copy_time(rounds: &[Round], bytes: u64, workers: usize) -> Duration {
     Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
 }
 
+/// How long it takes to encode and write `bytes` as well, at the speed of the first of `rounds`, which
+/// copied most.
+fn encode_time(rounds: &[Round], bytes: u64) -> Duration {
+    const NS_PER_KIB: u64 = 4_000_000 / 1024;
+    let slow = Duration::from_nanos((bytes >> 10).saturating_mul(NS_PER_KIB));
+    let Some(first) = rounds.first().filter(|r| r.copied_bytes >= SMALL_BYTES) else { return slow };
+    let ns = first.took.as_nanos() * u128::from(bytes) / u128::from(first.copied_bytes);
+    Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
+}
+
 /// Whether another round would not make the freeze shorter.
 fn is_enough(rounds: &[Round]) -> bool {
     let Some(last) = rounds.last() else { return false };
@@ -246,13 +258,18 @@ fn is_unavailable(cause: &TrackError) -> bool {
         )
 }
 
-const STANDS_STILL: &str = "its memory is copied while the program stands still";
+/// How a program is copied whose writes cannot be tracked, when it cannot be forked either.
+pub(super) const STANDS_STILL: &str = "its memory is copied while the program stands still";
 
 /// What `check` says beforehand of how the memory of a program would be copied.
-pub(crate) fn forecast() -> String {
+pub(crate) fn forecast(survey: &Survey) -> String {
     use sys::userfault::{Features, Kind, Userfault};
+    let (bytes, cgroups) = (survey.resident_bytes(), survey.cgroups());
     match Userfault::try_ourselves(Kind::UserModeOnly, Features::TRACK_WRITES) {
         Ok(()) => "its memory is copied while the program runs".to_owned(),
+        Err(cause) if !survey.leads_namespace() && has_room(bytes, cgroups) => {
+            format!("the program is forked, and its memory copied from the fork: {cause}")
+        }
         Err(cause) => format!("{STANDS_STILL}: {cause}"),
     }
 }
@@ -289,6 +306,15 @@ mod tests {
         assert_eq!(copy_time(&rounds, 0, 2), Duration::ZERO);
         let slow = copy_time(&[], 64 << 20, 2);
         assert!((Duration::from_millis(60)..Duration::from_millis(70)).contains(&slow), "{slow:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_put_aside_is_encoded() {
+        let took = Duration::from_secs(3);
+        let rounds = [Round { copied_bytes: 900 << 20, took, ..Round::default() }];
+        assert_eq!(encode_time(&rounds, 300 << 20), Duration::from_secs(1));
+        assert_eq!(encode_time(&rounds, 0), Duration::ZERO);
+        assert!(encode_time(&[], 300 << 20) > Duration::from_secs(1));
     }
 
     #[test]

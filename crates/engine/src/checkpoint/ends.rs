@@ -132,6 +132,7 @@ impl Run<'_, '_> {
             collapse: None,
             ended: false,
             changes,
+            shadow: None,
             rehearsed,
         };
         Ok((done, captured))

@@ -10,12 +10,14 @@ mod error;
 mod lossy;
 mod missing;
 mod names;
+mod pause;
 mod phases;
 mod planning;
 mod ready;
 mod recording;
 mod rehearsal;
 mod report;
+mod shadow;
 mod take;
 mod twins;
 
@@ -38,6 +40,7 @@ pub use error::CheckpointError;
 pub use planning::PlanChoice;
 pub use rehearsal::Rehearse;
 use report::report;
+pub use shadow::ShadowChoice;
 pub use twins::TwinChoice;
 
 pub(crate) use carried::Carried;
@@ -58,6 +61,8 @@ pub struct CheckpointRequest {
     pub parent: String,
     /// Longest the instance may stand still.
     pub max_pause: Option<Duration>,
+    /// Whether it is forked in the pause, and copied from the fork.
+    pub shadow: ShadowChoice,
     /// Established TCP connections come back as closed by the peer.
     pub tcp_close: bool,
     /// How memory is divided.
@@ -83,6 +88,7 @@ impl CheckpointRequest {
             stop: false,
             parent: "latest".to_owned(),
             max_pause: None,
+            shadow: ShadowChoice::Auto,
             tcp_close: false,
             plan: PlanChoice::default(),
             rehearse: Rehearse::Off,

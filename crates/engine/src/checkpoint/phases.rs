@@ -74,6 +74,12 @@ pub(super) const FORK: Phase = Phase {
     limit: Duration::from_secs(30),
     undo: "the clone is ended, every thread is let go, what was copied is dropped",
 };
+/// What was left to copy is copied from a fork.
+pub(super) const SHADOW: Phase = Phase {
+    name: "shadow",
+    limit: Duration::from_secs(3600),
+    undo: "the fork is ended, the unpublished checkpoint is removed",
+};
 /// The clone runs.
 pub(super) const REHEARSE: Phase = Phase {
     name: "rehearse",

@@ -11,7 +11,8 @@ use rehearse::{Bounds, Fork, Rehearsal, Touch};
 use target::{Frozen, Process};
 
 use super::recording::Recorded;
-use crate::host::{memory_available_bytes, memory_left_in};
+use super::shadow::fork_time;
+use crate::host::memory_left_for;
 use crate::phase::Watch;
 use crate::plan_verb::seen_then;
 use crate::report::{InputReport, RehearsalReport, micros};
@@ -32,8 +33,6 @@ pub enum Rehearse {
 const USUAL: Duration = Duration::from_millis(50);
 /// What `auto` may make the pause longer by.
 const AUTO_FORK_MAX: Duration = Duration::from_millis(10);
-/// What a fork takes for a gigabyte of small pages, on a slow machine.
-const FORK_NS_PER_PAGE: u64 = 200;
 /// Fewer pages than these, seen before all threads wait, tell nothing: they are what any program
 /// touches to wait again.
 const USEFUL_PAGES_MIN: u64 = 64;
@@ -111,8 +110,7 @@ impl Wanted {
 /// again that the program writes meanwhile.
 fn lacks_room(captured: &Captured, bounds: &Bounds) -> Option<u64> {
     let cgroups = captured.instance.groups.first().map_or(&[][..], |group| &group.cgroups);
-    let limit = memory_left_in(cgroups).map(|(bytes, _)| bytes);
-    let left = [memory_available_bytes(), limit].into_iter().flatten().min()?;
+    let left = memory_left_for(cgroups)?;
     let touched = u64::try_from(bounds.pages).unwrap_or(u64::MAX).saturating_mul(mem::PAGE_SIZE);
     (left < (touched + bounds.added_bytes).saturating_mul(2)).then_some(left)
 }
@@ -124,7 +122,7 @@ fn cannot_pay(captured: &Captured, has_input: bool) -> Option<String> {
     }
     let memory = MemoryId::Private(0);
     let pages = mem::PageSource::pages(&captured.memory, memory).map_or(0, |set| set.count().0);
-    let fork = Duration::from_nanos(pages.saturating_mul(FORK_NS_PER_PAGE));
+    let fork = fork_time(pages);
     (fork > AUTO_FORK_MAX)
         .then(|| format!("the fork alone would take about {} ms of the pause", fork.as_millis()))
 }

@@ -66,6 +66,7 @@ pub(super) fn report(
         referenced_bytes: done.map(|d| d.published.referenced_bytes).unwrap_or_default(),
         cpu_us: micros(sys::clock::own_cpu()),
         collapse_us: done.and_then(|d| d.collapse).map(micros),
+        shadow: done.and_then(|d| d.shadow),
         rehearsal: done.and_then(|d| d.rehearsed.as_ref()).map(Rehearsed::report),
         policy: done.map(|d| d.policy.clone()),
         phases: phases.times().iter().map(row).collect(),

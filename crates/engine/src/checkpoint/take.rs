@@ -13,7 +13,7 @@ use store::{Checkpoint, CheckpointWriter, Published};
 use target::{FreezeOptions, Frozen, Released};
 
 use super::carried::Carried;
-use super::copying::{Copied, Copying, given_up};
+use super::copying::{Copied, Copying};
 use super::error::CheckpointError;
 use super::missing::{Elsewhere, refuse_foreign};
 use super::phases::{
@@ -26,6 +26,7 @@ use super::{CheckpointRequest, look, lossy, waiting};
 use crate::agent::Served;
 use crate::events::Observer;
 use crate::phase::{Phases, Watch};
+use crate::report::ShadowReport;
 use crate::settings::{Settings, workers};
 use crate::staging::Staging;
 use crate::target_name::Found;
@@ -66,7 +67,7 @@ pub(crate) struct Standing<'a> {
 
 /// What becomes of the program once its checkpoint is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum After {
+pub(super) enum After {
     /// It goes on before the checkpoint is published.
     GoesOn,
     /// It ends when the checkpoint is published.
@@ -92,6 +93,8 @@ pub(crate) struct Done {
     pub(super) collapse: Option<Duration>,
     pub(super) ended: bool,
     pub(crate) changes: Vec<Change>,
+    /// What was copied from a fork, when one was made.
+    pub(super) shadow: Option<ShadowReport>,
     /// What a clone showed, when one was asked for.
     pub(super) rehearsed: Option<Rehearsed>,
 }
@@ -195,7 +198,7 @@ impl<'a> Run<'a, '_> {
         };
         let mut staging = stage(&copying, phases)?;
         rounds(&mut copying, phases)?;
-        self.check_pause(&copying)?;
+        self.check_pause(&copying, after)?;
         if self.staging_room(&copying, after) > staging.room_bytes() {
             // Memory takes its time to be had, in which the program writes on.
             drop(staging);
@@ -209,14 +212,15 @@ impl<'a> Run<'a, '_> {
         let Held { mut frozen, mut captured, missing, mut stops } =
             self.hold(settings, phases, &mut copying, &writer)?;
         writer.next_round();
-        let (copied, elsewhere) = phases.run(COPY, |watch| {
+        let (copied, elsewhere, shadow) = phases.run(COPY, |watch| {
             let elsewhere = match (self.served, &missing) {
                 (Some(served), Some(missing)) => Elsewhere::find(served, missing, &captured)?,
                 _ => Elsewhere::default(),
             };
-            let mut copied = self.copy(&mut copying, &mut captured, &staging, &frozen, watch)?;
+            let held = (&mut frozen, &mut captured);
+            let (mut copied, shadow) = self.copy(&mut copying, held, &staging, after, watch)?;
             let elsewhere = elsewhere.beside(&mut copied.pages);
-            Ok::<_, CheckpointError>((copied, elsewhere))
+            Ok::<_, CheckpointError>((copied, elsewhere, shadow))
         })?;
         stops.extend(copying.stops().into_iter().map(|stop| ("track", stop)));
         let forked = self.fork(&mut frozen, &captured, recorded, phases)?;
@@ -240,6 +244,7 @@ impl<'a> Run<'a, '_> {
             return Ok(Taken { done, standing, carried: None });
         }
         stops.push(("freeze", phases.run(THAW, |_| Ok::<_, CheckpointError>(frozen.thaw()))?));
+        let shadow = self.copy_shadow(shadow, &writer, phases)?;
         let rehearsed = self.rehearse(forked, &captured, phases)?;
         let tracker = copying.tracker().filter(|_| self.keeps_tracking);
         let released = phases.run(RELEASE, |_| {
@@ -264,6 +269,7 @@ impl<'a> Run<'a, '_> {
         let (mut done, _) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
         done.safe = phases.elapsed();
         self.learn(settings, &done);
+        done.shadow = shadow;
         done.collapse = released.and_then(|released| self.give_back_huge_pages(&released));
         let parent = done.published.id;
         let carried =
@@ -413,74 +419,5 @@ impl<'a> Run<'a, '_> {
             deadline: watch.deadline(),
             suspend_seccomp: self.survey.has_seccomp_filters(),
         }
-    }
-
-    /// Says how long the freeze will be when it will be long, and refuses one that is longer than
-    /// was allowed.
-    fn check_pause(&self, copying: &Copying<'_>) -> Result<(), CheckpointError> {
-        /// What everything else takes.
-        const STATE_MS: u64 = 10;
-        const LONG_MS: u64 = 50;
-        let copy = copying.expected_copy(self.survey.resident_bytes());
-        let expected_ms = STATE_MS + u64::try_from(copy.as_millis()).unwrap_or(u64::MAX);
-        if let Some(max) = self.request.max_pause
-            && !self.request.stop
-            && max < Duration::from_millis(expected_ms)
-        {
-            let (max_ms, expected_ms) = (max.as_millis(), expected_ms.into());
-            return Err(CheckpointError::TooBusy { max_ms, expected_ms });
-        }
-        if expected_ms > LONG_MS && matches!(copying, Copying::Running { .. }) {
-            self.observer.warn(&format!(
-                "the program writes its memory as fast as it can be copied: it will stand still \
-                 for about {expected_ms} ms"
-            ));
-        }
-        Ok(())
-    }
-
-    /// Staging memory for what the freeze will copy, several times over when that is little, if
-    /// it leaves the host a tenth of what it has.
-    fn staging_room(&self, copying: &Copying<'_>, after: After) -> Option<u64> {
-        const LEAST_BYTES: u64 = 32 << 20;
-        // To have it takes longer than to read what is known to be little.
-        let least = if copying.inherits() { 4 << 20 } else { LEAST_BYTES };
-        let expected = copying.expected_bytes(self.survey.resident_bytes());
-        let wanted = match copying {
-            // Memory of ours stays within bounds: what does not fit is written at once.
-            Copying::Running { .. } => (expected * 4).clamp(least, 6 * LEAST_BYTES),
-            Copying::Frozen if after != After::GoesOn => return None,
-            Copying::Frozen => expected + expected / 16 + LEAST_BYTES,
-        };
-        let available = crate::host::memory_available_bytes()?;
-        if wanted <= available - available / 10 {
-            return Some(wanted);
-        }
-        self.observer.warn(
-            "too little free memory to stage the program's memory: it stands still until all of \
-             it is written",
-        );
-        None
-    }
-
-    fn copy(
-        &self,
-        copying: &mut Copying<'_>,
-        captured: &mut Captured,
-        staging: &Staging<'_>,
-        frozen: &Frozen<'_>,
-        watch: &Watch,
-    ) -> Result<Copied, CheckpointError> {
-        let limit = self.request.max_pause.map(|max| frozen.since() + max);
-        let total = copying.expected_bytes(self.survey.resident_bytes());
-        let stop = |done: u64| -> Option<String> {
-            self.observer.progress(done, total.max(done));
-            if limit.is_some_and(|limit| Instant::now() >= limit) {
-                return Some("the program stood still for longer than --max-pause".to_owned());
-            }
-            watch.check().err().map(|stopped| stopped.to_string())
-        };
-        let copied = copying.finish(captured, staging, &stop);
-        copied.map_err(|error| given_up(watch, error))
     }
 }
