@@ -85,15 +85,6 @@ class Updating(Rekindle):
         phases = {row["name"]: row["us"] / 1000 for row in report["phases"]}
         return report["pid"], report["pause_us"] / 1000, phases
 
-    def settle(self, cell):
-        """Waits until all memory is there."""
-        for _ in range(600):
-            words = ["/run/bench/rekindle", "status", self.instance, "--format", "json"]
-            shown = json.loads(cell.run(words, 20).stdout)
-            if all(row["state"] == "complete" for row in shown.get("instances", [])):
-                return
-            time.sleep(0.1)
-
 
 def dump_and_restore(peer, cell, pid):
     """The same by criu, which has no word for it."""
@@ -148,7 +139,7 @@ class Session:
         self.rows.append(row)
         print(json.dumps(row), flush=True)
         if isinstance(self.peer, Updating):
-            self.peer.settle(self.cell)
+            self.peer.loaded(self.cell, self.peer.instance)
         else:
             time.sleep(3)
         self.client.turn.clear()

@@ -10,6 +10,7 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 
 from .errors import BenchError
 
@@ -180,6 +181,16 @@ class Rekindle:
             "resident_bytes": answer["resident_bytes"],
             "copied_in_pause_bytes": answer["copied_in_pause_bytes"], "detail": answer,
         }
+
+    def loaded(self, cell, instance):
+        """Waits until all memory of a resumed or updated instance is there."""
+        for _ in range(600):
+            words = ["/run/bench/rekindle", "status", instance, "--format", "json"]
+            shown = json.loads(cell.run(words, 20).stdout)
+            if all(row["state"] == "complete" for row in shown.get("instances", [])):
+                return
+            time.sleep(0.1)
+        raise BenchError(f"instance {instance} is not loaded after a minute")
 
     def resume(self, cell):
         """`rekindle resume --detach`, eager: all memory is read before the program runs."""

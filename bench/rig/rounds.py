@@ -155,13 +155,13 @@ def _resume(plan, peer, cell, number, updates, figures, bgsave):
     first = chance.choice(data.hot)
     expected = value_of(first)
     if plan.cold:
-        _drop_caches()
+        drop_caches()
     failed = []
 
     def watch():
         return resp.wait_for_answer(key_of(first), expected, ANSWER_TIMEOUT_S, lambda: failed)
 
-    resumed, answered = _together(cell, watch, lambda: peer.resume(cell), failed)
+    resumed, answered = together(cell, watch, lambda: peer.resume(cell), failed)
     resumed["first_answer_us"] = (answered - resumed["started_ns"]) // 1000
 
     def hot_reads():
@@ -212,7 +212,7 @@ def _settle(plan, cell, number, answered, moments, updates, resumed):
     return updates
 
 
-def _together(cell, watch, resume, failed):
+def together(cell, watch, resume, failed):
     """Runs `watch` in the cell's network while `resume` runs here."""
     answered = []
 
@@ -260,7 +260,7 @@ def sync(path):
         os.close(directory)
 
 
-def _drop_caches():
+def drop_caches():
     os.sync()
     with open("/proc/sys/vm/drop_caches", "w") as file:
         file.write("3\n")

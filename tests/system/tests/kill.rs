@@ -151,7 +151,7 @@ fn killed_during_live_checkpoints() {
         rekindle.checkpoint(witness.program.pid(), &[]);
         let whole = begin.elapsed();
         let mut known = published(&rekindle);
-        let count = rounds(8, 70);
+        let count = rounds(8, 500);
         let at_work = instants(whole, count).enumerate().filter(|(number, delay)| {
             // Every other one is forked.
             let shadow = ["off", "on"][number % 2];
