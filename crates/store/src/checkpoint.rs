@@ -14,6 +14,7 @@ use plan::{Plan, Treatment};
 use process::Instance;
 use rustix::fs::FlockOperation;
 
+use crate::chain::open_ahead;
 use crate::dir::Dir;
 use crate::error::{IoFailure, ReadError};
 use crate::hashes::HashFile;
@@ -30,7 +31,7 @@ pub(crate) const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 pub const CHAIN_DEPTH_MAX: u16 = 16;
 
 /// Reads a manifest, or of one that only stands behind another what is needed of it.
-type Decode = fn(&[u8], &LineKey) -> Result<Manifest, FormatError>;
+pub(crate) type Decode = fn(&[u8], &LineKey) -> Result<Manifest, FormatError>;
 
 /// A published checkpoint and the parents that hold pages of it, manifests and indexes verified,
 /// pinned while this lives. Reads may come from several threads at once.
@@ -60,10 +61,11 @@ impl Checkpoint {
         id: CheckpointId,
         known: Option<&Arc<Self>>,
     ) -> Result<Self, ReadError> {
-        let newest = Self::open_alone(store, id, Manifest::decode)?;
-        Self::with_parents(newest, known, |id| {
-            Self::open_alone(store, id, Manifest::decode_without_plan)
-        })
+        let mut ahead = open_ahead(store, id, known.map(|known| known.id()));
+        let mut open =
+            |id, decode| ahead.remove(&id).unwrap_or_else(|| Self::open_alone(store, id, decode));
+        let newest = open(id, Manifest::decode)?;
+        Self::with_parents(newest, known, |id| open(id, Manifest::decode_without_plan))
     }
 
     /// Gives `newest` what stands behind it: from `known`, or what `find` opens.

@@ -8,6 +8,7 @@
 
 mod archive;
 mod batch;
+mod chain;
 mod checkpoint;
 mod compact;
 mod consolidate;

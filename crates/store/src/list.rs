@@ -109,7 +109,7 @@ impl Store {
 }
 
 /// The header, or what is wrong and whether that is only that it is of a newer format.
-fn read_header(dir: &Dir, id: CheckpointId) -> Result<Header, (String, bool)> {
+pub(crate) fn read_header(dir: &Dir, id: CheckpointId) -> Result<Header, (String, bool)> {
     let damaged = |detail: String| (detail, false);
     let file = dir.open(layout::MANIFEST).map_err(|e| damaged(e.to_string()))?;
     let mut bytes = Vec::new();
