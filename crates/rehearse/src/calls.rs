@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use mem::{AddrRange, PAGE_SIZE};
+use inject::call_at;
+use mem::{AddrRange, PAGE_SIZE, VirtAddr};
 use process::{Instance, TaskGroup};
 use sys::ptrace::{Regs, Resume, Stop, StoppedThread};
 use sys::receive::Receipt;
@@ -11,6 +12,7 @@ use target::Process;
 
 use crate::RehearseError;
 use crate::descriptors::Descriptors;
+use crate::fork::unfit;
 use crate::input::{Input, steps};
 use crate::names::name;
 use crate::operate::Reply;
@@ -253,18 +255,7 @@ impl<'a> Caller<'a> {
         if let Some(why) = self.before(change)? {
             return Ok(Done::Over(format!("{} ({why})", name(nr))));
         }
-        let rip = regs.rip.wrapping_sub(SYSCALL_BYTES);
-        thread.set_regs(&Regs { rax: nr, rip, orig_rax: u64::MAX, ..*regs })?;
-        let deadline = Instant::now() + CALL_LIMIT;
-        let mut stops = 0;
-        while stops < 2 {
-            match thread.resume_and_wait(Resume::Syscall(0), deadline)? {
-                Stop::Syscall => stops += 1,
-                Stop::Signal(signal) => return Ok(Done::Over(format!("signal {signal}"))),
-                _ => {}
-            }
-        }
-        let returned = thread.regs()?.rax.cast_signed();
+        let returned = made(thread, regs, nr, args)?;
         if !(-4095..0).contains(&returned) {
             self.after(nr, change, returned.cast_unsigned());
         }
@@ -384,6 +375,25 @@ impl<'a> Caller<'a> {
         };
         (0..length).map(next).collect()
     }
+}
+
+/// Has `thread`, which stands before a call that is not made, make call `nr` instead, from the same place. Gives
+/// what it returned.
+fn made(
+    thread: &mut StoppedThread,
+    regs: &Regs,
+    nr: u64,
+    args: [u64; 6],
+) -> Result<i64, RehearseError> {
+    // The kernel tells of the end of the call that was not made, before it begins another.
+    let deadline = Instant::now() + CALL_LIMIT;
+    while thread.resume_and_wait(Resume::Syscall(0), deadline)? != Stop::Syscall {}
+    if thread.syscall_info()?.op != libc::PTRACE_SYSCALL_INFO_EXIT {
+        return Err(unfit("the kernel does not tell of calls as it should"));
+    }
+    let instruction = VirtAddr(regs.rip.wrapping_sub(SYSCALL_BYTES));
+    let nr = i64::try_from(nr).unwrap_or(-1);
+    Ok(call_at(thread, regs, instruction, nr, args)?.0)
 }
 
 /// Two words.

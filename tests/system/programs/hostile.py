@@ -39,6 +39,8 @@ old_call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int)(
 address = (b"\x02\x00" + port.to_bytes(2, "big") + b"\x7f\0\0\1" + bytes(8))
 spec = bytes(16) + (10).to_bytes(8, "little") + bytes(8)
 page = ctypes.create_string_buffer(256)
+given_back = mmap.mmap(-1, 16384, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+given_back[:8] = b"old text"
 
 def share():
     shared[0] = 77
@@ -104,6 +106,10 @@ def answers():
     left.close()
     os.close(log)
     expect(os.getcwd() != "")
+    # Memory that is given back is zero, as is what lies beside it.
+    expect(given_back[:8] == b"old text")
+    given_back.madvise(mmap.MADV_DONTNEED)
+    expect(given_back[:8] == bytes(8) and given_back[8192] == 0)
     call(39 + 1000)
 
 FORMS = {
