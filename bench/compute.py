@@ -42,10 +42,10 @@ def resumed(arguments, store, folder, way):
     turns = [turn for turn in computing.turns_ms(folder) if turn >= before]
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 30
-    # The log is kept when the program has ended.
-    while not (log := fault_log(copy)):
+    # The log is whole when the program has ended, and nobody holds it any more.
+    while os.path.exists(f"/proc/{pid}") or not (log := fault_log(copy)):
         if time.monotonic() > deadline:
-            raise BenchError("the resume left no log of its faults")
+            raise BenchError("the resumed program does not end, or left no log of its faults")
         time.sleep(0.1)
     shutil.rmtree(copy)
     return log, turns
