@@ -13,6 +13,7 @@ the bytes of such pages are not known: their hashes are checked among each other
 """
 
 import argparse
+import functools
 import json
 import os
 import re
@@ -427,8 +428,9 @@ def read_manifest(manifest, header, key, schema):
 
 TREATMENTS = (
     None, "raw", "zero", "lz4", "zstd", "delta", "typed", "lossy", "file", "twin", "rule",
-    "dead", "same", "spill", "parent", "excluded",
+    "dead", "same", "spill", "parent", "excluded", "solid",
 )  # fmt: skip
+SOLID_BYTES = 1 << 20
 TIERS = (None, "critical", "warm", "cold")
 MEMORIES = (None, "private", "shared")
 
@@ -458,11 +460,13 @@ def read_index(index, header, entry, key):
             range_mask = (1 << pages) - 1 << page % 16
             need(mask & range_mask, "a frame holds none of its pages")
             need(name != "zero" or mask == range_mask, "a zero frame has other pages")
-            need((depth > 0) == (name == "delta"), "a frame's number of deltas")
-            need(stored <= mask.bit_count() * PAGE, "a frame has too many stored bytes")
+            need(name == "solid" or (depth > 0) == (name == "delta"), "a frame's number of deltas")
+            most = SOLID_BYTES if name == "solid" else mask.bit_count() * PAGE
+            need(stored <= most, "a frame has too many stored bytes")
         frames.append({
             "memory": f"{MEMORIES[kind]}:{number}", "first_page": page, "pages": pages,
-            "tier": TIERS[tier], "treatment": name, "deltas": depth, "held": mask,
+            "tier": TIERS[tier], "treatment": name, "deltas": 0 if name == "solid" else depth, "held": mask,
+            "slot": depth if name == "solid" else 0,
             "offset": offset, "stored_bytes": stored, "load_order": order, "hash": digest,
             "file": file, "stored_crc": stored_crc, "place": (kind, number),
         })  # fmt: skip
@@ -608,6 +612,24 @@ def twin_pages(stored, size, twins):
         return file.read(size)
 
 
+@functools.lru_cache(maxsize=4)
+def solid_parts(stored):
+    """The pages of each of the chunks that share these bytes."""
+    need(stored and len(stored) > stored[0] + 1, "shared bytes end among their parts")
+    counts = [count + 1 for count in stored[1 : stored[0] + 2]]
+    need(max(counts) <= 16 and sum(counts) * PAGE <= SOLID_BYTES, "parts of too many pages")
+    pages = zstd_frame(stored[stored[0] + 2 :])
+    need(len(pages) == sum(counts) * PAGE, "shared bytes decode to another length")
+    ends = [sum(counts[: n + 1]) * PAGE for n in range(len(counts))]
+    return [pages[end - count * PAGE : end] for end, count in zip(ends, counts)]
+
+
+def solid_part(stored, slot):
+    parts = solid_parts(bytes(stored))
+    need(slot < len(parts), "shared bytes do not have a frame's part")
+    return parts[slot]
+
+
 def decode_frame(frame, size, data_files, base, twins):
     treatment = frame["treatment"]
     if treatment == "zero":
@@ -629,6 +651,8 @@ def decode_frame(frame, size, data_files, base, twins):
         pages = lossy_frame(stored, size)
     elif treatment == "delta":
         pages = zstd_frame(stored, base)
+    elif treatment == "solid":
+        pages = solid_part(stored, frame["slot"])
     elif treatment == "twin":
         pages = twin_pages(stored, size, twins)
     else:

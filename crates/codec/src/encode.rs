@@ -43,6 +43,17 @@ pub enum EncodeError {
     /// The caller's bytes are not one frame.
     #[error("encode {0} bytes: a frame holds 1 to 16 whole pages of 4096 bytes")]
     Length(usize),
+    /// The caller's bytes are not the pages of the parts.
+    #[error(
+        "encode {parts} parts of {bytes} bytes together: 1 to 256 parts of 1 to 16 whole pages each \
+         make up to 256 pages"
+    )]
+    Parts {
+        /// How many parts there were to be.
+        parts: usize,
+        /// Bytes of all of them.
+        bytes: usize,
+    },
     /// The level is not one of zstd's.
     #[error("encode with zstd level {0}: levels are -7 to -1 and 1 to 19")]
     Level(i32),
@@ -226,7 +237,7 @@ fn worth_it_max(pages: &[u8]) -> usize {
 }
 
 /// Whether zstd has this level. It takes 0 for its default; here every level has one name.
-fn is_level(level: i32) -> bool {
+pub(crate) fn is_level(level: i32) -> bool {
     level != 0 && (-7..=19).contains(&level)
 }
 

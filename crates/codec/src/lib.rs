@@ -1,4 +1,5 @@
-//! Pages to bytes and back, in frames of at most [`FRAME_BYTES_MAX`]: raw, zero, LZ4 and
+//! Pages to bytes and back, in frames of at most [`FRAME_BYTES_MAX`], or several of these together
+//! ([`Solid`]): raw, zero, LZ4 and
 //! Zstandard, the difference to other pages, numbers without loss and with a bounded one; which
 //! of them for which region; and bytes that equal a file's.
 //!
@@ -14,6 +15,7 @@ mod frame;
 mod level;
 mod numeric;
 mod smallest;
+mod solid;
 mod twin;
 mod zstd_frames;
 
@@ -27,4 +29,7 @@ pub use numeric::{
     Effort, FiniteSpan, LossyEncoder, LossyFrame, LossyHead, LossyPart, NumericEncoder,
 };
 pub use smallest::SmallestEncoder;
+pub use solid::{
+    SOLID_BYTES_MAX, SOLID_PAGES_MAX, SOLID_PARTS_MAX, Solid, SolidDecoder, SolidEncoder,
+};
 pub use twin::{Slices, TwinBudget, TwinFiles, TwinIndex, TwinRun, TwinSearch};

@@ -57,6 +57,14 @@ impl SmallestEncoder {
         Ok(packed.filter(is_less).unwrap_or(general))
     }
 
+    /// Whether `pages` look like numbers, which are best encoded as such, chunk by chunk.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn looks_numeric(&mut self, pages: &[u8]) -> Result<bool, EncodeError> {
+        Ok(self.numbers(pages)?.is_some())
+    }
+
     /// What numbers `pages` seem to be: those as which the page in their middle takes least, if that
     /// is less than as bytes; and whether it is so much less that nothing else need be tried.
     fn numbers(&mut self, pages: &[u8]) -> Result<Option<(NumericType, bool)>, EncodeError> {

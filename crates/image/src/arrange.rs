@@ -54,6 +54,7 @@ const fn is_stored(treatment: Treatment) -> bool {
         | Treatment::Lossy
         | Treatment::Same
         | Treatment::Spill
+        | Treatment::Solid
         | Treatment::Parent => true,
         Treatment::File
         | Treatment::Twin

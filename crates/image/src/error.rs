@@ -156,6 +156,14 @@ pub enum OpenError {
     /// The stored bytes do not decode.
     #[error("{0}")]
     Decode(#[from] codec::DecodeError),
+    /// The stored bytes, which several frames share, do not have the frame's part.
+    #[error("the stored bytes have {parts} parts, none of which is the frame's, number {slot}")]
+    Part {
+        /// Which part the index says it is.
+        slot: u8,
+        /// How many there are.
+        parts: usize,
+    },
     /// The pages are not the ones that were written.
     #[error("the pages do not match their keyed hash")]
     Hash {

@@ -85,6 +85,9 @@ pub struct Frame {
     /// How many deltas have to be decoded one after the other at most, this one included; 0
     /// unless the treatment is `Delta`.
     pub delta_depth: u8,
+    /// Which part of the stored bytes its pages are, of those that several chunks share; 0 unless
+    /// the treatment is `Solid`.
+    pub slot: u8,
     /// Which data file, by the number in the manifest.
     pub file: u16,
     /// Where in the file the stored bytes begin.
@@ -113,6 +116,7 @@ impl Frame {
             tier: Tier::Critical,
             treatment,
             delta_depth: 0,
+            slot: 0,
             file: 0,
             offset_bytes: 0,
             stored_bytes: 0,

@@ -21,7 +21,7 @@ pub(crate) struct Record {
     memory_kind: u8,
     tier: u8,
     treatment: u8,
-    delta_depth: u8,
+    depth_or_slot: u8,
     held: U16,
     file: U16,
     offset_bytes: U64,
@@ -47,7 +47,8 @@ impl Record {
             memory_kind,
             tier: frame.tier.code(),
             treatment: frame.treatment.code(),
-            delta_depth: frame.delta_depth,
+            // Only one of them is not 0.
+            depth_or_slot: frame.delta_depth | frame.slot,
             held: frame.held.0.into(),
             file: frame.file.into(),
             offset_bytes: frame.offset_bytes.into(),
@@ -93,14 +94,20 @@ impl Record {
             2 => MemoryId::Shared(number),
             code => return Err(Invalid::new(format!("memory kind {code} is not known"))),
         };
+        let treatment = Treatment::try_from(self.treatment)
+            .map_err(|e| Invalid::new(format!("treatment: {e}")))?;
+        let (delta_depth, slot) = match treatment {
+            Treatment::Solid => (0, self.depth_or_slot),
+            _ => (self.depth_or_slot, 0),
+        };
         Ok(Frame {
             memory,
             pages: PageRange::new(self.first_page.get(), self.end()),
             tier: Tier::try_from(self.tier).map_err(|e| Invalid::new(format!("tier: {e}")))?,
-            treatment: Treatment::try_from(self.treatment)
-                .map_err(|e| Invalid::new(format!("treatment: {e}")))?,
+            treatment,
             held: PageMask(self.held.get()),
-            delta_depth: self.delta_depth,
+            delta_depth,
+            slot,
             file: self.file.get(),
             offset_bytes: self.offset_bytes.get(),
             stored_bytes: self.stored_bytes.get(),
@@ -113,6 +120,10 @@ impl Record {
 
 const TWIN_PLACE_BYTES: u32 = 16;
 const _: () = assert!(TwinPlace::BYTES == TWIN_PLACE_BYTES as usize);
+
+/// Stored bytes of several chunks at most.
+const SOLID_BYTES_MAX: u64 = 1 << 20;
+const _: () = assert!(codec::SOLID_BYTES_MAX as u64 == SOLID_BYTES_MAX);
 
 /// What must hold for every frame.
 fn check(frame: &Frame) -> Result<(), Invalid> {
@@ -133,11 +144,18 @@ fn check(frame: &Frame) -> Result<(), Invalid> {
         Treatment::Zero => in_one_chunk && *frame == like,
         Treatment::Raw if stored != held => false,
         Treatment::Twin if frame.stored_bytes != TWIN_PLACE_BYTES => false,
+        Treatment::Solid => {
+            in_one_chunk
+                && !frame.own().is_empty()
+                && (1..=SOLID_BYTES_MAX).contains(&stored)
+                && frame.delta_depth == 0
+        }
         _ => {
             in_one_chunk
                 && !frame.own().is_empty()
                 && stored <= held
                 && is_delta == (frame.delta_depth > 0)
+                && frame.slot == 0
         }
     };
     if !fits {
@@ -190,7 +208,11 @@ mod tests {
                 memory_kind,
                 tier,
                 treatment,
-                delta_depth: u8::from(treatment == 5),
+                depth_or_slot: if treatment == 16 {
+                    mask.to_le_bytes()[0]
+                } else {
+                    u8::from(treatment == 5)
+                },
                 held: mask.into(),
                 file: if none { 0 } else { file }.into(),
                 offset_bytes: if none { 0 } else { offset }.into(),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use codec::{Decoder, EncodeError, Encoder, Want};
+use codec::{Decoder, EncodeError, Encoder, Solid, SolidDecoder, Want};
 use plan::Treatment;
 
 use crate::hash::PageHasher;
@@ -99,6 +99,8 @@ impl fmt::Debug for Sealer {
 pub struct Opener {
     hasher: PageHasher,
     decoder: Decoder,
+    solid_decoder: SolidDecoder,
+    solid: Solid,
     hashes: Vec<PageHash>,
 }
 
@@ -106,7 +108,8 @@ impl Opener {
     /// An opener of the line with this key.
     pub fn new(key: &LineKey) -> Self {
         let hasher = PageHasher::new(key);
-        Self { hasher, decoder: Decoder::new(), hashes: Vec::new() }
+        let (decoder, solid_decoder, solid) = (Decoder::new(), SolidDecoder::new(), Solid::new());
+        Self { hasher, decoder, solid_decoder, solid, hashes: Vec::new() }
     }
 
     /// Fills `pages`, exactly as long as the pages that the frame holds, from its `stored` bytes.
@@ -122,6 +125,14 @@ impl Opener {
         base: Option<&[u8]>,
         pages: &mut [u8],
     ) -> Result<(), OpenError> {
+        if frame.treatment == Treatment::Solid {
+            let mut solid = std::mem::take(&mut self.solid);
+            let opened = self
+                .open_solid(frame, stored, &mut solid)
+                .and_then(|()| self.open_part(frame, &solid, pages));
+            self.solid = solid;
+            return opened;
+        }
         check_stored(frame, stored)?;
         match (frame.treatment, base) {
             (Treatment::Delta, Some(base)) => self.decoder.decode_delta(base, stored, pages)?,
@@ -130,6 +141,40 @@ impl Opener {
         if frame.treatment == Treatment::Zero {
             return Ok(());
         }
+        self.check_pages(frame, pages)
+    }
+
+    /// Decodes the `stored` bytes that the frame shares with others: all parts of them. Each is
+    /// still to be [checked](Self::open_part).
+    ///
+    /// # Errors
+    /// When the stored bytes are not those that were written.
+    pub fn open_solid(
+        &mut self,
+        frame: &Frame,
+        stored: &[u8],
+        solid: &mut Solid,
+    ) -> Result<(), OpenError> {
+        check_stored(frame, stored)?;
+        Ok(self.solid_decoder.decode(stored, solid)?)
+    }
+
+    /// Fills `pages`, exactly as long as the pages that the frame holds, from what it shares with
+    /// others.
+    ///
+    /// # Errors
+    /// When its part is not what was written.
+    pub fn open_part(
+        &mut self,
+        frame: &Frame,
+        solid: &Solid,
+        pages: &mut [u8],
+    ) -> Result<(), OpenError> {
+        let part = solid.part(frame.slot.into()).filter(|part| part.len() == pages.len());
+        let Some(part) = part else {
+            return Err(OpenError::Part { slot: frame.slot, parts: solid.len() });
+        };
+        pages.copy_from_slice(part);
         self.check_pages(frame, pages)
     }
 

@@ -9,13 +9,16 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{Files4, golden_instance, key, noise, small, small_child, text};
+use common::{
+    Files4, golden_instance, key, noise, small, small_child, small_solid, solid_pages, text,
+};
 use mem::{MemoryId, PageIndex, PageRange};
 use plan::{Tier, Treatment};
 use rekindle_image::{CheckpointId, Index, LineKey, Manifest, Opener, check_hashes_header};
 
 const PARENT: u64 = 0x0123_4567_89ab_cdef;
 const CHILD: u64 = 0xfedc_ba98_7654_3210;
+const SOLID: u64 = 0x5011_d000_5011_d000;
 
 /// A file of one of the golden checkpoints.
 fn golden(id: u64, name: &str) -> Vec<u8> {
@@ -33,7 +36,9 @@ fn a_new_version_is_written_on_request() {
     std::fs::create_dir(&folder).expect("the folder of a version is written once");
     std::fs::write(folder.join("key"), key().as_bytes()).unwrap();
     // Each lies under its id, so that the child finds its parent beside it.
-    for (id, files) in [(PARENT, small(golden_instance())), (CHILD, small_child(golden_instance()))]
+    let of = golden_instance;
+    for (id, files) in
+        [(PARENT, small(of())), (CHILD, small_child(of())), (SOLID, small_solid(of()))]
     {
         let folder = folder.join(format!("{id:016x}"));
         std::fs::create_dir(&folder).unwrap();
@@ -124,6 +129,46 @@ fn children_of_version_1_load() {
     assert_eq!((run.treatment, run.pages), (Treatment::Parent, PageRange::new(0x40e, 0x412)));
     let zero = index.find(private, PageIndex(0x7f_fff1)).unwrap();
     assert_eq!(zero.treatment, Treatment::Zero);
+}
+
+#[test]
+fn chunks_stored_together_of_version_1_load() {
+    let read = |name: &str| golden(SOLID, name);
+    let manifest = Manifest::decode(&read("manifest"), &key()).unwrap();
+    let index = Index::decode(read("index"), manifest.id, &manifest.files, &key()).unwrap();
+    let pages = read("pages");
+    let mut opener = Opener::new(&key());
+    let private = MemoryId::Private(0);
+    let parts =
+        [(private, 0x402, 3, 0), (private, 0x410, 16, 3 * 4096), (MemoryId::Shared(0), 1, 1, 0)];
+    for (slot, (memory, page, count, from)) in (0..).zip(parts) {
+        let frame = index.find(memory, PageIndex(page)).unwrap();
+        assert_eq!((frame.treatment, frame.slot, frame.offset_bytes), (Treatment::Solid, slot, 0));
+        assert_eq!(usize::try_from(frame.stored_bytes).unwrap(), pages.len());
+        let mut bytes = vec![1; frame.held_bytes()];
+        opener.open(&frame, &pages, None, &mut bytes).unwrap();
+        assert!(bytes == solid_pages(slot, count, from));
+        // Another's part is not its own, and there is no fourth.
+        for slot in (0..4).filter(|other| *other != slot) {
+            let other = rekindle_image::Frame { slot, ..frame };
+            assert!(opener.open(&other, &pages, None, &mut bytes).is_err());
+        }
+    }
+}
+
+/// What a program of an older version says to a treatment that it does not know: the index is
+/// refused, by its number.
+#[test]
+fn unknown_treatments_are_refused() {
+    let read = |name: &str| golden(SOLID, name);
+    let mut manifest = Manifest::decode(&read("manifest"), &key()).unwrap();
+    let mut index = read("index");
+    index[64 + 18] = 17;
+    let checksum = crc32c::crc32c(&index[64..124]);
+    index[124..128].copy_from_slice(&checksum.to_le_bytes());
+    manifest.files.index = rekindle_image::IndexFile::new("index", &index, &key());
+    let refused = Index::decode(index, manifest.id, &manifest.files, &key()).unwrap_err();
+    assert!(refused.to_string().contains("code 17 is not known to this version"), "{refused}");
 }
 
 /// Fails when a change to the code changes the bytes of metadata: then the section's version has

@@ -25,6 +25,7 @@ fn frame(memory: MemoryId, pages: PageRange) -> Frame {
         treatment: Treatment::Raw,
         held: PageMask::of(pages, PageIndex(pages.start.0 - pages.start.0 % 16)),
         delta_depth: 0,
+        slot: 0,
         file: 0,
         offset_bytes: pages.start.0 * 4096,
         stored_bytes: u32::try_from(pages.bytes()).unwrap(),
@@ -364,7 +365,17 @@ fn frames_without_sense_are_not_written() {
         Frame { pages: PageRange::new((1 << 52) - 16, 1 << 52), ..good },
         Frame { pages: PageRange::new(1 << 52, (1 << 52) + 16), ..good },
     ];
-    for frame in bad {
+    let solid = Frame { treatment: Treatment::Solid, slot: 255, stored_bytes: 1 << 20, ..good };
+    decode(&[solid]);
+    let bad_solids = [
+        Frame { slot: 1, ..good },
+        Frame { stored_bytes: (1 << 20) + 1, ..solid },
+        Frame { stored_bytes: 0, ..solid },
+        Frame { delta_depth: 1, ..solid },
+        Frame { held: PageMask(0), ..solid },
+        Frame { pages: PageRange::new(15, 17), ..solid },
+    ];
+    for frame in bad.into_iter().chain(bad_solids) {
         let refused = encode_index(CheckpointId(1), &[frame]);
         assert!(matches!(refused, Err(LayoutError::Invalid { .. })), "{frame:?}");
     }

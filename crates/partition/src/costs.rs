@@ -76,7 +76,7 @@ impl HostCosts {
         match treatment {
             Treatment::Lz4 => Some(self.lz4),
             // What is spilled is encoded as zstd does it.
-            Treatment::Zstd | Treatment::Spill => Some(self.zstd),
+            Treatment::Zstd | Treatment::Spill | Treatment::Solid => Some(self.zstd),
             Treatment::Delta => Some(self.delta),
             Treatment::Typed => Some(self.typed),
             Treatment::Lossy => Some(self.lossy),

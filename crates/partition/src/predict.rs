@@ -167,6 +167,7 @@ fn is_stored_nowhere(treatment: Treatment) -> bool {
         | Treatment::Typed
         | Treatment::Lossy
         | Treatment::Spill
+        | Treatment::Solid
         | Treatment::Parent => false,
     }
 }

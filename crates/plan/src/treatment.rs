@@ -86,6 +86,8 @@ coded! {
         Parent = 14 "parent",
         /// Left out because somebody asked for it (`--exclude`).
         Excluded = 15 "excluded",
+        /// Zstandard frame of several chunks together; only what is stored again in less space.
+        Solid = 16 "solid",
     }
 }
 
@@ -160,6 +162,6 @@ mod tests {
             }
         }
         assert_eq!(Tier::ALL.len(), 3);
-        assert_eq!(Treatment::ALL.len(), 15);
+        assert_eq!(Treatment::ALL.len(), 16);
     }
 }

@@ -37,8 +37,12 @@ impl Checkpoint {
     pub fn batches_in_load_order(&self, stored_bytes_max: u64) -> Vec<Batch> {
         let page_bytes_max = stored_bytes_max.saturating_mul(4);
         let mut batches: Vec<Batch> = Vec::new();
+        let mut before = None;
         for frame in self.frames_in_load_order() {
-            let stored_bytes = u64::from(frame.stored_bytes);
+            // Stored bytes that frames share are read once.
+            let is_shared = frame.stored_bytes > 0 && before == Some(place(&frame));
+            before = Some(place(&frame));
+            let stored_bytes = if is_shared { 0 } else { u64::from(frame.stored_bytes) };
             let page_bytes = frame.pages.bytes() - frame.referenced_bytes();
             match batches.last_mut() {
                 Some(batch)

@@ -86,8 +86,10 @@ fn put_all(old: &Checkpoint, writer: &CheckpointWriter) -> Result<(), WriteError
     // By place, so that pages of a chunk which are put anew are put together.
     let mut anew: BTreeMap<MemoryId, PageSet> = BTreeMap::new();
     for frame in old.index.frames() {
-        // One that holds more than its own pages would be stored once for each of its parts.
-        if !frame.needs_parent() && frame.own() == frame.held {
+        // One that holds more than its own pages would be stored once for each of its parts, and so
+        // would one that shares its stored bytes with other chunks.
+        let is_alone = frame.own() == frame.held && frame.treatment != Treatment::Solid;
+        if !frame.needs_parent() && is_alone {
             let (stored, hashes) = old.stored_frame(&frame).map_err(|e| fail(&e))?;
             writer.put_stored(frame, vec![frame.pages], &stored, &hashes).map_err(|e| fail(&e))?;
         } else {

@@ -54,8 +54,9 @@ struct Gathered {
 /// The hashes of the pages that a written frame holds.
 #[derive(Debug)]
 pub(crate) struct Hashed {
-    /// Which file, and where in it its stored bytes begin: no two begin at the same place.
-    pub(crate) place: (u16, u64),
+    /// Which file, where in it its stored bytes begin, and which part of them it is: no two are at
+    /// the same place.
+    pub(crate) place: (u16, u64, u8),
     pub(crate) hashes: Box<[PageHash]>,
 }
 
@@ -95,7 +96,7 @@ impl DataFile {
         for Gathered { mut put, runs, hashes } in piece.puts.drain(..) {
             put.frame.offset_bytes += start;
             let Put { round, frame } = put;
-            hashed.push(Hashed { place: (frame.file, frame.offset_bytes), hashes });
+            hashed.push(Hashed { place: (frame.file, frame.offset_bytes, frame.slot), hashes });
             puts.extend(runs.into_iter().map(|run| Put { round, frame: frame.part(run) }));
         }
         piece.buffer.clear();
@@ -193,13 +194,25 @@ impl Piece {
     /// cut into these.
     pub(crate) fn add(
         &mut self,
-        mut put: Put,
+        put: Put,
         runs: Vec<PageRange>,
         bytes: &[u8],
         hashes: &[PageHash],
     ) {
-        put.frame.offset_bytes = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
+        self.add_shared([(put, runs, hashes.into())], bytes);
+    }
+
+    /// The same for frames that share their stored bytes.
+    pub(crate) fn add_shared(
+        &mut self,
+        parts: impl IntoIterator<Item = (Put, Vec<PageRange>, Box<[PageHash]>)>,
+        bytes: &[u8],
+    ) {
+        let offset_bytes = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
         self.buffer.extend_from_slice(bytes);
-        self.puts.push(Gathered { put, runs, hashes: hashes.into() });
+        self.puts.extend(parts.into_iter().map(|(put, runs, hashes)| {
+            let frame = Frame { offset_bytes, ..put.frame };
+            Gathered { put: Put { frame, ..put }, runs, hashes }
+        }));
     }
 }

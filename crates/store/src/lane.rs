@@ -342,6 +342,24 @@ impl Lane {
         Ok(())
     }
 
+    /// Takes frames of one file that share their stored bytes.
+    pub(crate) fn add_shared(
+        &mut self,
+        data: &[DataFile],
+        parts: Vec<SolidPart>,
+        stored: &[u8],
+    ) -> io::Result<()> {
+        let Some(first) = parts.first().map(|part| part.frame) else { return Ok(()) };
+        let piece = piece(&mut self.pieces, &first);
+        make_room(piece, stored.len(), data_of(data, &first)?, &mut self.puts, &mut self.hashed)?;
+        let round = self.round;
+        let parts = parts.into_iter();
+        let parts =
+            parts.map(|SolidPart { frame, runs, hashes }| (Put { round, frame }, runs, hashes));
+        piece.add_shared(parts, stored);
+        Ok(())
+    }
+
     /// Writes what is gathered.
     pub(crate) fn flush(&mut self, data: &[DataFile]) -> Result<(), crate::IoFailure> {
         for (data, pieces) in data.iter().zip(&mut self.pieces) {
@@ -351,6 +369,15 @@ impl Lane {
         }
         Ok(())
     }
+}
+
+/// One of several frames that share their stored bytes, the runs of pages that it has records for,
+/// and the hashes of the pages that it holds.
+#[derive(Debug)]
+pub(crate) struct SolidPart {
+    pub(crate) frame: Frame,
+    pub(crate) runs: Vec<PageRange>,
+    pub(crate) hashes: Box<[PageHash]>,
 }
 
 /// Pages of one tier in a chunk.

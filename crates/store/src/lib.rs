@@ -32,6 +32,7 @@ mod prune;
 mod read;
 mod recompress;
 mod resolve;
+mod solids;
 mod store;
 mod tiers;
 mod twin_find;

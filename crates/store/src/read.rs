@@ -17,6 +17,7 @@ use plan::Treatment;
 
 use crate::Checkpoint;
 use crate::hashes::{chunk_of, page_at};
+use crate::solids::Solids;
 
 const PAGE_BYTES: usize = 4096;
 
@@ -25,6 +26,7 @@ const PAGE_BYTES: usize = 4096;
 pub(crate) struct Readers {
     key: LineKey,
     free: Mutex<Vec<Reader>>,
+    pub(crate) solids: Solids,
 }
 
 /// A decoder and its buffers.
@@ -39,7 +41,7 @@ pub(crate) struct Reader {
 
 impl Readers {
     pub(crate) fn new(key: &LineKey) -> Self {
-        Self { key: key.clone(), free: Mutex::new(Vec::new()) }
+        Self { key: key.clone(), free: Mutex::new(Vec::new()), solids: Solids::default() }
     }
 
     /// Lends a reader for as long as `work` takes.
@@ -195,7 +197,11 @@ impl Checkpoint {
         window: &mut Window<'_>,
         reader: &mut Reader,
     ) -> Result<(), PageSourceError> {
-        self.read_stored(frame, &mut reader.stored)?;
+        match frame.treatment {
+            // It may be decoded already.
+            Treatment::Solid => reader.stored.clear(),
+            _ => self.read_stored(frame, &mut reader.stored)?,
+        }
         let base = base_of(frame, tasks, reader);
         let Reader { opener, stored, pages, base: base_bytes, .. } = reader;
         let base = base.then_some(&base_bytes[..]);
@@ -211,7 +217,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Fills `pages` with what `frame` holds, checked.
+    /// Fills `pages` with what `frame` holds, checked. What it shares with others need not be in
+    /// `stored`.
     fn open_frame(
         &self,
         opener: &mut Opener,
@@ -220,14 +227,16 @@ impl Checkpoint {
         base: Option<&[u8]>,
         pages: &mut [u8],
     ) -> Result<(), PageSourceError> {
-        if frame.treatment == Treatment::Twin {
-            return self.read_twin(opener, frame, stored, pages);
+        match frame.treatment {
+            Treatment::Twin => return self.read_twin(opener, frame, stored, pages),
+            Treatment::Solid => return self.read_solid(opener, frame, stored, pages),
+            _ => {}
         }
         opener.open(frame, stored, base, pages).map_err(|e| damaged(frame, e.to_string()))
     }
 
     /// The pages that one frame of this checkpoint holds, decoded and checked, from its `stored`
-    /// bytes, and their hashes.
+    /// bytes, and their hashes. Those that it shares with others need not be there.
     pub(crate) fn open_stored<'a>(
         &self,
         frame: &Frame,

@@ -1,6 +1,7 @@
 //! Making a checkpoint smaller when there is time: the same pages under the same id, on the same
 //! parent; what is stored of a chunk together and in the smallest form there is, without what was
-//! copied and written again before the end. What is needed before the first instruction stays in
+//! copied and written again before the end. What is neither numbers nor the difference to anything
+//! is stored many chunks together: what repeats further apart is found. What is needed before the first instruction stays in
 //! the form that was chosen to be read soonest, and so does what lost something on request. Of a
 //! checkpoint that is not divided, all of which is loaded before it starts, everything is stored
 //! anew.
@@ -8,12 +9,13 @@
 //! As with [`Store::consolidate`] the new form is written and synced under `tmp` and then changes
 //! places with the old one in one step. Children go on: they know it by what its pages hold.
 
+mod group;
 mod unit;
 
 use std::time::Duration;
 
-use codec::{Decoder, FRAME_BYTES_MAX, SmallestEncoder, Want};
-use image::{CheckpointId, Frame, IndexEntry, Opener, PageHash, Sealer};
+use codec::{Decoder, FRAME_BYTES_MAX, SmallestEncoder, Solid, SolidDecoder, SolidEncoder, Want};
+use image::{CheckpointId, Frame, IndexEntry, Opener, PageHash, PageMask, Sealer};
 use mem::{PageRange, PageSourceError};
 use plan::{Tier, Treatment};
 use rustix::fs::FlockOperation;
@@ -22,16 +24,17 @@ use crate::error::WriteError;
 use crate::lane::{DELTA_DEPTH_MAX, zeros_and_others};
 use crate::prune::holders;
 use crate::{Checkpoint, CheckpointWriter, Store, WriteOptions};
+use group::Group;
 use unit::{Unit, runs, soonest, units};
 
 /// The figure of a summary that says that it was done, and by which method: a better one would be
 /// worth doing it again.
 pub(crate) const RECOMPRESSED: &str = "recompressed";
-const METHOD: u64 = 1;
+const METHOD: u64 = 2;
 
-/// Levels of zstd to choose from. With those between, and with those above, hardly anything is
-/// saved of a frame.
-const LEVELS: [i32; 3] = [3, 6, 9];
+/// Levels of zstd to choose from. With the one between, and with those above that are not much
+/// slower, hardly anything is saved.
+const LEVELS: [i32; 4] = [3, 6, 7, 8];
 
 /// Processor time that reading, encoding and checking may take for each GB of pages. Writing takes
 /// about half a second more.
@@ -62,10 +65,12 @@ impl Store {
         each: &dyn Fn(u64) -> Result<(), E>,
     ) -> Result<Option<Recompressed>, E> {
         let Some((mut again, units)) = self.begin_recompression(id)? else { return Ok(None) };
+        let mut group = Group::default();
         for unit in &units {
             each(unit.page_bytes())?;
-            again.put(unit)?;
+            again.put(unit, &mut group)?;
         }
+        again.put_group(&mut group)?;
         let mut summary = again.old.summary().clone();
         summary.figures.insert(RECOMPRESSED.to_owned(), METHOD);
         let Recompression { old, writer, has_deepened, .. } = again;
@@ -145,6 +150,9 @@ struct Recompression {
 struct Tools {
     encoder: SmallestEncoder,
     decoder: Decoder,
+    solid_encoder: SolidEncoder,
+    solid_decoder: SolidDecoder,
+    solid: Solid,
     sealer: Sealer,
     stored: Vec<u8>,
     pages: Vec<u8>,
@@ -157,27 +165,57 @@ struct Tools {
 impl Tools {
     fn new(old: &Checkpoint) -> Self {
         let [stored, pages, chunk, base, decoded] = std::array::from_fn(|_| Vec::new());
-        let (encoder, decoder, hashes) = (SmallestEncoder::new(), Decoder::new(), Vec::new());
-        let sealer = Sealer::new(&old.key);
-        Self { encoder, decoder, sealer, stored, pages, chunk, base, decoded, hashes }
+        Self {
+            encoder: SmallestEncoder::new(),
+            decoder: Decoder::new(),
+            solid_encoder: SolidEncoder::new(),
+            solid_decoder: SolidDecoder::new(),
+            solid: Solid::new(),
+            sealer: Sealer::new(&old.key),
+            stored,
+            pages,
+            chunk,
+            base,
+            decoded,
+            hashes: Vec::new(),
+        }
     }
 }
 
 impl Recompression {
-    /// Puts what is stored of a chunk.
-    fn put(&mut self, unit: &Unit) -> Result<(), WriteError> {
+    /// Puts what is stored of a chunk, or adds it to `group`.
+    fn put<'a>(&mut self, unit: &'a Unit, group: &mut Group<'a>) -> Result<(), WriteError> {
+        self.timed(|this| {
+            if unit.is_kept || !this.gather(unit, group)? {
+                this.put_alone(unit)?;
+            }
+            Ok(())
+        })?;
+        self.done_bytes += unit.page_bytes();
+        Ok(())
+    }
+
+    /// Puts what is in `group`, which is empty then.
+    fn put_group(&mut self, group: &mut Group<'_>) -> Result<(), WriteError> {
+        self.timed(|this| this.put_together(group))
+    }
+
+    fn timed(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<(), PutError>,
+    ) -> Result<(), WriteError> {
         let begun = thread_time();
-        let put = match unit.is_kept {
-            true => Ok(false),
-            false => self.put_smaller(unit),
-        };
-        let put = put.and_then(|is_put| match is_put {
+        let put = work(self);
+        self.spent += thread_time().saturating_sub(begun);
+        put.map_err(|error| WriteError::EarlierPut(error.to_string()))
+    }
+
+    /// Puts a chunk by itself.
+    fn put_alone(&mut self, unit: &Unit) -> Result<(), PutError> {
+        match !unit.is_kept && self.put_smaller(unit)? {
             true => Ok(()),
             false => unit.blobs.iter().try_for_each(|blob| self.put_as_it_is(blob)),
-        });
-        self.spent += thread_time().saturating_sub(begun);
-        self.done_bytes += unit.page_bytes();
-        put.map_err(|error| WriteError::EarlierPut(error.to_string()))
+        }
     }
 
     /// Puts one piece of stored bytes as it is.
@@ -212,7 +250,7 @@ impl Recompression {
         let Tools { encoder, decoder, sealer, pages, base, decoded, hashes, .. } = &mut self.tools;
         let base = depth.map(|_| &base[..]);
         let made = encoder.encode(pages, base, level)?;
-        let frame = Frame { treatment: made.treatment, delta_depth: 0, ..first };
+        let frame = Frame { treatment: made.treatment, delta_depth: 0, slot: 0, ..first };
         if made.treatment == Treatment::Zero {
             let parts = runs.into_iter().map(|pages| zeros_and_others(&Frame { pages, ..frame }));
             for part in parts.flatten() {
@@ -221,7 +259,7 @@ impl Recompression {
             return Ok(true);
         }
         let stored_bytes = u32::try_from(made.bytes.len()).unwrap_or(u32::MAX);
-        if u64::from(stored_bytes) >= unit.stored_bytes() {
+        if !unit.is_shared() && u64::from(stored_bytes) >= unit.stored_bytes() {
             return Ok(false);
         }
         decoded.resize(pages.len(), 0);
@@ -247,6 +285,17 @@ impl Recompression {
     /// Reads the parent's pages, to which those of `frame` may be stored as the difference, into
     /// `tools.base`. How many differences that makes; `None` when they may not.
     fn read_base(&mut self, frame: &Frame) -> Result<Option<u8>, PutError> {
+        let (Some(parent), Some((depth, bases))) = (self.old.parent(), self.base_of(frame)?) else {
+            return Ok(None);
+        };
+        let Tools { chunk: scratch, base, .. } = &mut self.tools;
+        parent.pages_of(frame.memory, frame.chunk(), bases, scratch, base)?;
+        Ok(Some(depth))
+    }
+
+    /// The parent's pages, to which those of `frame` may be stored as the difference, and how many
+    /// differences that makes; `None` when they may not.
+    fn base_of(&self, frame: &Frame) -> Result<Option<(u8, PageMask)>, PutError> {
         let Some(parent) = self.old.parent() else { return Ok(None) };
         let (memory, chunk) = (frame.memory, frame.chunk());
         let bases = frame.held.and(parent.present(memory, chunk));
@@ -260,12 +309,8 @@ impl Recompression {
         // As a difference it would have to be read where it was cold after all.
         let is_promoted = frame.tier != Tier::Cold
             && !parent.cold_pages(memory, chunk).and(frame.held).is_empty();
-        if depth > depth_max || is_zero || is_promoted {
-            return Ok(None);
-        }
-        let Tools { chunk: scratch, base, .. } = &mut self.tools;
-        parent.pages_of(memory, chunk, bases, scratch, base)?;
-        Ok(Some(depth))
+        let may = depth <= depth_max && !is_zero && !is_promoted;
+        Ok(may.then_some((depth, bases)))
     }
 
     /// As hard as the time that was spent so far allows.
@@ -274,8 +319,9 @@ impl Recompression {
         let bytes = u128::from(self.done_bytes.saturating_add(frame_bytes));
         let allowed = bytes * u128::from(NS_PER_GB) / 1_000_000_000;
         match self.spent.as_nanos() * 100 / allowed.max(1) {
-            0..90 => LEVELS[2],
-            90..100 => LEVELS[1],
+            0..92 => LEVELS[3],
+            92..97 => LEVELS[2],
+            97..100 => LEVELS[1],
             _ => LEVELS[0],
         }
     }

@@ -359,3 +359,85 @@ pub(crate) fn arbitrary_loss(draw: &mut Draw) -> Vec<LossRecord> {
         LossRecord { entry, made_in: draw.maybe(|draw| CheckpointId(draw.u64())) }
     })
 }
+
+/// A checkpoint of two chunks of one memory and some pages of another that share their stored bytes.
+pub(crate) fn small_solid(instance: Instance) -> Files4 {
+    let runs = [
+        (PRIVATE, PageRange::new(0x402, 0x405), 0),
+        (PRIVATE, PageRange::new(0x410, 0x420), 3 * 4096),
+        (SHARED, PageRange::new(1, 2), 0),
+    ];
+    let (mut bytes, mut hashes, mut extents) = (Vec::new(), Vec::new(), Vec::new());
+    let mut hasher = ContentHasher::new(&key());
+    let mut frames = Vec::new();
+    let mut counts = Vec::new();
+    for (slot, (memory, pages, from)) in (0..).zip(runs) {
+        let count = usize::try_from(pages.count().0).unwrap();
+        let these = solid_pages(slot, count, from);
+        let first = hashes.len();
+        Sealer::new(&key()).hash(&these, &mut hashes);
+        let chunk = PageIndex(pages.start.0 / 16 * 16);
+        for (page, hash) in (pages.start.0..).zip(&hashes[first..]) {
+            hasher.add(memory, PageIndex(page), *hash);
+        }
+        frames.push(Frame {
+            held: PageMask::of(pages, chunk),
+            slot,
+            hash: rekindle_image::FrameHash::of(&key(), &hashes[first..]),
+            ..Frame::without_bytes(memory, pages, Treatment::Solid)
+        });
+        counts.push(u8::try_from(pages.count().0).unwrap());
+        bytes.extend_from_slice(&these);
+        extents.push(Extent {
+            memory,
+            pages,
+            tier: Tier::Warm,
+            treatment: Treatment::Zstd,
+            load_order: u32::from(slot),
+            reason: "neighbours".into(),
+        });
+    }
+    let mut encoder = codec::SolidEncoder::new();
+    let stored = encoder.encode(&counts, &bytes, 7).unwrap().unwrap();
+    let seal = Sealer::new(&key()).seal_encoded(Treatment::Solid, stored, &[]).stored_crc32c;
+    for frame in &mut frames {
+        frame.stored_bytes = u32::try_from(stored.len()).unwrap();
+        frame.stored_crc32c = seal;
+    }
+    let plan = Plan { extents };
+    let frames = arrange(frames, &plan).unwrap();
+    let id = CheckpointId(0x5011_d000_5011_d000);
+    let index = encode_index(id, &frames).unwrap();
+    let mut all = hashes_header(id, u64::try_from(hashes.len()).unwrap());
+    hashes.iter().for_each(|hash| all.extend_from_slice(&hash.0));
+    let file = |name: &str, bytes: &[u8]| DataFile {
+        name: name.to_owned(),
+        length_bytes: u64::try_from(bytes.len()).unwrap(),
+    };
+    let manifest = Manifest {
+        id,
+        instance,
+        plan,
+        summary: small_summary(),
+        page_bytes: u64::try_from(bytes.len()).unwrap(),
+        files: Files {
+            index: IndexFile::new("index", &index, &key()),
+            data: vec![file("pages", stored)],
+            hashes: file("hashes", &all),
+            content: hasher.finish(),
+            ..Files::default()
+        },
+        ..Manifest::default()
+    };
+    let manifest = manifest.encode(&key()).unwrap();
+    Files4 { manifest, index, hashes: all, pages: stored.to_vec() }
+}
+
+/// The pages that [`small_solid`] has in its part `slot`, `count` of them, from byte `from` of the text
+/// on.
+pub(crate) fn solid_pages(slot: u8, count: usize, from: usize) -> Vec<u8> {
+    let mut pages: Vec<u8> =
+        text(16 * 4096).into_iter().cycle().skip(from).take(count * 4096).collect();
+    pages[0] ^= slot + 1;
+    pages
+}

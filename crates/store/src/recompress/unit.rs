@@ -26,6 +26,19 @@ impl Unit {
         u64::from(self.own().count()) * mem::PAGE_SIZE
     }
 
+    /// Some of it shares its stored bytes with other chunks: they cannot be put for it alone.
+    pub(super) fn is_shared(&self) -> bool {
+        self.blobs.iter().flatten().any(|entry| entry.frame.treatment == Treatment::Solid)
+    }
+
+    /// It may be shorter together with others: it shrank as bytes do, and by itself.
+    pub(super) fn may_be_shared(&self) -> bool {
+        let is_plain = |entry: &IndexEntry| {
+            matches!(entry.frame.treatment, Treatment::Lz4 | Treatment::Zstd | Treatment::Solid)
+        };
+        !self.is_kept && self.blobs.iter().flatten().all(is_plain)
+    }
+
     pub(super) fn stored_bytes(&self) -> u64 {
         let firsts = self.blobs.iter().filter_map(|blob| blob.first());
         firsts.map(|entry| u64::from(entry.frame.stored_bytes)).sum()
@@ -37,14 +50,18 @@ impl Unit {
 /// be encoded again, is left alone. Unless it `may_deepen`, differences are kept apart, by how many
 /// stand behind each other.
 pub(super) fn units(mut entries: Vec<IndexEntry>, is_divided: bool, may_deepen: bool) -> Vec<Unit> {
-    let place = |entry: &IndexEntry| (entry.frame.file, entry.frame.offset_bytes);
+    let place = |entry: &IndexEntry| {
+        let Frame { file, offset_bytes, slot, .. } = entry.frame;
+        (file, offset_bytes, slot)
+    };
     entries.sort_by_key(place);
     let mut units: Vec<Unit> = Vec::new();
     let mut known: HashMap<_, usize> = HashMap::new();
     for blob in entries.chunk_by(|a, b| place(a) == place(b)) {
         let Some(IndexEntry { frame, .. }) = soonest(blob) else { continue };
         let is_awaited = is_divided && frame.tier == Tier::Critical;
-        let is_kept = is_awaited || matches!(frame.treatment, Treatment::Lossy | Treatment::Twin);
+        let is_kept = is_awaited && frame.treatment != Treatment::Solid
+            || matches!(frame.treatment, Treatment::Lossy | Treatment::Twin);
         let depth = if may_deepen { 0 } else { frame.delta_depth };
         let together = (frame.memory, frame.chunk(), frame.tier, depth);
         let at = if is_kept { units.len() } else { *known.entry(together).or_insert(units.len()) };
@@ -53,6 +70,12 @@ pub(super) fn units(mut entries: Vec<IndexEntry>, is_divided: bool, may_deepen: 
             None => units.push(Unit { blobs: vec![blob.to_vec()], is_kept }),
         }
     }
+    // Neighbours are those that are needed one after the other.
+    units.sort_by_cached_key(|unit| {
+        soonest(unit.blobs.iter().flatten()).map(|IndexEntry { frame, .. }| {
+            (frame.tier, frame.load_order, frame.memory, frame.pages.start)
+        })
+    });
     units
 }
 

@@ -228,7 +228,7 @@ fn own_hashes<'a>(frame: &Frame, hashed: &'a [Hashed]) -> &'a [PageHash] {
     if frame.hash_count() == 0 {
         return &[];
     }
-    let place = (frame.file, frame.offset_bytes);
+    let place = (frame.file, frame.offset_bytes, frame.slot);
     let at = hashed.binary_search_by_key(&place, |hashed| hashed.place);
     at.map_or(&[], |at| &hashed[at].hashes)
 }

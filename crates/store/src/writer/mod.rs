@@ -20,7 +20,7 @@ use crate::data::DataFile;
 use crate::dir::Dir;
 use crate::divide::{self, Division};
 use crate::error::{IoFailure, WriteError};
-use crate::lane::{Lane, Target};
+use crate::lane::{Lane, SolidPart, Target};
 use crate::pace::Pace;
 use crate::tiers::TierSum;
 use crate::twin_find::{TwinFinder, Twins};
@@ -374,6 +374,22 @@ impl CheckpointWriter {
         self.with_lane(frame.memory, frame.pages, |lane| {
             lane.add(&self.data, (Frame { file, ..frame }, runs), stored, hashes)
         })
+    }
+
+    /// The same for frames of one tier that share `stored`.
+    pub(crate) fn put_solid(
+        &self,
+        mut parts: Vec<SolidPart>,
+        stored: &[u8],
+    ) -> Result<(), PageSinkError> {
+        let Some(SolidPart { frame: first, .. }) = parts.first() else { return Ok(()) };
+        let (memory, pages) = (first.memory, first.pages);
+        let file = self.division.as_ref().map_or(0, |_| divide::file_of(first.tier));
+        parts.iter_mut().for_each(|part| part.frame.file = file);
+        let page_bytes = parts.iter().map(|part| part.frame.pages.bytes()).sum::<u64>();
+        self.lend_lane(memory, pages, |lane| lane.add_shared(&self.data, parts, stored))?;
+        self.page_bytes.fetch_add(page_bytes, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Lends a lane for `work` on `pages` of `memory`, and counts them.
