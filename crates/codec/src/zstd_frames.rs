@@ -42,23 +42,14 @@ impl Compressor {
         level: i32,
         room: &mut [u8],
     ) -> Result<Option<usize>, std::io::Error> {
-        let context = match &mut self.0 {
-            Some(context) => context,
-            none => none.insert(CCtx::try_create().ok_or_else(out_of_memory)?),
-        };
+        let context = self.context()?;
         let compressed = match base {
             Some(base) => context.compress_using_dict(room, pages, base, level),
             None => context.compress(room, pages, level),
         };
-        match compressed {
-            Ok(length) => Ok(Some(length)),
-            Err(TOO_LONG) => Ok(None),
-            Err(code) => Err(std::io::Error::other(zstd_safe::get_error_name(code))),
-        }
+        fitting(compressed)
     }
-}
 
-impl Compressor {
     /// Compresses `pages` into `room` as [`Self::compress`] does without a base, for frames of many
     /// chunks: only repeats of some length are looked for. Short ones are everywhere in so much, and
     /// finding the nearest of them takes the time in which longer ones would be found.
@@ -68,19 +59,31 @@ impl Compressor {
         level: i32,
         room: &mut [u8],
     ) -> Result<Option<usize>, std::io::Error> {
-        let context = match &mut self.0 {
-            Some(context) => context,
-            none => none.insert(CCtx::try_create().ok_or_else(out_of_memory)?),
-        };
+        let context = self.context()?;
         let set = context
             .reset(ResetDirective::SessionAndParameters)
             .and_then(|_| context.set_parameter(CParameter::CompressionLevel(level)))
             .and_then(|_| context.set_parameter(CParameter::MinMatch(LONG_MATCH_MIN)));
-        match set.and_then(|_| context.compress2(room, pages)) {
-            Ok(length) => Ok(Some(length)),
-            Err(TOO_LONG) => Ok(None),
-            Err(code) => Err(std::io::Error::other(zstd_safe::get_error_name(code))),
-        }
+        fitting(set.and_then(|_| context.compress2(room, pages)))
+    }
+
+    /// The context, made when it is first needed.
+    fn context(&mut self) -> Result<&mut CCtx<'static>, std::io::Error> {
+        Ok(match &mut self.0 {
+            Some(context) => context,
+            none => none.insert(CCtx::try_create().ok_or_else(out_of_memory)?),
+        })
+    }
+}
+
+/// The length, or `None` when it did not fit.
+fn fitting(
+    compressed: Result<usize, zstd_safe::ErrorCode>,
+) -> Result<Option<usize>, std::io::Error> {
+    match compressed {
+        Ok(length) => Ok(Some(length)),
+        Err(TOO_LONG) => Ok(None),
+        Err(code) => Err(std::io::Error::other(zstd_safe::get_error_name(code))),
     }
 }
 

@@ -16,7 +16,7 @@ use target::{Frozen, Memory, Process};
 use crate::host::memory_left_for;
 use crate::report::{ShadowReport, micros};
 
-/// What a fork takes for a gigabyte of small pages, on a slow machine.
+/// What a fork is expected to take for each page; up to 300 ns were seen (decision 0021).
 const FORK_NS_PER_PAGE: u64 = 200;
 /// A copy that takes less than this is not worth a fork.
 const WORTH: Duration = Duration::from_millis(20);
