@@ -83,6 +83,8 @@ def move(first, count):
     got = libc.mremap(ctypes.c_void_p(at[first]), ctypes.c_size_t(count * P), ctypes.c_size_t(count * P), 3, ctypes.c_void_p(to))
     assert got == to
     for n in range(count): at[first + n] = to + n * P
+def protect(first, count, how):
+    assert libc.mprotect(ctypes.c_void_p(at[first]), ctypes.c_size_t(count * P), how) == 0
 def fork(pages, depth=1):
     child = os.fork()
     if child == 0:
@@ -120,6 +122,7 @@ for line in sys.stdin:
     if a[0] == 'check': wrong = check(range(int(a[1]), int(a[2])))
     elif a[0] == 'drop': drop(int(a[1]), int(a[2]))
     elif a[0] == 'move': move(int(a[1]), int(a[2]))
+    elif a[0] == 'protect': protect(int(a[1]), int(a[2]), int(a[3]))
     elif a[0] == 'fork': wrong = fork(range(int(a[1]), int(a[2])), int(a[3]))
     elif a[0] == 'storm': wrong = storm(int(a[1]), int(a[2]))
     elif a[0] == 'unmap': assert libc.munmap(ctypes.c_void_p(at[int(a[1])]), ctypes.c_size_t(int(a[2]) * P)) == 0
@@ -284,6 +287,19 @@ fn everything_is_loaded_and_let_go() {
     program.right("fork 0 2048 2");
     program.right("drop 0 5");
     program.right("check 0 10");
+}
+
+#[test]
+fn memory_that_falls_into_several_mappings_is_loaded_whole() {
+    let mut program = Program::start();
+    let (ledger, source) = (program.serve(), program.source());
+    // Each is a mapping of its own now, and the kernel tells nobody.
+    for first in [7, 100, 263, 1031] {
+        program.right(&format!("protect {first} 90 1"));
+    }
+    let ended = served(&mut program, &ledger, &source, true, |_, _| {});
+    assert_eq!(ended, Ended::Complete);
+    program.right("check 0 2048");
 }
 
 #[test]

@@ -174,6 +174,43 @@ fn the_reason_of_a_stop_is_told() {
 }
 
 #[test]
+fn a_range_of_several_mappings_is_put_in_and_a_hole_is_told() {
+    let _alone = alone();
+    let range = fresh();
+    let userfault = serving(range);
+    let length = PAGE_SIZE as usize;
+    for (page, protection) in [(3, libc::PROT_READ), (4, libc::PROT_NONE)] {
+        // SAFETY: the page belongs to this test alone, which does not touch it until it may.
+        assert_eq!(unsafe { libc::mprotect(pointer(range, page).cast(), length, protection) }, 0);
+    }
+    let all: Vec<u8> = (1..=9).flat_map(page_of).collect();
+    let put = userfault.copy(range.start, &all, Install::default()).unwrap();
+    assert_eq!(put, Progress { done_bytes: 9 * PAGE_SIZE, obstacle: ALL_DONE });
+    // SAFETY: as above.
+    unsafe {
+        let both = libc::PROT_READ | libc::PROT_WRITE;
+        assert_eq!(libc::mprotect(pointer(range, 3).cast(), 2 * length, both), 0);
+    }
+    assert_eq!(
+        (0..9).map(|page| load(range, page)).collect::<Vec<_>>(),
+        (1..=9).collect::<Vec<_>>()
+    );
+    // SAFETY: a mapping that nothing else knows takes the page's place.
+    unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        let both = libc::PROT_READ | libc::PROT_WRITE;
+        let remover = thread::spawn(move || {
+            libc::mmap(pointer(range, 12).cast(), length, both, flags, -1, 0) == libc::MAP_FAILED
+        });
+        assert!(matches!(next(&userfault), Event::Unmap(_)));
+        assert!(!remover.join().unwrap());
+    }
+    let put = userfault.copy(pages(range, 9, 16).start, &all[..7 * length], Install::default());
+    let put = put.unwrap();
+    assert_eq!(put, Progress { done_bytes: 3 * PAGE_SIZE, obstacle: Some(Obstacle::NotMapped) });
+}
+
+#[test]
 fn nothing_is_put_in_while_an_event_is_unread() {
     let _alone = alone();
     let range = fresh();

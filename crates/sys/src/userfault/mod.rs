@@ -22,7 +22,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 
-use mem::AddrRange;
+use mem::{AddrRange, PAGE_SIZE};
 
 pub use event::{Event, Fault, MESSAGE_BYTES, Message};
 pub use features::{Features, Modes};
@@ -65,7 +65,7 @@ pub enum Obstacle {
     /// The memory's layout is changing and an event of it is unread (`EAGAIN`). It stays so until
     /// the event is read: read and apply events, look at the page again, then try again.
     Changing,
-    /// Nothing registered is mapped there (`ENOENT`), or it is not all one mapping.
+    /// Nothing registered is mapped there (`ENOENT`).
     NotMapped,
     /// The process has ended, its memory is gone (`ESRCH`).
     Ended,
@@ -243,8 +243,11 @@ impl Userfault {
     ) -> Result<Progress, UserfaultError> {
         let range = AddrRange::new(start.0, start.0.saturating_add(bytes.len() as u64));
         step_by_step(range, "put pages in at", |rest| {
-            let offset = usize::try_from(rest.start.0 - range.start.0).unwrap_or(bytes.len());
-            calls::copy(self.0.as_fd(), rest.start, &bytes[offset..], how)
+            let place = |at: mem::VirtAddr| {
+                usize::try_from(at.0 - range.start.0).unwrap_or(bytes.len()).min(bytes.len())
+            };
+            let part = &bytes[place(rest.start)..place(rest.end)];
+            calls::copy(self.0.as_fd(), rest.start, part, how)
         })
     }
 
@@ -383,16 +386,28 @@ impl From<Userfault> for OwnedFd {
 
 /// Repeats `step` on what is left of `range` until all is done or a call does nothing. A step
 /// gives the bytes it has done and the error number, 0 for none.
+///
+/// The kernel takes only what lies within one mapping (`ENOENT`), and mprotect(2), madvise(2) or
+/// mlock(2) of a part make several of one without a word. So a range that is not one is tried in
+/// halves, and what is told not to be mapped is a page that is not.
 fn step_by_step(
     range: AddrRange,
     action: &'static str,
     mut step: impl FnMut(AddrRange) -> (u64, i32),
 ) -> Result<Progress, UserfaultError> {
-    let mut done_bytes = 0;
+    let (mut done_bytes, mut most_bytes) = (0, u64::MAX);
     while done_bytes < range.len() {
-        let rest = AddrRange::new(range.start.0 + done_bytes, range.end.0);
+        let start = range.start.0 + done_bytes;
+        let rest = AddrRange::new(start, range.end.0.min(start.saturating_add(most_bytes)));
         let (bytes, error) = step(rest);
         done_bytes += bytes;
+        if bytes == 0 && error == libc::ENOENT && rest.len() > PAGE_SIZE {
+            most_bytes = (rest.len() / 2).next_multiple_of(PAGE_SIZE);
+            continue;
+        }
+        if bytes > 0 {
+            most_bytes = most_bytes.saturating_mul(2);
+        }
         let obstacle = match error {
             0 => None,
             // A part was done; the reason shows when the rest is tried.
