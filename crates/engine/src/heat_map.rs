@@ -227,6 +227,19 @@ pub fn learn(store: &Store, instance: &InstanceId, heat: &Heat) -> Result<Learne
     Ok(Learned::Merged)
 }
 
+/// Fails where [`learn`] would not add to what a line knows, for it is of a newer version: before anybody
+/// waits for what is to be learned.
+///
+/// # Errors
+/// When the store cannot be read, or the line's heat is of a newer version.
+pub(crate) fn can_learn(store: &Store, instance: &InstanceId) -> Result<(), HeatMapError> {
+    let Some(bytes) = store.lock_heat(instance)?.read()? else { return Ok(()) };
+    match decode(&bytes, &store.heat_path(instance)) {
+        Err(error) if error.class() == ExitClass::Incompatible => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Writes `bytes` to `path` so that it is there whole or not at all, as `-o` does. A name that is
 /// no regular file (`/dev/stdout`, a pipe) is written to as it is.
 ///

@@ -69,6 +69,19 @@ pub(crate) fn read(store: &Store) -> Option<Costs> {
     (file.schema == SCHEMA && file.kernel == kernel()).then_some(file.costs)
 }
 
+/// The same, measured now where nobody has: that takes about half a second, once for each store and
+/// kernel. `None` where they cannot be measured.
+pub(crate) fn read_or_measure(settings: &Settings, store: &Store) -> Option<Costs> {
+    let measured = || match calibrate(settings) {
+        Ok(file) => Some(file.costs),
+        Err(error) => {
+            tracing::info!(%error, "what collecting costs here is assumed, not measured");
+            None
+        }
+    };
+    read(store).or_else(measured)
+}
+
 fn kernel() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }

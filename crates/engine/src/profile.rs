@@ -1,6 +1,7 @@
 //! The verb `profile`: watch a running instance for a while and keep what was seen as heat.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ::report::HeatMap;
@@ -9,6 +10,7 @@ use profile::{Collector, Costs, End, Options, Profiler, Sink, Summary};
 use store::Store;
 
 use crate::events::{Observer, Silent};
+use crate::heat_map::{HeatMapError, Learned, can_learn, learn, write_output};
 use crate::host_costs;
 use crate::phase::{Phase, Phases, Watch};
 use crate::profile_error::ProfileVerbError;
@@ -19,6 +21,11 @@ use crate::settings::Settings;
 use crate::target_name::{Found, find};
 
 const LOOK: Phase = Phase { name: "look", limit: Duration::from_secs(30), undo: "none needed" };
+const CALIBRATE: Phase = Phase {
+    name: "calibrate",
+    limit: Duration::from_secs(30),
+    undo: "none needed: it is measured on ourselves",
+};
 const ATTACH: Phase = Phase {
     name: "attach",
     limit: Duration::from_secs(60),
@@ -96,10 +103,14 @@ fn profile_with(
     let (found, _lock, store) = phases.run(LOOK, |_| {
         let found = find(&request.target, registry)?;
         let lock = registry.lock(&found.line.instance, "profile")?;
+        check_output(request)?;
         let store = Store::create(&settings.store)?;
+        can_learn(&store, &found.line.instance)?;
         Ok::<_, ProfileVerbError>((found, lock, store))
     })?;
-    let measured = host_costs::read(&store);
+    let measured = phases.run(CALIBRATE, |_| {
+        Ok::<_, ProfileVerbError>(host_costs::read_or_measure(settings, &store))
+    })?;
     let costs = measured.unwrap_or(Costs::ASSUMED);
     let options = Options {
         slowdown_permille_max: request.slowdown_permille_max,
@@ -126,12 +137,12 @@ fn profile_with(
     let resident_pages = found.process.stat().map_or(0, |stat| stat.resident_pages);
     let summary = profiler.finish();
     gathered.costs_measured = measured.is_some();
-    let keep = |_: &Watch| keep(&store, &found, request, &gathered.heat);
+    let keep = || keep(&store, &found, request, &gathered.heat);
     // What was seen until Ctrl-C is kept: there is nothing to undo.
     if sys::interrupt::interrupted_by().is_some() {
-        keep_now(&store, &found, request, &gathered.heat)?;
+        keep()?;
     } else {
-        phases.run(KEEP, keep)?;
+        phases.run(KEEP, |_| keep())?;
     }
     Ok(report(&found, request, &gathered, &summary, &layout, resident_pages, &phases))
 }
@@ -245,36 +256,33 @@ impl Sink for Gather<'_> {
     }
 }
 
+/// The line learns first: a copy that cannot be written must not cost it what was seen.
 fn keep(
     store: &Store,
     found: &Found,
     request: &ProfileRequest,
     heat: &Heat,
 ) -> Result<(), ProfileVerbError> {
-    keep_now(store, found, request, heat)
+    if let Learned::Replaced(aside) = learn(store, &found.line.instance, heat)? {
+        tracing::warn!("the heat of this line was damaged and is kept as {}", aside.display());
+    }
+    if let Some(path) = &request.output {
+        write_output(path, &heat.encode())?;
+    }
+    Ok(())
 }
 
-fn keep_now(
-    store: &Store,
-    found: &Found,
-    request: &ProfileRequest,
-    heat: &Heat,
-) -> Result<(), ProfileVerbError> {
-    if let Some(path) = &request.output {
-        std::fs::write(path, heat.encode())
-            .map_err(|cause| ProfileVerbError::Output { path: path.clone(), cause })?;
-    }
-    let line = store.lock_heat(&found.line.instance)?;
-    let old = line.read()?.and_then(|bytes| match Heat::decode(&bytes) {
-        Ok(old) => Some(old),
-        Err(cause) => {
-            // Heat is advice: what cannot be read is replaced.
-            tracing::warn!(%cause, "the heat of this line was unreadable and is replaced");
-            None
+/// Fails when the copy has no place, before anybody waits for what would go there.
+fn check_output(request: &ProfileRequest) -> Result<(), ProfileVerbError> {
+    let Some(path) = &request.output else { return Ok(()) };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match std::fs::metadata(parent.unwrap_or(Path::new("."))) {
+        Ok(found) if found.is_dir() => Ok(()),
+        found => {
+            let cause = found.err().unwrap_or_else(|| ErrorKind::NotADirectory.into());
+            Err(HeatMapError::File { action: "write", path: path.clone(), cause }.into())
         }
-    });
-    line.replace(&old.map_or_else(|| heat.encode(), |old| old.merged(heat).encode()))?;
-    Ok(())
+    }
 }
 
 fn report(

@@ -1,12 +1,11 @@
 //! How `profile` fails.
 
-use std::path::PathBuf;
-
 use profile::ProfileError;
-use store::{StoreError, WriteError};
+use store::StoreError;
 
-use crate::classes::{store_class, target_class, write_class};
+use crate::classes::{store_class, target_class};
 use crate::failure::{ExitClass, VerbError};
+use crate::heat_map::HeatMapError;
 use crate::phase::Stopped;
 use crate::registry::RegistryError;
 use crate::report::Outcome;
@@ -25,20 +24,12 @@ pub enum ProfileVerbError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The line's heat cannot be written.
-    #[error(transparent)]
-    Write(#[from] WriteError),
     /// Nothing could be collected.
     #[error(transparent)]
     Profile(#[from] ProfileError),
-    /// The copy could not be written.
-    #[error("write {path}: {cause}")]
-    Output {
-        /// Where to.
-        path: PathBuf,
-        /// What the system said.
-        cause: std::io::Error,
-    },
+    /// What was seen could not be kept.
+    #[error(transparent)]
+    Keep(#[from] HeatMapError),
     /// Given up.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -50,10 +41,9 @@ impl VerbError for ProfileVerbError {
             Self::Target(error) => target_class(error),
             Self::Registry(_) => ExitClass::Blocked,
             Self::Store(error) => store_class(error),
-            Self::Write(error) => write_class(error),
             Self::Profile(ProfileError::Proc(cause)) if !cause.is_denied() => ExitClass::RolledBack,
             Self::Profile(_) => ExitClass::NotPermitted,
-            Self::Output { .. } => ExitClass::RolledBack,
+            Self::Keep(error) => error.class(),
             Self::Stopped(Stopped::TimedOut { .. }) => ExitClass::TimedOut,
             Self::Stopped(_) => ExitClass::RolledBack,
         }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rekindle_system_tests::program::{Program, Start, whole_lines};
@@ -34,7 +34,7 @@ impl Restless {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         std::fs::set_permissions(&dir, open).unwrap();
         let progress = dir.join("progress");
-        let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/restless.py");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/restless.py");
         // A user of its own cannot read the checkout.
         let script = dir.join("restless.py");
         std::fs::copy(source, &script).unwrap();
@@ -116,6 +116,40 @@ fn a_witness_is_profiled_and_finds_nothing_changed() {
 }
 
 #[test]
+fn what_cannot_be_kept_is_refused_before_anybody_waits() {
+    sandbox::run(LIMIT, |place| {
+        let witness = Witness::start(place, &["--mb", "8"]);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let pid = witness.program.pid();
+        let report = profiled(&rekindle, pid, "1s", &[]);
+        assert_eq!(report["costs_measured"], true, "measured by whoever comes first");
+        let words = |copy: &str| {
+            ["profile", &pid.to_string(), "--for", "600s", "-o", copy].map(str::to_owned)
+        };
+        let run = |copy: &Path| {
+            let words = words(&copy.display().to_string());
+            rekindle.run(&words.each_ref().map(String::as_str))
+        };
+        assert_eq!(run(&place.path("not/there.heat")).code, Some(2));
+        // What a newer rekindle has learned stays.
+        let line = place.store().join("lines").join(report["instance"].as_str().unwrap());
+        let mut newer = std::fs::read(line.join("heat")).unwrap();
+        newer[8] += 1;
+        std::fs::write(line.join("heat"), &newer).unwrap();
+        assert_eq!(run(&place.path("x.heat")).code, Some(4));
+        assert_eq!(std::fs::read(line.join("heat")).unwrap(), newer);
+        // What is damaged is kept aside.
+        newer[8] -= 1;
+        let middle = newer.len() / 2;
+        newer[middle] ^= 1;
+        std::fs::write(line.join("heat"), &newer).unwrap();
+        profiled(&rekindle, pid, "1s", &[]);
+        assert_eq!(std::fs::read(line.join("heat.damaged")).unwrap(), newer);
+        witness.goes_on(1);
+    });
+}
+
+#[test]
 fn one_verb_at_a_time_and_ctrl_c_keeps_what_was_seen() {
     sandbox::run(LIMIT, |place| {
         let witness = Witness::start(place, &["--mb", "8"]);
@@ -143,6 +177,8 @@ fn a_profile_killed_at_any_time_leaves_the_program_as_it_was() {
         let witness = Witness::start(place, &["--mb", "16", "--stop-may-interrupt"]);
         let rekindle = Rekindle::new(&place.store(), place.dir());
         let pid = witness.program.pid();
+        // The first profile would measure that, which is not what is to be met.
+        rekindle.run(&["check", "--calibrate"]).expect_ok();
         let mut alive = 0;
         for round in 0..rounds(8, 60) {
             let words = ["profile", &pid.to_string(), "--for", "60s", "--max-slowdown", "10%"];

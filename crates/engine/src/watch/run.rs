@@ -105,7 +105,7 @@ impl<'a> Watcher<'a> {
         (instance, store): (InstanceId, Store),
         (told, lender): (Told, Lender),
     ) -> Self {
-        let costs = crate::host_costs::read(&store).unwrap_or(Costs::ASSUMED);
+        let costs = crate::host_costs::read_or_measure(settings, &store).unwrap_or(Costs::ASSUMED);
         let now = Instant::now();
         let status = WatchStatus {
             instance: instance.to_string(),
