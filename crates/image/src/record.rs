@@ -81,6 +81,11 @@ impl Record {
         if self.crc32c.get() != self.checksum() {
             return Err(Invalid::new("does not match its checksum"));
         }
+        self.frame_of_whole()
+    }
+
+    /// The same, of bytes that are known to be those that were written.
+    pub(crate) fn frame_of_whole(&self) -> Result<Frame, Invalid> {
         let frame = self.checked_before()?;
         check(&frame)?;
         Ok(frame)

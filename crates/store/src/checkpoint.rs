@@ -255,10 +255,16 @@ fn pinned(store: &Store, id: CheckpointId) -> Result<Dir, IoFailure> {
     }
 }
 
+/// Room that is made for a file at once, at most: its length is what somebody says.
+const WHOLE_BYTES: usize = 64 << 20;
+
 /// Reads a file of at most `bytes_max`; what goes beyond is left out, and its lack found later.
 fn read_whole(dir: &Dir, name: &str, bytes_max: u64) -> Result<Vec<u8>, IoFailure> {
     let file = dir.open(name)?;
-    let mut bytes = Vec::new();
+    let length = file.metadata().map_err(IoFailure::on("stat", dir.join(name)))?.len();
+    // Once as long as it is: an index has some hundred kilobytes, which would be moved again and again.
+    let room = usize::try_from(length.min(bytes_max)).unwrap_or(0).saturating_add(1);
+    let mut bytes = Vec::with_capacity(room.min(WHOLE_BYTES));
     // One more, so that a file that is too long is seen to be.
     file.take(bytes_max.saturating_add(1))
         .read_to_end(&mut bytes)

@@ -44,7 +44,8 @@ impl Store {
         match parse(reference)? {
             Asked::Path(path) => resolve_path(path, reference),
             Asked::Prefix(prefix) => {
-                let id = self.with_prefix(prefix, reference)?;
+                let whole = self.with_id(prefix);
+                let id = whole.map_or_else(|| self.with_prefix(prefix, reference), Ok)?;
                 Ok(Found { store: self.clone(), id })
             }
             Asked::Latest { instance, back } => {
@@ -52,6 +53,12 @@ impl Store {
                 Ok(Found { store: self.clone(), id })
             }
         }
+    }
+
+    /// A whole id of a checkpoint that is there: nothing else of the store has to be looked at for it.
+    fn with_id(&self, digits: &str) -> Option<CheckpointId> {
+        let id = digits.parse::<CheckpointId>().ok()?;
+        self.dirs.checkpoints.child(digits).is_ok().then_some(id)
     }
 
     fn with_prefix(&self, prefix: &str, reference: &str) -> Result<CheckpointId, ResolveError> {
