@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mem::{AddrRange, MemoryId, PAGE_SIZE, PageRange, PageSet, PageSource, PageSourceError};
@@ -20,6 +20,8 @@ const MEMORY: MemoryId = MemoryId::Private(0);
 struct Numbered {
     first: u64,
     broken: AtomicBool,
+    /// How often it was asked while it was broken.
+    refused: AtomicU64,
 }
 
 impl PageSource for Numbered {
@@ -35,6 +37,7 @@ impl PageSource for Numbered {
         buffer: &mut [u8],
     ) -> Result<(), PageSourceError> {
         if self.broken.load(Ordering::Acquire) {
+            self.refused.fetch_add(1, Ordering::AcqRel);
             let cause = std::io::Error::other("the disk is gone");
             return Err(PageSourceError::Io { memory, pages, cause });
         }
@@ -123,6 +126,10 @@ for line in sys.stdin:
     elif a[0] == 'drop': drop(int(a[1]), int(a[2]))
     elif a[0] == 'move': move(int(a[1]), int(a[2]))
     elif a[0] == 'protect': protect(int(a[1]), int(a[2]), int(a[3]))
+    elif a[0] == 'begin-fork':
+        child = os.fork()
+        if child == 0: os._exit(1 if check(range(int(a[1]), int(a[2]))) else 0)
+    elif a[0] == 'end-fork': os.kill(child, signal.SIGKILL); os.waitpid(child, 0)
     elif a[0] == 'fork': wrong = fork(range(int(a[1]), int(a[2])), int(a[3]))
     elif a[0] == 'storm': wrong = storm(int(a[1]), int(a[2]))
     elif a[0] == 'unmap': assert libc.munmap(ctypes.c_void_p(at[int(a[1])]), ctypes.c_size_t(int(a[2]) * P)) == 0
@@ -173,7 +180,11 @@ impl Program {
     }
 
     fn source(&self) -> Numbered {
-        Numbered { first: self.pages.start.0, broken: AtomicBool::new(false) }
+        Numbered {
+            first: self.pages.start.0,
+            broken: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+        }
     }
 
     fn tell(&mut self, command: &str) {
@@ -206,6 +217,43 @@ fn bell() -> BorrowedFd<'static> {
     BELL.get_or_init(|| rustix::event::eventfd(0, flags).unwrap()).as_fd()
 }
 
+/// Counts what the thread that loads in the background says; only one test has it say anything.
+struct Told;
+
+static LINES: AtomicU64 = AtomicU64::new(0);
+
+impl tracing::Subscriber for Told {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        LINES.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// Waits until `is_so`.
+#[track_caller]
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < until, "waited for: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Runs `work` while a server serves; gives how the server ended.
 fn served(
     program: &mut Program,
@@ -217,7 +265,8 @@ fn served(
     let ranges = [program.pages];
     let server = Server::new(ledger, source, MEMORY, &ranges, (None, fill), bell()).unwrap();
     std::thread::scope(|scope| {
-        let serving = scope.spawn(|| server.run().unwrap());
+        let serving =
+            scope.spawn(|| tracing::subscriber::with_default(Told, || server.run().unwrap()));
         let work = std::panic::AssertUnwindSafe(|| work(program, &server));
         let worked = std::panic::catch_unwind(work);
         if !fill || worked.is_err() {
@@ -352,5 +401,59 @@ fn a_page_that_cannot_be_had_is_waited_for_and_never_zero() {
             assert!(Instant::now() < until, "the trouble is not over");
             std::thread::yield_now();
         }
+    });
+}
+
+#[test]
+fn what_cannot_be_loaded_is_told_once_and_loaded_when_it_can_be() {
+    let mut program = Program::start();
+    let (ledger, source) = (program.serve(), program.source());
+    source.broken.store(true, Ordering::Release);
+    let ended = served(&mut program, &ledger, &source, true, |_, _| {
+        until("it to be told", || ledger.status().unread.is_some());
+        let why = ledger.status().unread.unwrap();
+        assert!(why.contains("the disk is gone"), "{why}");
+        // As long as it takes until the pause has grown.
+        until("some more tries", || source.refused.load(Ordering::Acquire) > 10);
+        let (tries, begun) = (source.refused.load(Ordering::Acquire), Instant::now());
+        until("four more", || source.refused.load(Ordering::Acquire) >= tries + 4);
+        assert!(begun.elapsed() >= Duration::from_millis(600), "{:?}", begun.elapsed());
+        assert_eq!(ledger.status().trouble, None, "nobody waits");
+        assert_eq!(LINES.load(Ordering::Acquire), 1);
+        source.broken.store(false, Ordering::Release);
+    });
+    assert_eq!(ended, Ended::Complete);
+    assert_eq!(ledger.status().unread, None);
+    assert_eq!(LINES.load(Ordering::Acquire), 2);
+    program.right("check 0 2048");
+}
+
+#[test]
+fn a_fault_that_is_tried_again_is_one_fault() {
+    let mut program = Program::start();
+    let (ledger, source) = (program.serve(), program.source());
+    source.broken.store(true, Ordering::Release);
+    served(&mut program, &ledger, &source, false, |program, _| {
+        program.tell("check 3 4");
+        until("some tries", || source.refused.load(Ordering::Acquire) > 3);
+        assert_eq!(ledger.status().faults, 1);
+        source.broken.store(false, Ordering::Release);
+        assert_eq!(program.hear(), "right");
+        assert_eq!(ledger.faults().len(), 1);
+    });
+}
+
+#[test]
+fn trouble_ends_with_the_child_that_had_it() {
+    let mut program = Program::start();
+    let (ledger, source) = (program.serve(), program.source());
+    served(&mut program, &ledger, &source, false, |program, _| {
+        source.broken.store(true, Ordering::Release);
+        program.right("begin-fork 3 4");
+        until("the trouble to be told", || ledger.status().trouble.is_some());
+        program.right("end-fork");
+        until("the trouble to be over", || ledger.status().trouble.is_none());
+        source.broken.store(false, Ordering::Release);
+        program.right("check 0 2048");
     });
 }

@@ -382,6 +382,57 @@ fn pages_that_cannot_be_read_are_waited_for() {
     });
 }
 
+/// The log of the agent of an instance.
+fn agent_log(instance: &str) -> std::path::PathBuf {
+    std::path::Path::new("/run/rekindle").join(instance).join("agent.log")
+}
+
+/// While nobody waits for what cannot be read, `status` says what is needed, and the log does not grow.
+#[test]
+fn pages_that_cannot_be_loaded_are_told_once() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = rekindle(place);
+        let (program, mut steps) = steps(place);
+        rekindle.stop(program.pid(), &[]);
+        let files = page_files(place);
+        let whole: Vec<_> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
+        let resumed = rekindle.resume("latest", &["--on-demand"]);
+        let program = Program::of_pid(resumed.pid("pid"));
+        let signal = |signal| kill_process(Pid::from_raw(program.pid()).unwrap(), signal).unwrap();
+        signal(Signal::STOP);
+        wait::until_true("it to stand still", Duration::from_secs(10), || {
+            program::state_of(program.pid()) == Some('T')
+        });
+        for (file, bytes) in files.iter().zip(&whole) {
+            let damaged: Vec<u8> = bytes.iter().map(|byte| byte ^ 0x55).collect();
+            std::fs::write(file, damaged).unwrap();
+        }
+        // It asks for the rest.
+        let pid = resumed.pid("pid").to_string();
+        let late = rekindle.run(&["update", &pid, "--wait", "1s"]);
+        assert_eq!(late.code, Some(3), "{late}");
+        let row = || rekindle.run(&["status"]).json["instances"][0].clone();
+        wait::until_true("it to be told", Duration::from_secs(10), || row()["needs"].is_string());
+        let row_now = row();
+        assert_eq!(row_now["state"], "loading", "{row_now}");
+        assert!(row_now["needs"].as_str().unwrap().contains("can be read again"), "{row_now}");
+        let lines = || {
+            let log = std::fs::read_to_string(agent_log(resumed.text("instance"))).unwrap();
+            log.lines().filter(|line| line.contains("loaded")).count()
+        };
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(lines(), 1);
+        for (file, bytes) in files.iter().zip(&whole) {
+            std::fs::write(file, bytes).unwrap();
+        }
+        wait::until_true("all of it", Duration::from_secs(60), || row()["state"] == "complete");
+        assert_eq!(lines(), 2);
+        signal(Signal::CONT);
+        steps.step("all", 0, 0);
+        program.kill();
+    });
+}
+
 #[test]
 fn the_witness_through_lazy_resumes() {
     sandbox::run(LIMIT, |place| {

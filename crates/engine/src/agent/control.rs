@@ -29,6 +29,9 @@ pub(crate) struct AgentAnswer {
     pub(crate) pid: i32,
     pub(crate) serving: bool,
     pub(crate) trouble: Option<String>,
+    /// What cannot be loaded in the background.
+    #[serde(default)]
+    pub(crate) unread: Option<String>,
     pub(crate) pages_total: u64,
     pub(crate) pages_present: u64,
     pub(crate) faults: u64,
@@ -79,6 +82,7 @@ pub(super) fn answer(
             pid: session.pid,
             serving: status.serving,
             trouble: status.trouble,
+            unread: status.unread,
             pages_total: status.pages_total,
             pages_present: status.pages_present,
             faults: status.faults,
@@ -151,7 +155,8 @@ pub struct StatusRow {
     /// `complete`, `loading`, or `blocked`: threads wait for pages nobody serves or that cannot
     /// be had.
     pub state: &'static str,
-    /// What threads of it wait for when it is `blocked`.
+    /// What threads of it wait for when it is `blocked`, and what cannot be loaded when it is
+    /// `loading`.
     pub needs: Option<String>,
     /// Share of its pages that is there, in thousandths.
     pub resident_share: u64,
@@ -256,13 +261,17 @@ fn row(registry: &Registry, run: crate::registry::RunState) -> StatusRow {
         0 => 1000,
         total => answered.pages_present.saturating_mul(1000) / total,
     };
-    let needs = match &answered.trouble {
-        Some(trouble) => Some(format!(
+    let needs = match (&answered.trouble, &answered.unread) {
+        (Some(trouble), _) => Some(format!(
             "{trouble}; its threads wait, and go on by themselves when checkpoint {} can be read \
              again",
             run.checkpoint
         )),
-        None => told.err().map(|error| error.to_string()),
+        (None, Some(unread)) => Some(format!(
+            "{unread}; it runs, and the rest is loaded when checkpoint {} can be read again",
+            run.checkpoint
+        )),
+        (None, None) => told.err().map(|error| error.to_string()),
     };
     StatusRow {
         needs,

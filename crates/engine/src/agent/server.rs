@@ -35,6 +35,7 @@ pub(super) fn run(
         Ok(code) => code,
         Err(error) => {
             tracing::error!(%error, "the fault server failed");
+            ledger.note_failure(&error.to_string());
             FAILED
         }
     }

@@ -1,7 +1,7 @@
 //! Loading what nobody has asked for yet, and the end.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mem::{PAGE_SIZE, PageRange, PageSet};
 use sys::priority::set_thread_nice;
@@ -10,7 +10,9 @@ use sys::userfault::{Install, Obstacle};
 use super::layout::Run;
 use super::ledger::{Space, Word};
 use super::pages::Piece;
+use super::queue::{Filled, Queue};
 use super::server::{Ended, ServeError, Server, now_ns};
+use super::trouble::Trouble;
 use crate::order::load_order;
 
 /// Pages put in under one hold of the lock: about 0.1 ms.
@@ -88,42 +90,43 @@ impl Server<'_> {
     /// What is critical was loaded before the start, so it comes last: to make sure of it.
     fn fill_space(&self, space: u64) -> Result<bool, ServeError> {
         let sets = [(self.pages.memory, self.pages.present.clone())];
-        let mut whole = true;
-        let mut looks = 0_u32;
         let mut pieces = load_order(&sets, self.plan, READ_PAGES);
         pieces.sort_by_key(|piece| piece.tier == plan::Tier::Critical);
-        for piece in pieces {
-            if piece.tier == plan::Tier::Cold {
-                self.wait_for_cold()?;
-            }
+        let filled = self.fill_queue(space, Queue::new(pieces, Instant::now()));
+        // What is left when it ends early, the next one finds again.
+        Trouble::all_read(self.ledger);
+        filled
+    }
+
+    fn fill_queue(&self, space: u64, mut queue: Queue) -> Result<bool, ServeError> {
+        let mut looks = 0_u32;
+        while !queue.is_empty() {
             if self.done.load(Ordering::Acquire) || !self.state().spaces.contains_key(&space) {
                 return Ok(false);
             }
+            let Some(part) = queue.next(Instant::now(), self.may_load_cold()) else {
+                self.close_ended()?;
+                std::thread::sleep(LOOK);
+                continue;
+            };
             looks = looks.wrapping_add(1);
             if looks.is_multiple_of(64) {
                 self.close_ended()?;
             }
             self.give_way();
-            whole &= self.fill_runs(space, &piece.runs)?;
+            let filled = self.fill_runs(space, &part.piece.runs)?;
+            queue.tried(part, filled, Instant::now(), LOOK);
+            if !queue.is_unread() {
+                Trouble::all_read(self.ledger);
+            }
         }
-        if !whole {
-            // Something could not be read: faults on it wait and are tried again, so is this.
-            std::thread::sleep(LOOK);
-        }
-        Ok(whole)
+        Ok(true)
     }
 
-    /// Waits until cold pages are due.
-    fn wait_for_cold(&self) -> Result<(), ServeError> {
+    /// Whether cold pages are due.
+    fn may_load_cold(&self) -> bool {
         let due = self.ledger.get(Word::BegunNs).saturating_add(COLD_AFTER_NS);
-        while now_ns() < due
-            && self.ledger.get(Word::FillAsked) == 0
-            && !self.done.load(Ordering::Acquire)
-        {
-            self.close_ended()?;
-            std::thread::sleep(LOOK);
-        }
-        Ok(())
+        now_ns() >= due || self.ledger.get(Word::FillAsked) != 0
     }
 
     /// Whether everything is to be loaded.
@@ -150,30 +153,29 @@ impl Server<'_> {
         }
     }
 
-    /// Puts the source's `runs` where the space has them now. Says whether they could be read.
-    fn fill_runs(&self, space: u64, runs: &[PageRange]) -> Result<bool, ServeError> {
+    /// Puts the source's `runs` where the space has them now.
+    fn fill_runs(&self, space: u64, runs: &[PageRange]) -> Result<Filled, ServeError> {
+        let filled = |whole| if whole { Filled::Whole } else { Filled::Moving };
         {
             let state = self.state();
-            let Some(held) = state.spaces.get(&space) else { return Ok(true) };
+            let Some(held) = state.spaces.get(&space) else { return Ok(Filled::Whole) };
             if runs.iter().all(|run| held.view.layout.places_of(*run).is_empty()) {
                 // Unless it is on its way to a place that is not known yet.
-                return Ok(held.view.aside.is_empty());
+                return Ok(filled(held.view.aside.is_empty()));
             }
         }
         let pieces = match self.gently(|| self.pages.read_runs(runs)) {
             Ok(pieces) => pieces,
             Err(error) => {
-                if self.ledger.get(Word::Trouble) == 0 {
-                    tracing::warn!(%error, "pages cannot be loaded and are tried again");
-                }
-                return Ok(false);
+                Trouble::unread(self.ledger, &error);
+                return Ok(Filled::Unread);
             }
         };
         let mut whole = true;
         for piece in pieces {
             whole &= self.put_piece(space, &piece)?;
         }
-        Ok(whole)
+        Ok(filled(whole))
     }
 
     /// Puts the pages of `piece` where the space has them now.

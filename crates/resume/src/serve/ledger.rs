@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,11 +18,12 @@ use sys::userfault::{Event, Message, Userfault, UserfaultError};
 
 use super::view::View;
 
-const MAGIC: u64 = 0x5245_4b49_4e44_4c01;
+const MAGIC: u64 = 0x5245_4b49_4e44_4c02;
 /// Words of the header.
 const HEADER: usize = 512;
-/// Words of the header that hold what cannot be had, from this one on.
-const TROUBLE: std::ops::Range<usize> = 256..512;
+/// Words of the header that hold why threads wait, and why nothing more is loaded.
+const TROUBLE: Range<usize> = 256..384;
+const UNREAD: Range<usize> = 384..512;
 /// Words of the free text that the owner keeps here: what a new agent has to know.
 const NOTE: usize = 8192;
 /// Records of the fault log, four words each.
@@ -53,7 +54,7 @@ pub(crate) enum Word {
     /// Pages that the first space had to get, and has got.
     PagesTotal,
     PagesPresent,
-    /// Pages that could not be had: how many tries failed in a row.
+    /// Pages that cannot be had and that threads wait for.
     Trouble,
     /// 1: all of it is to be loaded, whatever was asked for before.
     FillAsked,
@@ -71,6 +72,10 @@ pub(crate) enum Word {
     StateGiven,
     /// Bytes of the text that says which pages cannot be had.
     TroubleBytes,
+    /// How often pages that nobody waits for could not be loaded since they could be; bytes of the
+    /// text that says why.
+    Unread,
+    UnreadBytes,
 }
 
 /// One address space that is served.
@@ -183,17 +188,35 @@ impl Ledger {
         Ok(())
     }
 
-    /// Writes down which pages cannot be had, and why.
+    /// Writes down which pages cannot be had that threads wait for, and why.
     pub(super) fn set_trouble(&self, text: &str) {
-        let room = &self.memory.words()[TROUBLE];
-        let text = &text.as_bytes()[..text.len().min(room.len() * 8)];
-        store_text(room, text);
-        self.set(Word::TroubleBytes, text.len() as u64);
+        self.set_reason((TROUBLE, Word::TroubleBytes), text);
     }
 
     /// That text.
     pub(super) fn trouble(&self) -> String {
-        let bytes = load_text(&self.memory.words()[TROUBLE], self.get(Word::TroubleBytes));
+        self.reason((TROUBLE, Word::TroubleBytes))
+    }
+
+    /// Writes down why nothing more is loaded.
+    pub(super) fn set_unread(&self, text: &str) {
+        self.set_reason((UNREAD, Word::UnreadBytes), text);
+    }
+
+    /// That text.
+    pub(super) fn unread(&self) -> String {
+        self.reason((UNREAD, Word::UnreadBytes))
+    }
+
+    fn set_reason(&self, (room, length): (Range<usize>, Word), text: &str) {
+        let room = &self.memory.words()[room];
+        let text = &text.as_bytes()[..text.len().min(room.len() * 8)];
+        store_text(room, text);
+        self.set(length, text.len() as u64);
+    }
+
+    fn reason(&self, (room, length): (Range<usize>, Word)) -> String {
+        let bytes = load_text(&self.memory.words()[room], self.get(length));
         String::from_utf8_lossy(&bytes).into_owned()
     }
 

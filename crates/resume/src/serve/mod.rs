@@ -16,12 +16,16 @@ mod layout;
 mod ledger;
 mod missing;
 mod pages;
+mod pause;
+mod queue;
 mod server;
 mod spaces;
 mod status;
+mod trouble;
 mod view;
 
 pub use ledger::Ledger;
 pub use missing::Missing;
+pub use pause::Pause;
 pub use server::{Ended, ServeError, Server, begin};
 pub use status::ServeStatus;

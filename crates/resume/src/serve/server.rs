@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mem::{AddrRange, MemoryId, PAGE_SIZE, PageIndex, PageRange, PageSource, PageSourceError};
 use plan::Plan;
@@ -16,6 +16,7 @@ use sys::userfault::{Install, Obstacle, Progress, Userfault, UserfaultError};
 use super::ledger::{Kept, Ledger, Space, Spaces, Word};
 use super::pages::Pages;
 use super::spaces::{Job, State};
+use super::trouble::{Met, Trouble};
 use super::view::View;
 
 /// Threads that answer faults. One of them waits for messages; more than there are processors,
@@ -23,8 +24,6 @@ use super::view::View;
 const THREADS: usize = 6;
 /// How long a wait for messages lasts at most: new spaces and the end are looked for then.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long a page that could not be had is left before it is tried again.
-const RETRY: Duration = Duration::from_millis(100);
 /// The priority of the threads that answer faults.
 const NICE: i32 = -10;
 /// How far one call of `UFFDIO_WAKE` may reach: all of user memory.
@@ -76,8 +75,8 @@ pub struct Server<'a> {
     pub(super) state: Mutex<State>,
     /// Who holds it reads messages; inside are faults that others read on the way.
     reading: Mutex<VecDeque<Job>>,
-    /// Faults that wait for a page that could not be had.
-    stuck: Mutex<VecDeque<(Instant, Job)>>,
+    /// Pages that cannot be had.
+    trouble: Trouble,
     /// Threads that answer a fault right now.
     pub(super) busy: AtomicUsize,
     /// When the last fault was answered.
@@ -150,7 +149,7 @@ impl<'a> Server<'a> {
             ranges,
             state: Mutex::new(state),
             reading: Mutex::default(),
-            stuck: Mutex::default(),
+            trouble: Trouble::begin(ledger),
             busy: AtomicUsize::new(0),
             last_fault_ns: AtomicU64::new(0),
             can_be_nice: AtomicBool::new(false),
@@ -232,7 +231,7 @@ impl<'a> Server<'a> {
     /// Waits for a fault; other messages are applied on the way. `None`: look whether to end.
     fn next_job(&self) -> Result<Option<Job>, ServeError> {
         let mut waiting = locked(&self.reading);
-        if let Some(job) = waiting.pop_front().or_else(|| self.due()) {
+        if let Some(job) = waiting.pop_front().or_else(|| self.trouble.due()) {
             return Ok(Some(job));
         }
         if self.done.load(Ordering::Acquire) {
@@ -321,21 +320,39 @@ impl<'a> Server<'a> {
 
     /// Answers one fault.
     fn answer(&self, job: Job) -> Result<(), ServeError> {
-        let page = job.fault.address.page();
+        if !job.is_again {
+            match self.trouble.meet(self.ledger, &job) {
+                Met::New => self.note(&job),
+                Met::Tried => {}
+                Met::Waits => return Ok(()),
+            }
+        }
+        match self.put_page(job)? {
+            Ok(()) => self.trouble.over(self.ledger, &job),
+            Err(error) => self.trouble.wait(self.ledger, job, &error),
+        }
+        Ok(())
+    }
+
+    /// Counts and logs a fault.
+    fn note(&self, job: &Job) {
+        let (space, page) = job.key();
         let count = self.ledger.add(Word::Faults, 1);
-        tracing::trace!(space = job.space, page = page.0, count, "fault");
-        self.ledger.log_fault(job.space, page, job.fault.thread, now_ns());
+        tracing::trace!(space, page = page.0, count, "fault");
+        self.ledger.log_fault(space, page, job.fault.thread, now_ns());
+    }
+
+    /// Puts the page of `job` in, if the source has it to give and somebody is there to get it.
+    fn put_page(&self, job: Job) -> Result<Result<(), PageSourceError>, ServeError> {
+        let page = job.fault.address.page();
         loop {
             let source = self.source_of(job.space, page);
             let piece = match source.map(|source| self.pages.piece_of(source)).transpose() {
                 Ok(piece) => piece.flatten(),
-                Err(error) => {
-                    self.in_trouble(job, &error);
-                    return Ok(());
-                }
+                Err(error) => return Ok(Err(error)),
             };
             let state = self.state();
-            let Some(space) = state.spaces.get(&job.space) else { return Ok(()) };
+            let Some(space) = state.spaces.get(&job.space) else { return Ok(Ok(())) };
             if space.view.layout.source_of(page) != source {
                 continue;
             }
@@ -374,33 +391,11 @@ impl<'a> Server<'a> {
                 }
             }
         }
-        if self.ledger.get(Word::Trouble) != 0 && locked(&self.stuck).is_empty() {
-            self.ledger.set(Word::Trouble, 0);
-        }
-        Ok(())
+        Ok(Ok(()))
     }
 
     fn source_of(&self, space: u64, page: PageIndex) -> Option<PageIndex> {
         self.state().spaces.get(&space)?.view.layout.source_of(page)
-    }
-
-    /// A page cannot be had: its thread waits, and it is tried again. Never zeros.
-    fn in_trouble(&self, job: Job, error: &PageSourceError) {
-        if self.ledger.add(Word::Trouble, 1) == 0 {
-            self.ledger.set_trouble(&error.to_string());
-            tracing::error!(%error, "a thread of the program waits for a page that cannot be had");
-        }
-        locked(&self.stuck).push_back((Instant::now() + RETRY, job));
-    }
-
-    /// A fault that is to be tried again now.
-    fn due(&self) -> Option<Job> {
-        let mut stuck = locked(&self.stuck);
-        let (at, _) = stuck.front()?;
-        if *at > Instant::now() {
-            return None;
-        }
-        stuck.pop_front().map(|(_, job)| job)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

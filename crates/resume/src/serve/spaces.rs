@@ -1,5 +1,6 @@
 //! The address spaces, and what messages change in them.
 
+use mem::PageIndex;
 use sys::userfault::{Event, Fault, Message, Userfault};
 
 use super::ledger::{Entry, Kept, Ledger, Logged, Noted, Space, Spaces};
@@ -10,6 +11,15 @@ use super::server::ServeError;
 pub(super) struct Job {
     pub(super) space: u64,
     pub(super) fault: Fault,
+    /// It was tried before: it is counted and logged already.
+    pub(super) is_again: bool,
+}
+
+impl Job {
+    /// What it is about.
+    pub(super) fn key(&self) -> (u64, PageIndex) {
+        (self.space, self.fault.address.page())
+    }
 }
 
 /// Every address space, and the log of what changed in them.
@@ -74,7 +84,7 @@ impl State {
             Entry::Message(message, slot) => match message.event() {
                 Event::Fault(fault) => {
                     Ledger::forget(slot);
-                    Ok(Some(Some(Job { space, fault })))
+                    Ok(Some(Some(Job { space, fault, is_again: false })))
                 }
                 _ => {
                     self.logged += 1;

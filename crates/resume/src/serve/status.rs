@@ -20,6 +20,8 @@ pub struct ServeStatus {
     pub servers: u64,
     /// Threads wait for pages that cannot be had: which, and why.
     pub trouble: Option<String>,
+    /// Pages that nobody waits for cannot be loaded: which, and why.
+    pub unread: Option<String>,
     /// How long it took until everything was there; `None` while something is missing.
     pub complete_after: Option<Duration>,
     /// How long serving goes on by now.
@@ -41,6 +43,7 @@ impl Ledger {
             faults: self.get(Word::Faults),
             servers: self.get(Word::Servers),
             trouble: (self.get(Word::Trouble) != 0).then(|| self.trouble()),
+            unread: (self.get(Word::Unread) != 0).then(|| self.unread()),
             complete_after: (complete != 0).then(|| since(complete)),
             since: since(now_ns()),
             pids: [Word::KeeperPid, Word::ServerPid, Word::HolderPid].map(|w| self.get(w)),
@@ -50,6 +53,12 @@ impl Ledger {
     /// Has everything loaded, whatever was asked for before.
     pub fn ask_to_fill(&self) {
         self.set(Word::FillAsked, 1);
+    }
+
+    /// The server could not begin, or not go on: everybody waits.
+    pub fn note_failure(&self, why: &str) {
+        self.set_trouble(why);
+        self.set(Word::Trouble, 1);
     }
 
     /// The server does not run.
