@@ -8,6 +8,7 @@
 
 pub mod binaries;
 pub mod files;
+pub mod pages;
 pub mod program;
 pub mod redis;
 pub mod rekindle;

@@ -6,8 +6,8 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::resume::serve::{Ledger, begin};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, poll};
+use ::resume::serve::{Ledger, Pause, begin};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, poll};
 use store::{Checkpoint, Store};
 use sys::clone::{Forked, fork_sharing_files};
 use sys::task::{Pid, PidFd};
@@ -17,8 +17,14 @@ use super::brief::{Brief, Session};
 use super::{confine, control, faults, link, record, revive, server};
 use crate::passing;
 
-/// How long before a server that failed is tried again.
-const RETRY: Duration = Duration::from_millis(200);
+/// How long before what the kernel refused us, a process or a file, is tried again.
+const REFUSED: Pause = Pause::new(Duration::from_millis(20), Duration::from_secs(1));
+/// How long before a server that failed is followed by another.
+const FAILED: Pause = Pause::new(Duration::from_millis(200), Duration::from_secs(5));
+/// How long a server has to work for its failure to be a first one.
+const WORKED: Duration = Duration::from_secs(30);
+/// How often is looked whether the holder of an earlier agent is needed on.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How an agent begins.
 #[derive(Clone, Debug)]
@@ -125,15 +131,8 @@ fn agent(start: &AgentStart, instance: &mut String) -> io::Result<()> {
     {
         return Err(io::Error::other("the program has ended"));
     }
-    let mut keeper = Keeper::begin(ledger, checkpoint, brief, session, socket, start)?;
-    if let Some(old) = old_holder {
-        keeper.await_serving();
-        revive::end(&old);
-        let number = old.as_fd().as_raw_fd();
-        drop(old);
-        keeper.own.retain(|own| *own != number);
-    }
-    confine::give_up_ending();
+    let mut keeper =
+        Keeper::begin(ledger, checkpoint, brief, session, (socket, old_holder), start)?;
     keeper.keep()
 }
 
@@ -177,8 +176,19 @@ struct Keeper {
     session: Session,
     /// `resume`, until it says that the program runs.
     socket: Option<OwnedFd>,
-    holder: (Pid, PidFd),
-    server: (Pid, PidFd),
+    /// `None`: it cannot be made at the moment; the server likewise.
+    holder: Option<(Pid, PidFd)>,
+    server: Option<(Pid, PidFd)>,
+    server_since: Instant,
+    /// It is written down who we are.
+    is_noted: bool,
+    /// That of an earlier agent, which holds the descriptors until we answer.
+    old_holder: Option<PidFd>,
+    /// When what is lacking is tried again, and whether that was told.
+    again: Option<Instant>,
+    refused: Pause,
+    failed: Pause,
+    is_told: bool,
     listener: Option<UnixListener>,
     /// Rung when the server is to write its state down.
     bell: OwnedFd,
@@ -201,7 +211,7 @@ impl Keeper {
         checkpoint: Checkpoint,
         brief: Brief,
         session: Session,
-        socket: Option<OwnedFd>,
+        (socket, old_holder): (Option<OwnedFd>, Option<PidFd>),
         start: &AgentStart,
     ) -> io::Result<Self> {
         let held = confine::with_files(|| record::hold_folder(&brief))?;
@@ -209,34 +219,109 @@ impl Keeper {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let bell = rustix::event::eventfd(0, flags)?;
         confine::confine(start, &checkpoint);
-        let holder = hold()?;
         let served = ledger.descriptors();
         let own = open_numbers().into_iter().filter(|number| !served.contains(number)).collect();
-        // Before the server tells `resume` that it answers: the next verb looks for it.
-        note(&ledger, &brief, holder.0)?;
-        drop(held);
-        let parts = (&ledger, &checkpoint, &brief, &session);
-        let server = spawn_server(parts, (socket.as_ref().map(AsFd::as_fd), bell.as_fd()))?;
-        Ok(Self {
+        if !matches!(start, AgentStart::Fresh) {
+            ledger.note_server_gone();
+        }
+        let mut keeper = Self {
             ledger,
             checkpoint,
             brief,
             session,
             socket,
-            holder,
-            server,
+            holder: None,
+            server: None,
+            server_since: Instant::now(),
+            is_noted: false,
+            old_holder,
+            again: None,
+            refused: REFUSED,
+            failed: FAILED,
+            is_told: false,
             listener: Some(listener),
             bell,
             own,
-        })
+        };
+        let restored = keeper.restore();
+        drop(held);
+        match (start, restored) {
+            // `resume` undoes what it has begun.
+            (AgentStart::Fresh, Err((_, error))) => {
+                keeper.end_processes();
+                return Err(error);
+            }
+            (_, restored) => keeper.restored(restored),
+        }
+        keeper.let_old_go();
+        Ok(keeper)
     }
 
-    /// Waits until the server answers.
-    fn await_serving(&self) {
-        let until = Instant::now() + Duration::from_secs(10);
-        while !self.ledger.status().serving && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(1));
+    /// Makes what is lacking of our processes, and writes down who we are.
+    fn restore(&mut self) -> Result<(), (&'static str, io::Error)> {
+        let mut done = Ok(());
+        if self.holder.is_none() {
+            match hold() {
+                Ok(holder) => (self.holder, self.is_noted) = (Some(holder), false),
+                Err(error) => done = Err(("make a process that holds on", error)),
+            }
         }
+        if let Some((holder, _)) = &self.holder
+            && !self.is_noted
+        {
+            done = note(&self.ledger, &self.brief, *holder)
+                .map_err(|error| ("write down who serves the program", error));
+            self.is_noted = done.is_ok();
+        }
+        // Who waits to hear that faults are answered has the program run then, and the next verb
+        // looks for us.
+        if self.socket.is_some() && done.is_err() {
+            return done;
+        }
+        if self.server.is_none() {
+            let parts = (&self.ledger, &self.checkpoint, &self.brief, &self.session);
+            let ready = self.socket.as_ref().map(AsFd::as_fd);
+            let server = spawn_server(parts, (ready, self.bell.as_fd()))
+                .map_err(|error| ("make another fault server", error))?;
+            self.server = Some(server);
+            self.server_since = Instant::now();
+        }
+        done
+    }
+
+    /// Tells what came of [`restore`](Self::restore), and when to try again.
+    fn restored(&mut self, restored: Result<(), (&'static str, io::Error)>) {
+        match restored {
+            Ok(()) => {
+                if self.is_told {
+                    tracing::warn!("the agent has what it lacked");
+                }
+                (self.is_told, self.again) = (false, None);
+                self.refused.reset();
+            }
+            Err((what, error)) => {
+                if !self.is_told {
+                    tracing::error!(%error, "the agent cannot {what}, and tries again");
+                }
+                self.is_told = true;
+                self.again = Some(Instant::now() + self.refused.grow());
+            }
+        }
+    }
+
+    /// Ends the holder of the agent before us as soon as it is not needed any more.
+    fn let_old_go(&mut self) {
+        let is_up = self.holder.is_some() && self.server.is_some() && self.ledger.status().serving;
+        if self.old_holder.is_some() && !is_up {
+            return;
+        }
+        if let Some(old) = self.old_holder.take() {
+            revive::end(&old);
+            let number = old.as_fd().as_raw_fd();
+            drop(old);
+            self.own.retain(|own| *own != number);
+        }
+        confine::give_up_ending();
     }
 
     fn keep(&mut self) -> io::Result<()> {
@@ -247,29 +332,32 @@ impl Keeper {
             if seen.resume_spoke {
                 self.socket = None;
             }
-            if seen.server_ended {
-                let code = sys::clone::reap(self.server.0);
+            if seen.server_ended
+                && let Some((server, pidfd)) = self.server.take()
+            {
+                // Not a stray one.
+                drop(pidfd);
+                let code = sys::clone::reap(server);
                 // Also the program's own end is the server's to know: forks may go on.
                 let over =
                     |status| is_exit(status, server::COMPLETE) || is_exit(status, server::GONE);
                 if code.is_some_and(over) {
                     return self.end();
                 }
-                if code.is_some_and(|status| is_exit(status, server::FAILED)) {
-                    std::thread::sleep(RETRY);
-                }
-                self.ledger.note_server_gone();
-                tracing::warn!(?code, "the fault server has ended; another takes over");
-                self.close_strays();
-                let parts = (&self.ledger, &self.checkpoint, &self.brief, &self.session);
-                // Should `resume` wait to hear that faults are answered, it does still.
-                let ready = self.socket.as_ref().map(AsFd::as_fd);
-                self.server = spawn_server(parts, (ready, self.bell.as_fd()))?;
+                self.succeed(code);
             }
-            if seen.holder_ended {
-                sys::clone::reap(self.holder.0);
-                self.holder = hold()?;
-                note(&self.ledger, &self.brief, self.holder.0)?;
+            if seen.holder_ended
+                && let Some((holder, _)) = self.holder.take()
+            {
+                sys::clone::reap(holder);
+            }
+            let is_due = self.again.is_none_or(|again| again <= Instant::now());
+            if is_due && (self.holder.is_none() || self.server.is_none() || !self.is_noted) {
+                let restored = self.restore();
+                self.restored(restored);
+            }
+            if self.old_holder.is_some() {
+                self.let_old_go();
             }
             if seen.asked
                 && let Some(listener) = &self.listener
@@ -279,38 +367,63 @@ impl Keeper {
         }
     }
 
+    /// Clears up behind a server that has ended with `code`; one that failed and not was killed is
+    /// followed after a pause.
+    fn succeed(&mut self, code: Option<i32>) {
+        self.ledger.note_server_gone();
+        self.close_strays();
+        if self.server_since.elapsed() >= WORKED {
+            self.failed.reset();
+        }
+        tracing::warn!(?code, "the fault server has ended; another takes over");
+        if code.is_some_and(|status| is_exit(status, server::FAILED)) {
+            self.again = Some(Instant::now() + self.failed.grow());
+        }
+    }
+
     /// Waits until something has happened.
     fn look(&self) -> io::Result<Seen> {
-        let mut slots = vec![
-            PollFd::from_borrowed_fd(self.server.1.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.holder.1.as_fd(), PollFlags::IN),
+        // Callers find an agent that has taken over altogether, or that cannot.
+        let may_answer = self.old_holder.is_none() || self.again.is_some();
+        let mut slots = Vec::new();
+        let sources = [
+            self.server.as_ref().map(|(_, pidfd)| pidfd.as_fd()),
+            self.holder.as_ref().map(|(_, pidfd)| pidfd.as_fd()),
+            self.listener.as_ref().filter(|_| may_answer).map(AsFd::as_fd),
+            self.socket.as_ref().map(AsFd::as_fd),
         ];
-        let listener = self.listener.as_ref().map(AsFd::as_fd);
-        let socket = self.socket.as_ref().map(AsFd::as_fd);
-        for fd in [listener, socket].into_iter().flatten() {
-            slots.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        }
-        match poll(&mut slots, None) {
+        // Where each of them is among the slots.
+        let places = sources.map(|source| {
+            slots.push(PollFd::from_borrowed_fd(source?, PollFlags::IN));
+            Some(slots.len() - 1)
+        });
+        match poll(&mut slots, self.longest().as_ref()) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(Seen::default()),
             Err(error) => return Err(error.into()),
         }
-        let ready: Vec<bool> = slots.iter().map(|slot| !slot.revents().is_empty()).collect();
-        let at = |index: usize| ready.get(index).copied().unwrap_or(false);
-        let has_listener = usize::from(self.listener.is_some());
-        Ok(Seen {
-            server_ended: at(0),
-            holder_ended: at(1),
-            asked: has_listener == 1 && at(2),
-            resume_spoke: self.socket.is_some() && at(2 + has_listener),
-        })
+        let is_ready = places.map(|place| {
+            place.and_then(|at| slots.get(at)).is_some_and(|slot| !slot.revents().is_empty())
+        });
+        let [server_ended, holder_ended, asked, resume_spoke] = is_ready;
+        Ok(Seen { server_ended, holder_ended, resume_spoke, asked })
+    }
+
+    /// How long to wait at most: until what is lacking is tried again.
+    fn longest(&self) -> Option<Timespec> {
+        let again = self.again.map(|again| again.saturating_duration_since(Instant::now()));
+        let look = self.old_holder.is_some().then_some(LOOK);
+        let wait = again.into_iter().chain(look).min()?;
+        // A moment more, so that it is due then.
+        Timespec::try_from(wait + Duration::from_millis(1)).ok()
     }
 
     /// Closes what a killed server has left open in our common table.
     fn close_strays(&self) {
         let mut known = self.ledger.descriptors();
         known.extend(&self.own);
-        known.extend([self.server.1.as_fd().as_raw_fd(), self.holder.1.as_fd().as_raw_fd()]);
+        let processes = [&self.server, &self.holder].into_iter().flatten();
+        known.extend(processes.map(|(_, pidfd)| pidfd.as_fd().as_raw_fd()));
         for number in open_numbers().into_iter().filter(|number| !known.contains(number)) {
             // Closing is all that is wanted; one that is gone meanwhile was a look of ours.
             drop(sys::inherit::take_descriptor(number));
@@ -327,12 +440,17 @@ impl Keeper {
         }
     }
 
+    fn end_processes(&mut self) {
+        for (pid, pidfd) in [self.server.take(), self.holder.take()].into_iter().flatten() {
+            revive::end(&pidfd);
+            sys::clone::reap(pid);
+        }
+        self.old_holder.iter().for_each(revive::end);
+    }
+
     /// There is nothing to serve any more.
     fn end(&mut self) -> io::Result<()> {
-        revive::end(&self.server.1);
-        sys::clone::reap(self.server.0);
-        revive::end(&self.holder.1);
-        sys::clone::reap(self.holder.0);
+        self.end_processes();
         self.save_faults();
         record::forget(&self.brief);
         remove_passing(&self.brief);

@@ -39,7 +39,7 @@ impl AgentLink {
             None,
         )?;
         std::fs::create_dir_all(brief.folder())?;
-        let mut child = command(&brief)?.stdin(Stdio::from(theirs)).spawn()?;
+        let mut child = command(&brief).stdin(Stdio::from(theirs)).spawn()?;
         let link = match send(ours.as_fd(), &brief.to_text()?, None) {
             Ok(()) => Self { socket: ours, brief, child: RefCell::new(child) },
             Err(error) => {
@@ -55,7 +55,8 @@ impl AgentLink {
     /// Tells an agent that was started before there was a checkpoint that it is there.
     pub(crate) fn published(self, brief: Brief) -> io::Result<Self> {
         send(self.socket.as_fd(), &brief.to_text()?, None)?;
-        note(&brief)?;
+        // The log is for whoever wonders.
+        let _ = note(&brief);
         Ok(Self { brief, ..self })
     }
 }
@@ -96,11 +97,12 @@ impl LazyLoader for AgentLink {
 }
 
 /// The command that executes an agent.
-pub(super) fn command(brief: &Brief) -> io::Result<Command> {
-    let log = note(brief)?;
+pub(super) fn command(brief: &Brief) -> Command {
+    // An agent without a log is better than none.
+    let log = note(brief).map_or_else(|_| Stdio::null(), Stdio::from);
     let mut command = Command::new("/proc/self/exe");
-    command.arg("agent").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(log));
-    Ok(command)
+    command.arg("agent").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command
 }
 
 /// Writes down in the agent's log which checkpoint it is for.
@@ -108,7 +110,8 @@ fn note(brief: &Brief) -> io::Result<std::fs::File> {
     let path = brief.folder().join("agent.log");
     let mut log = std::fs::File::options().create(true).append(true).open(path)?;
     let checkpoint = brief.checkpoint.as_deref().unwrap_or("to come");
-    writeln!(log, "agent of instance {}, checkpoint {checkpoint}", brief.instance)?;
+    // Where there is no room for a line there may be later.
+    let _ = writeln!(log, "agent of instance {}, checkpoint {checkpoint}", brief.instance);
     Ok(log)
 }
 

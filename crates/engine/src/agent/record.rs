@@ -46,8 +46,13 @@ pub(super) fn write(brief: &Brief, holder: Pid) -> io::Result<()> {
         brief: brief.clone(),
     };
     let fresh = brief.folder().join("agent.new");
-    fs::write(&fresh, serde_json::to_vec(&record)?)?;
-    fs::rename(fresh, path(&brief.folder()))
+    let written = fs::write(&fresh, serde_json::to_vec(&record)?)
+        .and_then(|()| fs::rename(&fresh, path(&brief.folder())));
+    if written.is_err() {
+        // It takes no room that there is too little of.
+        let _ = fs::remove_file(fresh);
+    }
+    written
 }
 
 /// Holds off whoever begins or ends in the folder of an instance, where the agent of a program

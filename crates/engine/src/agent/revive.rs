@@ -58,7 +58,7 @@ pub(crate) fn revive_if_needed(registry: &Registry, instance: &str) -> io::Resul
         // A server that is left has an agent executed by itself. That cannot be told while one
         // holder makes way for the next: the next look tells.
         if holder_lives && !started && server_lives(&record).is_ok_and(|lives| !lives) {
-            let mut command = link::command(&record.brief)?;
+            let mut command = link::command(&record.brief);
             command.args(["--from", &record.holder.to_string()]).spawn()?;
             started = true;
         }

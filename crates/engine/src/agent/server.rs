@@ -3,10 +3,10 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ::resume::serve::{Ended, Ledger, Server};
+use ::resume::serve::{Ended, Ledger, Pause, Server};
 use store::Checkpoint;
 use sys::task::{Pid, PidFd};
 
@@ -20,6 +20,8 @@ pub(super) const GONE: u8 = 3;
 pub(super) const FAILED: u8 = 4;
 /// How long a new agent may take to answer faults.
 const HAND_OVER: Duration = Duration::from_secs(20);
+/// How long before executing one is tried again.
+const SPAWN: Pause = Pause::new(Duration::from_millis(20), Duration::from_secs(1));
 /// How long to wait between looks at it.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -84,8 +86,27 @@ fn serve(
     }
 }
 
+/// Executes `command`, when the kernel gives us a process for it: until then the descriptors are held
+/// by us.
+fn execute(command: &mut Command) -> Child {
+    let (mut pause, mut is_told) = (SPAWN, false);
+    loop {
+        match command.spawn() {
+            Ok(child) => return child,
+            Err(error) => {
+                if !is_told {
+                    tracing::error!(%error, "no agent can be executed; that is tried again");
+                }
+                is_told = true;
+                std::thread::sleep(pause.grow());
+            }
+        }
+    }
+}
+
 /// The keeper is gone: has a new agent executed, which finds everything under the same numbers,
 /// and waits until its own server answers faults. Until then the descriptors are held by us.
+#[expect(clippy::zombie_processes, reason = "we end as soon as it answers")]
 fn hand_over(ledger: &Ledger, brief: &Brief, servers: u64) -> io::Result<()> {
     tracing::warn!("the keeper has ended; a new agent takes over");
     let userfaults = ledger.descriptors();
@@ -94,9 +115,9 @@ fn hand_over(ledger: &Ledger, brief: &Brief, servers: u64) -> io::Result<()> {
     }
     let number = std::os::fd::AsRawFd::as_raw_fd(&ledger.as_fd());
     sys::inherit::set_close_on_exec(number, false)?;
-    let mut command: Command = link::command(brief)?;
+    let mut command: Command = link::command(brief);
     command.args(["--ledger", &number.to_string()]).stdin(Stdio::null());
-    let mut child = command.spawn()?;
+    let mut child = execute(&mut command);
     let until = Instant::now() + HAND_OVER;
     while ledger.status().servers == servers || !ledger.status().serving {
         if let Some(status) = child.try_wait()? {

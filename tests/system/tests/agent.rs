@@ -1,0 +1,153 @@
+//! Agents of lazily resumed programs where the host gives them less than they ask for.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+use rekindle_system_tests::pages::{agent_log, pages, seen};
+use rekindle_system_tests::program::Program;
+use rekindle_system_tests::rekindle::Rekindle;
+use rekindle_system_tests::sandbox::{self, Place};
+use rekindle_system_tests::{skips, wait};
+use rustix::process::{Pid, Signal, kill_process};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(600);
+
+fn rekindle(place: &Place) -> Rekindle {
+    Rekindle::new(&place.store(), place.dir())
+}
+
+/// A control group of this test alone in which processes are counted. Dropping it lets who is in it
+/// have as many as they like.
+struct Counted(std::path::PathBuf);
+
+impl Counted {
+    fn new(place: &Place) -> Option<Self> {
+        let tops = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+        let name = place.dir().file_name().unwrap();
+        let made = tops.iter().map(|top| std::path::Path::new(top).join(name)).find(|path| {
+            let is_made = std::fs::create_dir(path).is_ok();
+            let counts = path.join("pids.max").exists();
+            if is_made && !counts {
+                std::fs::remove_dir(path).unwrap();
+            }
+            is_made && counts
+        });
+        if made.is_none() {
+            skips::skip("a limit of processes", "a control group that counts processes");
+        }
+        made.map(Self)
+    }
+
+    fn take(&self, pid: u64) {
+        std::fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+
+    fn limit(&self, most: &str) {
+        std::fs::write(self.0.join("pids.max"), most).unwrap();
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let begun = std::time::Instant::now();
+        while std::fs::remove_dir(&self.0).is_err() && begun.elapsed() < wait::PATIENCE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Where no process can be made the agent stays, says so once, and goes on when one can.
+#[test]
+fn an_agent_outlasts_a_lack_of_processes() {
+    sandbox::run(LIMIT, |place| {
+        let Some(counted) = Counted::new(place) else { return };
+        let rekindle = rekindle(place);
+        let (program, go, out) = pages(place);
+        rekindle.stop(program.pid(), &[]);
+        let resumed = rekindle.resume("latest", &["--on-demand"]);
+        let program = Program::of_pid(resumed.pid("pid"));
+        let row = || rekindle.run(&["status"]).json["instances"][0].clone();
+        let ours = |at: usize| row()["processes"][at].as_u64().unwrap();
+        let processes = [ours(0), ours(1), ours(2)];
+        processes.into_iter().for_each(|pid| counted.take(pid));
+        std::fs::write(&go, "").unwrap();
+        // The server alone, both that the agent has made, and the agent with its server's help.
+        for victims in [&[1][..], &[2, 1], &[0]] {
+            let agent = ours(0);
+            let pids = victims.iter().map(|at| ours(*at)).collect::<Vec<_>>();
+            counted.limit("1");
+            for pid in pids {
+                let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            std::thread::sleep(Duration::from_millis(700));
+            if victims != [0] {
+                let log = std::fs::read_to_string(agent_log(resumed.text("instance"))).unwrap();
+                assert_eq!(row()["processes"][0].as_u64(), Some(agent), "it has ended: {log}");
+                assert_eq!(row()["state"], "blocked");
+            }
+            let before = seen(&out).0;
+            counted.limit("max");
+            wait::until_true("the program to go on", Duration::from_secs(10), || {
+                seen(&out).0 > before + 100
+            });
+            wait::until_true("all three to be there", Duration::from_secs(10), || {
+                let row = row();
+                row["state"] == "loading"
+                    && (0..3).all(|at| {
+                        let pid = row["processes"][at].as_u64().unwrap();
+                        std::path::Path::new(&format!("/proc/{pid}")).exists()
+                    })
+            });
+        }
+        let log = std::fs::read_to_string(agent_log(resumed.text("instance"))).unwrap();
+        let told = log.lines().filter(|line| line.contains("tries again")).count();
+        assert_eq!(told, 2, "{log}");
+        assert_eq!(seen(&out).1, 0, "wrong pages");
+        program.kill();
+        wait::until_true("the agent to end", Duration::from_secs(10), || {
+            std::fs::read_to_string(counted.0.join("cgroup.procs")).unwrap().is_empty()
+        });
+    });
+}
+
+/// What is written down of an agent does not fit on the file system: it stays all the same.
+#[test]
+fn an_agent_outlasts_a_full_file_system() {
+    sandbox::run(LIMIT, |place| {
+        let small = "/run/rekindle";
+        std::fs::create_dir_all(small).unwrap();
+        // In the mount namespace of this test.
+        let words = ["-t", "tmpfs", "-o", "size=1m,mode=700", "none", small];
+        assert!(std::process::Command::new("mount").args(words).status().unwrap().success());
+        let rekindle = rekindle(place);
+        let (program, go, out) = pages(place);
+        rekindle.stop(program.pid(), &[]);
+        let resumed = rekindle.resume("latest", &["--on-demand"]);
+        let program = Program::of_pid(resumed.pid("pid"));
+        std::fs::write(&go, "").unwrap();
+        let row = || rekindle.run(&["status"]).json["instances"][0].clone();
+        let filler = std::path::Path::new(small).join("filler");
+        let agent = row()["processes"][0].as_u64().unwrap();
+        assert!(std::fs::write(&filler, vec![1; 2 << 20]).is_err(), "it is not full");
+        for at in [2, 1, 2] {
+            let pid = i32::try_from(row()["processes"][at].as_u64().unwrap()).unwrap();
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+            let before = seen(&out).0;
+            wait::until_true("the program to go on", Duration::from_secs(10), || {
+                seen(&out).0 > before + 100
+            });
+            assert_eq!(row()["processes"][0].as_u64(), Some(agent), "it has ended");
+        }
+        // There is room again: what is written down is true again.
+        std::fs::remove_file(filler).unwrap();
+        let record = std::path::Path::new(small).join(resumed.text("instance")).join("agent");
+        wait::until_true("it to be written down", Duration::from_secs(10), || {
+            let record: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+            record["holder"] == row()["processes"][2]
+        });
+        assert_eq!(seen(&out).1, 0, "wrong pages");
+        program.kill();
+    });
+}
