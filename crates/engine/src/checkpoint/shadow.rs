@@ -33,7 +33,8 @@ pub(super) fn fork_time(pages: u64) -> Duration {
 /// Whether a fork that takes `fork` is better than a copy that takes `copy`, or the only way to
 /// keep within `allowed`.
 pub(super) fn is_better(copy: Duration, fork: Duration, allowed: Option<Duration>) -> bool {
-    copy > WORTH && (copy > fork * FASTER || allowed.is_some_and(|max| copy > max && fork <= max))
+    let is_faster = copy > WORTH && copy > fork * FASTER;
+    is_faster || allowed.is_some_and(|max| copy > max && fork <= max)
 }
 
 /// Whether there is room for all of `bytes` a second time, in these control groups.
@@ -136,5 +137,8 @@ mod tests {
         assert!(!is_better(ms(90), ms(50), Some(ms(100))));
         assert!(!is_better(ms(90), ms(70), Some(ms(60))));
         assert!(!is_better(ms(15), ms(1), None));
+        // However little the copy takes: it is more than was allowed.
+        assert!(is_better(ms(18), ms(3), Some(ms(10))));
+        assert!(!is_better(ms(18), ms(12), Some(ms(10))));
     }
 }
