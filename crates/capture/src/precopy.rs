@@ -379,6 +379,15 @@ impl<'p> Precopy<'p> {
     pub fn release(self) -> Released {
         self.tracker.release()
     }
+
+    /// Ends it when nobody else looks through the tracker; else only what is in huge pages is let go
+    /// of, so that it stays there.
+    pub fn give_up(self) -> Released {
+        match Arc::try_unwrap(self.tracker) {
+            Ok(tracker) => tracker.release(),
+            Err(shared) => Released { split: shared.spare_huge(), ..Released::default() },
+        }
+    }
 }
 
 /// Address space below which one thread looks faster than two are started.

@@ -5,7 +5,7 @@
 
 use rekindle_system_tests::program::{Program, Start};
 use rekindle_system_tests::rekindle::{Rekindle, Report};
-use rekindle_system_tests::sandbox;
+use rekindle_system_tests::{sandbox, skips};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(600);
@@ -89,6 +89,57 @@ fn a_program_that_writes_as_fast_as_it_can() {
         for report in [report, forked, copied] {
             resumed_goes_on(&rekindle, &report, &out);
         }
+    });
+}
+
+/// Writes to each of its huge pages all the time.
+const HUGE_WRITER: &str = r"
+import mmap, sys
+SIZE, HUGE, MADV_HUGEPAGE = 64 << 20, 2 << 20, 14
+m = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+m.madvise(MADV_HUGEPAGE)
+n, out = 0, open(sys.argv[1], 'a', buffering=1)
+while True:
+    n += 1
+    for at in range(0, SIZE, HUGE):
+        m[at + n % 512 * 4096] = n % 256
+    if n % 1000 == 1: print(n, 0, file=out)
+";
+
+/// A checkpoint that is given up leaves the program the huge pages that it had.
+#[test]
+fn huge_pages_are_given_back_by_one_that_is_given_up() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let out = place.path("fills");
+        std::fs::write(&out, "").unwrap();
+        let path = out.display().to_string();
+        let program =
+            Start::new(place.dir(), "writer", &["python3", "-c", HUGE_WRITER, &path]).start();
+        goes_on(&program, &out);
+        let huge_kb = || -> u64 {
+            let text = program.proc_file("smaps_rollup");
+            let line = text.lines().find(|line| line.starts_with("AnonHugePages:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        let before = huge_kb();
+        if before < 60 << 10 {
+            skips::skip("huge pages after a checkpoint", "transparent huge pages on request");
+            return;
+        }
+        let pid = program.pid().to_string();
+        // Before the freeze; when the program stood still; when all was copied and tracking has ended.
+        let report = rekindle.run(&["checkpoint", &pid, "--max-pause", "1ms"]);
+        let _ = report.expect_failure(&[7], "rolled_back", &["--max-pause 1 ms", "untouched"]);
+        assert!(huge_kb() >= before, "{} kB of {before} kB in huge pages", huge_kb());
+        for phase in ["state", "encode", "publish"] {
+            let setting = format!("REKINDLE_FAIL_PHASE={phase}");
+            let failing = Rekindle::new(&place.store(), place.dir()).through(&["env", &setting]);
+            let _ =
+                failing.run(&["checkpoint", &pid]).expect_failure(&[7], "rolled_back", &[phase]);
+            assert!(huge_kb() >= before, "{phase}: {} kB of {before} kB in huge pages", huge_kb());
+        }
+        goes_on(&program, &out);
     });
 }
 

@@ -183,6 +183,19 @@ impl<'p> Copying<'p> {
         }
     }
 
+    /// What is at work, for whoever goes on with it or ends it. Nothing is left.
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Frozen)
+    }
+
+    /// Ends the tracking of a program of which no checkpoint comes.
+    pub(super) fn give_up(&mut self) -> Option<Released> {
+        match self.take() {
+            Self::Running { precopy, .. } => Some(precopy.give_up()),
+            Self::Frozen => None,
+        }
+    }
+
     /// Ends the tracking.
     pub(crate) fn release(self) -> Option<Released> {
         match self {

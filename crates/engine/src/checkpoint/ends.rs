@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use capture::Captured;
 use image::Summary;
+use mem::PageSet;
 use process::Change;
 use store::{CheckpointWriter, Published, Store};
-use target::{Frozen, Released};
+use target::{Frozen, Process};
 
 use super::copying::Copied;
 use super::error::CheckpointError;
@@ -16,12 +17,34 @@ use super::phases::{END, PUBLISH, REAP, SYNC};
 use super::planning::Chosen;
 use super::rehearsal::Rehearsed;
 use super::take::{Complete, Done, Run, Stop};
+use crate::events::Observer;
 use crate::phase::{Phases, Watch};
 use crate::reap;
 use crate::settings::Settings;
 
 /// Why pages are warm that the plan does not name.
 const UNNAMED: &str = "nothing is known of it";
+
+/// Huge pages that a write `split` while they were tracked become huge again. What becomes of the
+/// checkpoint is decided by now: this cannot fail it.
+pub(crate) fn give_back_huge_pages(
+    process: &Process,
+    split: &PageSet,
+    observer: &dyn Observer,
+) -> Option<Duration> {
+    const BUDGET: Duration = Duration::from_secs(2);
+    if split.is_empty() {
+        return None;
+    }
+    let given = capture::give_back_huge_pages(process, split, BUDGET);
+    if given.left_bytes > 0 {
+        let megabytes = given.left_bytes.div_ceil(1 << 20);
+        observer.warn(&format!(
+            "{megabytes} MB of the program's memory are in small pages now that were in huge ones"
+        ));
+    }
+    Some(given.took)
+}
 
 impl Run<'_, '_> {
     /// With `--stop` the instance stands still until its checkpoint is published, and then ends.
@@ -71,25 +94,6 @@ impl Run<'_, '_> {
         if let Err(error) = learned {
             self.observer.warn(&format!("what the rehearsal showed is not kept: {error}"));
         }
-    }
-
-    /// Huge pages that a write split while they were tracked become huge again. The checkpoint is
-    /// published by now: this cannot fail it.
-    pub(super) fn give_back_huge_pages(&self, released: &Released) -> Option<Duration> {
-        const BUDGET: Duration = Duration::from_secs(2);
-        if released.split.is_empty() {
-            return None;
-        }
-        let process = &self.found.process;
-        let given = capture::give_back_huge_pages(process, &released.split, BUDGET);
-        if given.left_bytes > 0 {
-            let megabytes = given.left_bytes.div_ceil(1 << 20);
-            self.observer.warn(&format!(
-                "{megabytes} MB of the program's memory are in small pages now that were in huge \
-                 ones"
-            ));
-        }
-        Some(given.took)
     }
 
     /// Everything is copied: what it is divided by is what there really is, with what a clone

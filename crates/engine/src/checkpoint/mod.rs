@@ -45,6 +45,7 @@ pub use twins::TwinChoice;
 
 pub(crate) use carried::Carried;
 pub(crate) use copying::forecast;
+pub(crate) use ends::give_back_huge_pages;
 use phases::NAME;
 pub(crate) use phases::{BORROW, LOOK};
 pub(crate) use planning::fault_logs;

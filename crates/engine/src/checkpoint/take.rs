@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ::resume::serve::Missing;
 use capture::{Captured, StateError, Survey};
-use mem::MemoryId;
+use mem::{MemoryId, PageSet};
 use plan::{LossyRange, Plan};
 use process::Change;
 use store::{Checkpoint, CheckpointWriter, Published};
@@ -14,12 +14,14 @@ use target::{FreezeOptions, Frozen, Released};
 
 use super::carried::Carried;
 use super::copying::{Copied, Copying};
+use super::ends::give_back_huge_pages;
 use super::error::CheckpointError;
 use super::missing::{Elsewhere, refuse_foreign};
 use super::phases::{
     APPROXIMATE, COPY, ENCODE, FORK, FREEZE, INHERIT, LOOK, PLAN, PRECOPY, PREPARE, PUBLISH,
     RECORD, REFER, REHEARSE, RELEASE, STAGE, STATE, THAW, TRACK, TWINS,
 };
+use super::planning::Chosen;
 use super::recording::Recorded;
 use super::rehearsal::{Forked, Rehearsed};
 use super::{CheckpointRequest, look, lossy, waiting};
@@ -109,6 +111,13 @@ struct Held<'a> {
     stops: Vec<Stop>,
 }
 
+/// What is there before the program is touched.
+struct Prepared {
+    writer: CheckpointWriter,
+    chosen: Chosen,
+    recorded: Option<Recorded>,
+}
+
 /// A checkpoint whose pages have all been copied, but for those in staging.
 pub(super) struct Complete {
     pub(super) writer: CheckpointWriter,
@@ -183,6 +192,31 @@ impl<'a> Run<'a, '_> {
                 None => Copying::start(process, freeze, self.observer),
             }
         })?;
+        let prepared = Prepared { writer, chosen, recorded };
+        let mut split = PageSet::new();
+        let taken =
+            self.take_tracked(after, settings, phases, prepared, (&mut copying, &mut split));
+        if taken.is_err() {
+            // It runs on, and is to have the huge pages that it had.
+            let released = copying.give_up();
+            split = released.map_or_else(PageSet::new, |released| released.split).union(&split);
+            give_back_huge_pages(&self.found.process, &split, self.observer);
+        }
+        taken
+    }
+
+    /// The part of it in which writes are tracked, if they can be. When it fails the program does not
+    /// stand still, what is left in `copying` is to be let go of, and `split` says what was in huge
+    /// pages and is not any more.
+    fn take_tracked(
+        &self,
+        after: After,
+        settings: &Settings,
+        phases: &mut Phases<'_>,
+        prepared: Prepared,
+        (copying, split): (&mut Copying<'a>, &mut PageSet),
+    ) -> Result<Taken<'a>, CheckpointError> {
+        let Prepared { writer, chosen, recorded } = prepared;
         if copying.inherits() {
             phases.run(INHERIT, |watch| copying.inherit(&writer, watch))?;
         }
@@ -196,21 +230,21 @@ impl<'a> Run<'a, '_> {
                 copying.rounds(&writer, resident_bytes, self.nice(), watch, self.observer)
             })
         };
-        let mut staging = stage(&copying, phases)?;
-        rounds(&mut copying, phases)?;
-        self.check_pause(&copying, after)?;
-        if self.staging_room(&copying, after) > staging.room_bytes() {
+        let mut staging = stage(copying, phases)?;
+        rounds(copying, phases)?;
+        self.check_pause(copying, after)?;
+        if self.staging_room(copying, after) > staging.room_bytes() {
             // Memory takes its time to be had, in which the program writes on.
             drop(staging);
-            staging = stage(&copying, phases)?;
-            rounds(&mut copying, phases)?;
+            staging = stage(copying, phases)?;
+            rounds(copying, phases)?;
         }
         if after != After::GoesOn {
             // It will stand still while the rest is brought into order.
             writer.settle()?;
         }
         let Held { mut frozen, mut captured, missing, mut stops } =
-            self.hold(settings, phases, &mut copying, &writer)?;
+            self.hold(settings, phases, copying, &writer)?;
         writer.next_round();
         let (copied, elsewhere, shadow) = phases.run(COPY, |watch| {
             let elsewhere = match (self.served, &missing) {
@@ -218,7 +252,7 @@ impl<'a> Run<'a, '_> {
                 _ => Elsewhere::default(),
             };
             let held = (&mut frozen, &mut captured);
-            let (mut copied, shadow) = self.copy(&mut copying, held, &staging, after, watch)?;
+            let (mut copied, shadow) = self.copy(copying, held, &staging, after, watch)?;
             let elsewhere = elsewhere.beside(&mut copied.pages);
             Ok::<_, CheckpointError>((copied, elsewhere, shadow))
         })?;
@@ -240,6 +274,7 @@ impl<'a> Run<'a, '_> {
             let parent = complete.writer.parent_opened().cloned();
             let (mut done, captured) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
             done.safe = phases.elapsed();
+            let copying = copying.take();
             let standing = Some(Standing { frozen, captured, copying, parent });
             return Ok(Taken { done, standing, carried: None });
         }
@@ -252,12 +287,13 @@ impl<'a> Run<'a, '_> {
                 Some(tracker) => {
                     Some(Released { split: tracker.spare_huge(), ..Released::default() })
                 }
-                None => copying.release(),
+                None => copying.take().release(),
             })
         })?;
         if tracker.is_none() {
             stops.extend(released.iter().map(|r| ("release", r.stop.unwrap_or(r.longest))));
         }
+        *split = released.map(|released| released.split).unwrap_or_default();
         // The instance runs again: encoding gives way to it.
         phases.run(ENCODE, |watch| self.encode(&staging, 10, watch))?;
         drop(staging);
@@ -270,7 +306,7 @@ impl<'a> Run<'a, '_> {
         done.safe = phases.elapsed();
         self.learn(settings, &done);
         done.shadow = shadow;
-        done.collapse = released.and_then(|released| self.give_back_huge_pages(&released));
+        done.collapse = give_back_huge_pages(&self.found.process, split, self.observer);
         let parent = done.published.id;
         let carried =
             tracker.zip(copied).map(|(tracker, copied)| Carried { tracker, copied, parent });

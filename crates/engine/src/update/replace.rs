@@ -18,7 +18,7 @@ use super::phases::{ARRANGE, BUILD, COMMIT, COMPARE, END_LIMIT, LET_GO, OPEN, PR
 use super::surroundings::Chosen;
 use super::{UpdateRequest, all_there, compare, gone_by_itself};
 use crate::agent::AgentLink;
-use crate::checkpoint::Standing;
+use crate::checkpoint::{Standing, give_back_huge_pages};
 use crate::events::Observer;
 use crate::phase::Phases;
 use crate::registry::Registry;
@@ -76,7 +76,9 @@ impl Update<'_> {
             Some(frozen) => {
                 frozen.thaw();
                 let pause = since.elapsed();
-                copying.release();
+                if let Some(released) = copying.release() {
+                    give_back_huge_pages(&self.found.process, &released.split, self.observer);
+                }
                 if !self.found.process.is_alive().unwrap_or(true) {
                     let (pid, id) = (self.found.line.pid, self.id.to_owned());
                     return Err(UpdateError::Killed { pid, id });
