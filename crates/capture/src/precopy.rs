@@ -206,7 +206,7 @@ impl<'p> Precopy<'p> {
         }
         // What a round left out, because its mapping was not tracked then or it could not be read,
         // has not changed since it was armed, perhaps, and was never copied.
-        self.add_unknown(&tracked, &memory, &mut changed)?;
+        self.add_unknown(&tracked, &memory, Program::Runs, &mut changed)?;
         let list = PageList::new(vec![(PRIVATE, changed.content.clone())]);
         let (copied, mut left_out) = copy_what_is_there(&memory, &list, sink, workers, nice, stop)?;
         let missed = left_out.remove(&PRIVATE).unwrap_or_default();
@@ -227,13 +227,17 @@ impl<'p> Precopy<'p> {
         &self,
         pages: &PageSet,
         memory: &Memory,
+        program: Program,
         changed: &mut Changed,
     ) -> Result<(), PrecopyError> {
         let known = self.copied.union(&self.empty).union(&changed.pages);
         let unknown = pages.difference(&known);
         let mut content = Vec::new();
         for run in unknown.runs() {
-            content.extend_from_slice(memory.content(run.addrs())?.runs());
+            self.tracker.looking().each(run.addrs(), program == Program::Runs, |piece| {
+                content.extend_from_slice(memory.content(piece)?.runs());
+                Ok::<_, PrecopyError>(true)
+            })?;
         }
         changed.pages = changed.pages.union(&unknown);
         changed.content = changed.content.union(&content.into_iter().collect());
@@ -312,7 +316,7 @@ impl<'p> Precopy<'p> {
         let ranges: Vec<AddrRange> = memory.private_ranges().iter().map(|m| m.range).collect();
         let mut changed = self.look_last(memory, &ranges, workers)?;
         let all: PageSet = ranges.iter().map(|range| range.pages()).collect();
-        self.add_unknown(&all, memory, &mut changed)?;
+        self.add_unknown(&all, memory, Program::Stopped, &mut changed)?;
         // Guard pages are never armed, so that each look sees them as changed.
         let mut guards = Vec::new();
         for run in changed.pages.difference(&changed.content).runs() {

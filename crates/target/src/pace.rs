@@ -77,8 +77,9 @@ impl Pace {
         Ok(longest)
     }
 
-    /// Lets others have the lock when it was held for long enough.
-    fn rest(&self, took: Duration) {
+    /// Lets others have the lock when it was held for long enough, of which the last piece `took` its
+    /// part: for work whose pieces are what they are, and cannot be made smaller.
+    pub fn rest(&self, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let held = self.held_ns.fetch_add(took, Ordering::Relaxed).saturating_add(took);
         if u128::from(held) >= REST_AFTER.as_nanos() {

@@ -219,6 +219,11 @@ impl<'p> Tracker<'p> {
         Ok((descriptor, known))
     }
 
+    /// The pace at which the program's page tables are looked through, for whoever looks beside.
+    pub fn looking(&self) -> &Pace {
+        &self.looking
+    }
+
     /// Takes in the mappings that have come since, in one stop, the length of which it says.
     /// Nothing is known of them until they are armed.
     ///

@@ -96,9 +96,13 @@ impl Tracker<'_> {
         const HUGE_PAGES: u64 = 512;
         let mut small = PageSet::new();
         for run in huge.runs() {
-            let there = |region: sys::pagemap::Region| small.insert(region.range.pages());
+            // A heap of gigabytes that was in huge pages is one run, and the program runs.
+            let looked = self.looking.each(run.addrs(), true, |piece| {
+                let there = |region: sys::pagemap::Region| small.insert(region.range.pages());
+                self.pagemap().scan(piece, &ScanFilter::SMALL_PAGES, there).map(|_| true)
+            });
             // Of a program that has ended nothing is to be given back.
-            if self.pagemap().scan(run.addrs(), &ScanFilter::SMALL_PAGES, there).is_err() {
+            if looked.is_err() {
                 return PageSet::new();
             }
         }
