@@ -428,14 +428,24 @@ fn private_mappings(process: &Process) -> Result<Vec<PrivateRange>, ProcError> {
 fn reads_directly(process: &Process) -> Result<bool, ProcError> {
     let mut buffer = Vec::new();
     for fd in process.dir().descriptors()? {
-        let name = format!("fdinfo/{fd}");
-        match process.dir().parse(&name, &mut buffer, parse_fdinfo) {
-            Ok(info) if info.flags & libc::O_DIRECT.cast_unsigned() != 0 => return Ok(true),
-            Ok(_) => {}
+        match is_direct(process, fd, &mut buffer) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
             // Closed since it was listed.
             Err(cause) if cause.is_gone() => {}
             Err(cause) => return Err(cause),
         }
     }
     Ok(false)
+}
+
+fn is_direct(process: &Process, fd: i32, buffer: &mut Vec<u8>) -> Result<bool, ProcError> {
+    let info = process.dir().parse(&format!("fdinfo/{fd}"), buffer, parse_fdinfo)?;
+    if info.flags & libc::O_DIRECT.cast_unsigned() == 0 {
+        return Ok(false);
+    }
+    // Of a pipe the flag says that packets stay apart (pipe2(2)): its bytes are copied, as ever. By its
+    // number it is known to be what has the flag, and not what the descriptor has become since.
+    let stat = process.dir().stat(&format!("fd/{fd}"))?;
+    Ok(stat.file_type() != libc::S_IFIFO || stat.inode != info.inode)
 }

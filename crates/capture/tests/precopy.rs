@@ -395,6 +395,21 @@ fn reads_around_the_page_cache_that_begin_later() {
     let _ = direct("90");
 }
 
+/// Of a pipe the same flag says that packets stay apart: nothing is read around anything.
+#[test]
+fn pipes_of_packets_are_no_files_read_directly() {
+    let Some(outcome) = survives(
+        "
+if n == 1: files = os.pipe2(os.O_DIRECT)
+os.write(files[1], n.to_bytes(8, 'little') * 64)
+call(0, files[0], a + (n % 250) * page, 512)
+time.sleep(0.0005)",
+    ) else {
+        return;
+    };
+    assert!(outcome.stops < 5, "{} stops", outcome.stops);
+}
+
 fn huge_bytes(child: &Guarded) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", child.pid())).unwrap();
     let line = text.lines().find(|line| line.starts_with("AnonHugePages:")).unwrap();
