@@ -363,11 +363,7 @@ fn tiers(heat: &Heat, layout: &Layout, resident_pages: u64) -> (TierPages, u64) 
                 }
             }
         }
-        let was_seen = known.all.sampled > 0
-            || known.all.reads.seen > 0
-            || known.all.writes.seen > 0
-            || known.all.either.seen > 0;
-        seen += if was_seen { count } else { 0 };
+        seen += if known.was_seen() { count } else { 0 };
     });
     let known = pages.critical + pages.warm + pages.cold;
     pages.unknown = resident_pages.saturating_sub(known);

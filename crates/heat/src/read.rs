@@ -104,6 +104,11 @@ impl PageHeat {
         self.all.access_count(self.intervals)
     }
 
+    /// Whether anybody saw it accessed, however it was.
+    pub const fn was_seen(&self) -> bool {
+        self.all.was_seen() || self.all.sampled > 0
+    }
+
     /// Like [`Self::access_count`] over the newest windows.
     pub fn recent_count(&self) -> Option<u32> {
         self.recent.access_count(self.recent_intervals)
@@ -234,4 +239,21 @@ impl PageHeat {
 #[expect(clippy::cast_precision_loss, reason = "ages need no more than the 53 bits of an f64")]
 fn weight(age_ns: u64, half_life_ns: u64) -> f64 {
     (-(age_ns as f64) / (half_life_ns.max(1) as f64)).exp2()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tally::Rate;
+
+    #[test]
+    fn what_was_watched_was_not_seen_for_that() {
+        let mut heat = PageHeat { intervals: 100, ..PageHeat::default() };
+        heat.all.writes = Rate { seen: 0, chances: 40 };
+        assert!(heat.access_count().is_none() && !heat.was_seen());
+        heat.all.writes.seen = 1;
+        assert!(heat.was_seen());
+        heat.all = Tally { sampled: 1, ..Tally::default() };
+        assert!(heat.was_seen());
+    }
 }

@@ -65,9 +65,13 @@ impl Tally {
         let [reads, writes, either] =
             [self.reads, self.writes, self.either].map(|rate| rate.count(intervals));
         let most = reads.max(writes).max(either)?;
-        let was_seen = self.reads.seen > 0 || self.writes.seen > 0 || self.either.seen > 0;
         let both_watched = either.is_some() || (reads.is_some() && writes.is_some());
-        (was_seen || both_watched).then_some(most)
+        (self.was_seen() || both_watched).then_some(most)
+    }
+
+    /// Whether an access was seen in any interval that was watched.
+    pub const fn was_seen(&self) -> bool {
+        self.reads.seen > 0 || self.writes.seen > 0 || self.either.seen > 0
     }
 
     pub(crate) const fn plus(&self, other: &Self) -> Self {

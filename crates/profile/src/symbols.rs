@@ -142,7 +142,7 @@ fn touched_pages(
         let is_of_file = maps
             .find(start)
             .is_some_and(|m| m.write && (m.file == Some(file) || maps.is_behind_file(m, file)));
-        if is_of_file && known.is_some_and(|k| k.access_count() != Some(0)) {
+        if is_of_file && known.is_some_and(|k| k.was_seen()) {
             touched.extend((pages.start.0..pages.end.0).map(PageIndex));
         }
     });
