@@ -19,6 +19,9 @@ const WATCHER: &str = "trap '' HUP INT TERM; while read -r _; do :; done; echo \
 #[derive(Debug)]
 pub struct Switch {
     path: PathBuf,
+    /// Holds the lock until it is looked whether the old value is back, also when the watcher, which
+    /// holds it too, has ended by then.
+    file: File,
     old: String,
     watcher: Child,
 }
@@ -82,8 +85,8 @@ impl Switch {
             .process_group(0)
             .spawn()
             .map_err(io)?;
-        let switch = Self { path: path.to_owned(), old, watcher };
-        file.write_all_at(value.as_bytes(), 0).map_err(io)?;
+        let switch = Self { path: path.to_owned(), file, old, watcher };
+        switch.file.write_all_at(value.as_bytes(), 0).map_err(io)?;
         Ok(switch)
     }
 
@@ -104,15 +107,15 @@ impl Drop for Switch {
     fn drop(&mut self) {
         // The watcher writes the old value as soon as the pipe has ended.
         drop(self.watcher.stdin.take());
-        let ended = self.watcher.wait();
-        let now = std::fs::read_to_string(&self.path).unwrap_or_default();
-        if now.trim() != self.old {
-            // The watcher was killed or could not write: the last try is ours.
-            if let Err(cause) = std::fs::write(&self.path, &self.old) {
-                eprint_failure(&self.path, &self.old, &cause);
-            }
+        // However it ended: what counts is what stands there, which is ours alone until the lock goes.
+        let _ = self.watcher.wait();
+        if read_line(&self.file).is_ok_and(|now| now == self.old) {
+            return;
         }
-        drop(ended);
+        // The watcher was killed or could not write: the last try is ours.
+        if let Err(cause) = self.file.write_all_at(self.old.as_bytes(), 0) {
+            eprint_failure(&self.path, &self.old, &cause);
+        }
     }
 }
 
@@ -138,6 +141,20 @@ mod tests {
         drop(switch);
         assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), "3");
         drop(Switch::set(&path, "8").unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), "3");
+    }
+
+    /// Nobody gets between the watcher's end and our look.
+    #[test]
+    fn a_killed_watcher_does_not_let_another_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("setting");
+        std::fs::write(&path, "3\n").unwrap();
+        let mut switch = Switch::set(&path, "7").unwrap();
+        switch.watcher.kill().unwrap();
+        switch.watcher.wait().unwrap();
+        assert!(matches!(Switch::set(&path, "8"), Err(SwitchError::Busy { .. })));
+        drop(switch);
         assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), "3");
     }
 }
