@@ -22,6 +22,7 @@ mod elf;
 mod error;
 mod gauge;
 mod hints;
+mod jit;
 mod maps;
 mod objects;
 mod options;

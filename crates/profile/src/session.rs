@@ -17,6 +17,7 @@ use crate::hints::Hints;
 use crate::maps::Maps;
 use crate::report::{Counts, Missing, Summary};
 use crate::sink::{End, Out, Sink};
+use crate::symbols::{Named, Names};
 use crate::writes::Writes;
 use crate::{Costs, Options, ProfileError};
 
@@ -36,6 +37,7 @@ pub struct Profiler<'p> {
     pub(crate) maps: Maps,
     pub(crate) code: Code,
     pub(crate) layout: Layout,
+    pub(crate) names: Names,
     pub(crate) budget: Budget,
     pub(crate) costs: Costs,
     pub(crate) faults: Option<EventGroup>,
@@ -90,6 +92,7 @@ impl<'p> Profiler<'p> {
             maps: Maps::default(),
             code: Code::default(),
             layout: Layout::default(),
+            names: Names::default(),
             budget: Budget::new(options.slowdown_permille_max, costs),
             costs,
             faults: None,
@@ -307,8 +310,8 @@ impl<'p> Profiler<'p> {
     /// Gives names to the code and the variables that `heat` knows, as far as they lie in the
     /// program as it is now.
     pub fn name(&self, heat: &mut heat::Heat) {
-        let pid = self.process.pid().raw().unsigned_abs();
-        crate::symbols::name(heat, &self.layout, &self.maps, &self.mem, pid);
+        let Self { process, layout, maps, mem, .. } = self;
+        self.names.name(heat, Named { process, layout, maps, mem });
     }
 
     /// What the collectors have cost the program so far, in nanoseconds of its time, and the CPU time
