@@ -157,10 +157,10 @@ fn run_shown(
     let title = format!("process {}", profiler.pid());
     loop {
         let end = profiler.run(until.min(Instant::now() + SHOWN_EVERY), gather)?;
-        let mut named = gather.heat.clone();
-        profiler.name(&mut named);
-        let reading = Reading::at(named.newest_ns());
-        show(HeatMap::new(&title, &named, &reading, Some(profiler.layout())));
+        // Names stay: what has one is not looked up again in two seconds.
+        profiler.name(&mut gather.heat);
+        let reading = Reading::at(gather.heat.newest_ns());
+        show(HeatMap::new(&title, &gather.heat, &reading, Some(profiler.layout())));
         if end != End::Asked || Instant::now() >= until || !gather.go_on() {
             return Ok(end);
         }
