@@ -45,17 +45,23 @@ pub(crate) fn profile(report: &ProfileReport) -> String {
     if let Some(output) = &report.output {
         text.push_str(&format!("written to  {output}\n"));
     }
-    text.push_str("the program keeps running; what was seen was added to its heat\n");
+    text.push_str(&format!("{}; what was seen was added to its heat\n", now(report.end)));
     text
+}
+
+/// What the program does after a profile that ended so.
+fn now(end: &str) -> &'static str {
+    match end {
+        "program ended" => "the program has ended",
+        _ => "the program keeps running",
+    }
 }
 
 fn certainty(report: &ProfileReport) -> String {
     let writes = report.collectors.iter().find(|row| row.name == "write tracking");
-    let writes = match (writes.is_some_and(|row| row.available), report.write_passes) {
-        (false, _) => "known from samples only",
-        (true, 0) => "exact where memory was gone through, which was not all of it yet",
-        (true, _) => "exact, every page of private memory was watched",
-    };
+    let is_tracked = writes.is_some_and(|row| row.available);
+    let unwatched = [(report.huge_bytes, "in huge pages"), (report.untracked_bytes, "elsewhere")];
+    let writes = of_writes(is_tracked, report.write_passes, unwatched);
     let hints = report.collectors.iter().find(|row| row.name == "hint faults");
     let reads = match hints {
         Some(row) if row.available => "every touch was tracked, page by page",
@@ -70,6 +76,28 @@ fn certainty(report: &ProfileReport) -> String {
         None => String::new(),
     };
     format!("writes      {writes}\nreads       {reads}\n{touched}")
+}
+
+/// How sure it is which pages were written, after so many passes over memory, with so many bytes that
+/// were not watched, and where.
+fn of_writes(is_tracked: bool, passes: u64, unwatched: [(u64, &str); 2]) -> String {
+    let unwatched: Vec<String> = unwatched
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, place)| format!("{} {place}", bytes(*count)))
+        .collect();
+    if !is_tracked {
+        return "known from samples only".to_owned();
+    }
+    let exact = match passes {
+        0 => "exact where memory was gone through, which was not all of it yet",
+        _ if unwatched.is_empty() => "exact, every page of private memory was watched",
+        _ => "exact where memory was watched",
+    };
+    match unwatched.is_empty() {
+        true => exact.to_owned(),
+        false => format!("{exact}; from samples only: {}", unwatched.join(", ")),
+    }
 }
 
 fn cost(report: &ProfileReport) -> String {
@@ -101,4 +129,32 @@ fn collector(row: &CollectorRow) -> String {
         time(row.cost_us),
         row.detail
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_watched_is_called_exact() {
+        let all = |passes, huge, other| {
+            of_writes(true, passes, [(huge, "in huge pages"), (other, "elsewhere")])
+        };
+        assert_eq!(all(3, 0, 0), "exact, every page of private memory was watched");
+        assert!(!all(0, 0, 0).contains("every page"));
+        for text in [all(3, 64 << 20, 0), all(3, 0, 4096), all(0, 64 << 20, 4096)] {
+            assert!(
+                text.starts_with("exact where") && text.contains("from samples only"),
+                "{text}"
+            );
+        }
+        assert!(all(3, 64 << 20, 0).ends_with("in huge pages"));
+        assert!(!of_writes(false, 3, [(0, ""), (0, "")]).contains("exact"));
+    }
+
+    #[test]
+    fn a_program_that_has_ended_does_not_keep_running() {
+        assert_eq!(now("program ended"), "the program has ended");
+        assert_eq!(now("asked"), "the program keeps running");
+    }
 }

@@ -327,6 +327,8 @@ fn report(
             .then(|| referenced.iter().map(|row| row.referenced_pages).sum()),
         referenced,
         write_passes: summary.write_passes,
+        untracked_bytes: summary.untracked_bytes,
+        huge_bytes: summary.huge_bytes,
         collectors: collectors(summary),
         blocks: gathered.blocks.clone(),
         output: request.output.as_ref().map(|path| path.display().to_string()),
@@ -391,6 +393,9 @@ fn collectors(summary: &Summary) -> Vec<CollectorRow> {
     if summary.untracked_bytes > 0 {
         let bytes = summary.untracked_bytes;
         writes.push_str(&format!("; {bytes} bytes of private memory were not tracked at the end"));
+    }
+    if summary.huge_bytes > 0 {
+        writes.push_str(&format!("; {} bytes in huge pages were left alone", summary.huge_bytes));
     }
     let faults = match counts.fault_period_max {
         0 | 1 => "every fault with its instruction".to_owned(),

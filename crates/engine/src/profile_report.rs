@@ -111,6 +111,10 @@ pub struct ProfileReport {
     pub referenced: Vec<ReferencedRow>,
     /// How often write tracking went through all memory.
     pub write_passes: u64,
+    /// Bytes of private mappings that the program can write and whose writes were not tracked.
+    pub untracked_bytes: u64,
+    /// Bytes in huge pages, whose writes were not tracked either.
+    pub huge_bytes: u64,
     /// Every collector.
     pub collectors: Vec<CollectorRow>,
     /// With `--alternate`: when collectors were on and off.

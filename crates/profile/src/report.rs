@@ -138,8 +138,11 @@ pub struct Summary {
     /// Pages it armed, over all slices.
     pub armed_pages: u64,
     /// Bytes of private writable mappings that were not tracked at the end: they belong to a
-    /// userfaultfd of the program's own, or came late and are small.
+    /// userfaultfd of the program's own or of a resume that is not done, are large files, or came
+    /// late and are small.
     pub untracked_bytes: u64,
+    /// Bytes of what was tracked that were in huge pages at the end, which are left alone.
+    pub huge_bytes: u64,
     /// The longest call that held the memory's lock, as an upper bound.
     pub lock_max: Duration,
 }

@@ -295,11 +295,13 @@ impl<'p> Profiler<'p> {
             write_passes: 0,
             armed_pages: 0,
             untracked_bytes: 0,
+            huge_bytes: 0,
             lock_max: Duration::ZERO,
         };
         if let Some(writes) = self.writes.take() {
             (summary.write_passes, summary.armed_pages) = writes.progress();
             summary.untracked_bytes = writes.untracked_bytes();
+            summary.huge_bytes = writes.huge_bytes();
             let (lock_max, stop) = writes.finish();
             summary.lock_max = lock_max;
             summary.later_stops += stop;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mem::{AddrRange, PAGE_SIZE, PageIndex, PageRange, PageSet};
-use sys::pagemap::{Categories, ScanFilter};
+use sys::pagemap::{Categories, Region, ScanFilter};
 use sys::proc::{ProcError, maps_entries};
 use target::{FreezeOptions, Frozen, Process, TrackError, Tracker};
 
@@ -53,6 +53,16 @@ fn still_armed() -> ScanFilter {
     ScanFilter { inverted: Categories::HUGE | Categories::WRITTEN, ..armable() }
 }
 
+/// Pages that are in RAM, in huge ones.
+fn in_huge_pages() -> ScanFilter {
+    ScanFilter {
+        all: Categories::PRESENT | Categories::HUGE,
+        any: Categories::NONE,
+        inverted: Categories::NONE,
+        report: Categories::NONE,
+    }
+}
+
 /// What a step brought.
 #[derive(Debug, Default)]
 pub(crate) struct Step {
@@ -85,7 +95,7 @@ pub(crate) struct Writes<'p> {
     passes: u64,
     /// Pages armed, over all slices.
     armed_pages: u64,
-    /// Bytes of mappings that could be tracked and are not.
+    /// Bytes of private mappings that the program can write and that are not tracked.
     untracked_bytes: u64,
     /// The longest that one call took, as a bound of how long it held the memory's lock.
     call_max: Duration,
@@ -152,7 +162,11 @@ impl<'p> Writes<'p> {
         let before = std::mem::take(&mut self.tracked);
         let mut largest = 0;
         self.untracked_bytes = 0;
-        for mapped in maps.list().iter().filter(|m| can_be_tracked(m)) {
+        for mapped in maps.list().iter().filter(|m| is_writable(m)) {
+            if !can_be_tracked(mapped) {
+                self.untracked_bytes += mapped.range.len();
+                continue;
+            }
             let (start, end) = (mapped.range.start.0, mapped.range.end.0);
             let known = before.get(&start) == Some(&end);
             if known || self.tracker.is_tracked(mapped.range).unwrap_or(false) {
@@ -293,7 +307,23 @@ impl<'p> Writes<'p> {
         (self.passes, self.armed_pages)
     }
 
-    /// Bytes of mappings that might be tracked and are not.
+    /// Bytes of what is tracked that are in huge pages now, which are left alone.
+    pub(crate) fn huge_bytes(&self) -> u64 {
+        let mut bytes = 0;
+        for (start, end) in &self.tracked {
+            let range = AddrRange::new(*start, *end);
+            let looked = self.tracker.looking().each(range, true, |piece| {
+                let huge = |region: Region| bytes += region.range.len();
+                self.tracker.scan(piece, &in_huge_pages(), false, huge)
+            });
+            if let Err(cause) = looked {
+                tracing::debug!(%cause, ?range, "huge pages were not counted");
+            }
+        }
+        bytes
+    }
+
+    /// Bytes of private mappings that the program can write and that are not tracked.
     pub(crate) const fn untracked_bytes(&self) -> u64 {
         self.untracked_bytes
     }
@@ -311,9 +341,13 @@ impl<'p> Writes<'p> {
 
 /// Private memory that the program can write. Shared memory can be written past any mapping, so
 /// that what is seen of it here would not be the whole truth.
+fn is_writable(mapped: &Mapped) -> bool {
+    mapped.write && !mapped.shared && !mapped.is_special()
+}
+
+/// What of it is worth to be let go of in the end.
 fn can_be_tracked(mapped: &Mapped) -> bool {
-    let is_large_file = mapped.file.is_some() && mapped.range.len() > FILE_BYTES_MAX;
-    mapped.write && !mapped.shared && !mapped.is_special() && !is_large_file
+    is_writable(mapped) && (mapped.file.is_none() || mapped.range.len() <= FILE_BYTES_MAX)
 }
 
 /// The mappings that are tracked, as they are now.

@@ -287,6 +287,43 @@ fn a_program_that_is_not_all_there_is_profiled_and_a_profiled_one_checkpointed()
     });
 }
 
+/// What is in huge pages is left there, and it is said that its writes were not tracked.
+#[test]
+fn memory_in_huge_pages_is_not_called_watched() {
+    const PROGRAM: &str = "import mmap
+SIZE = 64 << 20
+m = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+m.madvise(14)
+while True:
+    for at in range(0, SIZE, 2 << 20): m[at] = 1";
+    sandbox::run(LIMIT, |place| {
+        let Some(python) = binaries::python() else {
+            skips::skip("profile of huge pages", "python3");
+            return;
+        };
+        let python = python.display().to_string();
+        let program = Start::new(place.dir(), "huge", &[python.as_str(), "-c", PROGRAM]).start();
+        let huge_bytes = || -> u64 {
+            let text = program.proc_file("smaps_rollup");
+            let line = text.lines().find(|line| line.starts_with("AnonHugePages:"));
+            let kb = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+            kb.unwrap_or(0) << 10
+        };
+        let enabled = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+        if enabled.is_ok_and(|text| text.contains("[never]")) {
+            skips::skip("profile of huge pages", "transparent huge pages on request");
+            return;
+        }
+        wait::until_true("huge pages", PATIENCE, || huge_bytes() >= 60 << 20);
+        let before = huge_bytes();
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let report = profiled(&rekindle, program.pid(), "2s", &["--max-slowdown", "10%"]);
+        assert!(report["write_passes"].as_u64().unwrap() > 0, "{report}");
+        assert!(report["huge_bytes"].as_u64().unwrap() >= 60 << 20, "{report}");
+        assert!(huge_bytes() >= before, "a profile split huge pages");
+    });
+}
+
 #[test]
 fn a_stopped_program_stays_stopped() {
     sandbox::run(LIMIT, |place| {
