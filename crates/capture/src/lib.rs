@@ -39,7 +39,7 @@ pub use descriptors::DescriptorError;
 pub use huge::{GivenBack, give_back_huge_pages};
 pub use inspect::LookError;
 pub use options::{Options, TcpPolicy};
-pub use precopy::{Left, Precopy, PrecopyError, Round};
+pub use precopy::{Left, Means, Precopy, PrecopyError, Round};
 pub use since::signals_since;
 pub use state::{Captured, StateError, state};
 pub use survey::{Picture, Survey, ThreadPicture, look, picture};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mem::{AddrRange, MemoryId, PageSet, PageSink, PageSource, Sharing};
-use sys::proc::{ProcError, maps_entries, parse_fdinfo};
+use sys::proc::{ProcError, maps_entries, parse_fdinfo, parse_limits};
 use sys::userfault::Userfault;
 use target::{
     Changed, FreezeOptions, Memory, PrivateRange, Process, Program, Released, TrackError, Tracked,
@@ -420,6 +420,33 @@ fn private_mappings(process: &Process) -> Result<Vec<PrivateRange>, ProcError> {
         }
         Ok(private)
     })
+}
+
+/// What a running program has that decides how it can be copied while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Means {
+    /// A descriptor of its own is free, which the tracking of its writes takes for a moment.
+    pub has_free_descriptor: bool,
+    /// It reads files around the page cache, so that its pages are armed in stops only.
+    pub reads_directly: bool,
+}
+
+impl Means {
+    /// Those of `process`, as they are now.
+    ///
+    /// # Errors
+    /// When it has ended or may not be looked into.
+    pub fn of(process: &Process) -> Result<Self, ProcError> {
+        const NOFILE: usize = libc::RLIMIT_NOFILE as usize;
+        let limits = process.dir().parse("limits", &mut Vec::new(), parse_limits)?;
+        let limit = limits.get(NOFILE).map_or(u64::MAX, |limit| limit.soft);
+        let is_below = |fd: &&i32| u64::try_from(**fd).is_ok_and(|fd| fd < limit);
+        let taken = process.dir().descriptors()?.iter().filter(is_below).count();
+        Ok(Self {
+            has_free_descriptor: u64::try_from(taken).is_ok_and(|taken| taken < limit),
+            reads_directly: reads_directly(process)?,
+        })
+    }
 }
 
 /// Whether the program has a descriptor that is read and written around the page cache

@@ -104,6 +104,11 @@ impl Survey {
         self.private_bytes + self.shared_bytes
     }
 
+    /// Of that, shared objects, which are copied when it stands still.
+    pub fn shared_bytes(&self) -> u64 {
+        self.shared_bytes
+    }
+
     /// The control groups that it is in, lines of `/proc/PID/cgroup`; none when it may not be looked
     /// into.
     pub fn cgroups(&self) -> &[Vec<u8>] {

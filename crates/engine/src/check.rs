@@ -4,7 +4,7 @@ use process::StateKind;
 use serde::Serialize;
 
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::CheckpointRequest;
+use crate::checkpoint::{CheckpointRequest, ShadowChoice};
 use crate::failure::ExitClass;
 use crate::host_check::{HostRow, host_rows};
 use crate::host_costs::HostCosts;
@@ -107,12 +107,18 @@ pub fn check(
         if !report.blockers.is_empty() {
             report.outcome = Outcome::Refused;
         }
+        let goes_on = !update && !request.stop && request.shadow != ShadowChoice::Off;
         report.target = Some(TargetRow {
             instance: found.line.instance.to_string(),
             pid: found.line.pid,
             name: crate::inspect::words(survey.command()).join(" "),
             resident_bytes: survey.resident_bytes(),
-            copying: crate::checkpoint::forecast(&survey),
+            copying: crate::checkpoint::forecast(
+                &found.process,
+                &survey,
+                is_served && !update,
+                goes_on,
+            ),
         });
     }
     Ok(report)

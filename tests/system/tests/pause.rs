@@ -143,6 +143,73 @@ fn huge_pages_are_given_back_by_one_that_is_given_up() {
     });
 }
 
+/// Reads a file around the page cache now and then, and has shared memory.
+const DIRECT_READER: &str = r"
+import mmap, os, sys, time
+m = mmap.mmap(-1, 8 << 20)
+m[:] = bytes([7]) * (8 << 20)
+with open(sys.argv[1] + '.data', 'wb') as file: file.write(bytes(1 << 20))
+try: fd = os.open(sys.argv[1] + '.data', os.O_RDONLY | os.O_DIRECT)
+except OSError: fd = -1
+print(1 if fd >= 0 else 2, 0, file=open(sys.argv[1], 'a'), flush=True)
+time.sleep(1000)
+";
+
+/// What `check` says beforehand of how a program is copied is what a checkpoint of it does.
+#[test]
+fn how_it_is_copied_is_told_beforehand() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let copying = |pid: i32, options: &[&str]| -> String {
+            let pid = pid.to_string();
+            let words: Vec<&str> = ["check", &pid].iter().chain(options).copied().collect();
+            let report = rekindle.run(&words);
+            let text = report.json["target"]["copying"].as_str();
+            text.unwrap_or_else(|| panic!("nothing told: {report}")).to_owned()
+        };
+        let start = |name: &str, script: &str, mode: &str| -> (Program, std::path::PathBuf) {
+            let out = place.path(name);
+            std::fs::write(&out, "").unwrap();
+            let path = out.display().to_string();
+            let words = ["python3", "-c", script, &path, mode];
+            let program = Start::new(place.dir(), name, &words).start();
+            rekindle_system_tests::wait::until_true("its first line", LIMIT, || {
+                std::fs::read_to_string(&out).unwrap().contains('\n')
+            });
+            (program, out)
+        };
+        let (free, out) = start("free", WRITER, "free");
+        let told = copying(free.pid(), &[]);
+        assert_eq!(told, "its memory is copied while the program runs");
+        // Without a descriptor it is forked, as a checkpoint says, too; never by an update.
+        let (full, _) = start("full", WRITER, "full");
+        let told = copying(full.pid(), &[]);
+        assert!(told.contains("forked") && told.contains("descriptor"), "{told}");
+        let told = copying(full.pid(), &["--update"]);
+        assert!(told.contains("stands still") && !told.contains("forked"), "{told}");
+        full.kill();
+        goes_on(&free, &out);
+        free.kill();
+        let (reader, out) = start("reader", DIRECT_READER, "");
+        let told = copying(reader.pid(), &[]);
+        assert!(told.contains("8 MB of shared memory"), "{told}");
+        match std::fs::read_to_string(&out).unwrap().starts_with('1') {
+            true => assert!(told.contains("O_DIRECT"), "{told}"),
+            false => skips::skip(
+                "forecast of direct reads",
+                "O_DIRECT in the folder for temporary files",
+            ),
+        }
+        // What is still being loaded cannot be tracked: this one touches nothing.
+        rekindle.run(&["checkpoint", &reader.pid().to_string(), "--stop"]).expect_ok();
+        let resumed = rekindle.resume("latest", &["--on-demand"]);
+        assert_eq!(resumed.json["load"], "on-demand", "{resumed}");
+        let told = copying(resumed.pid("pid"), &[]);
+        assert!(told.contains("stands still") && told.contains("resume"), "{told}");
+        Program::of_pid(resumed.pid("pid")).kill();
+    });
+}
+
 /// The program of a checkpoint goes on, and so does one that was stopped then.
 fn resumed_goes_on(rekindle: &Rekindle, report: &Report, out: &std::path::Path) {
     let resumed = rekindle.resume(report.text("id"), &["--files", "ignore"]);

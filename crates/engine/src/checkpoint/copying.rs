@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use capture::{Captured, Left, PageList, Precopy, PrecopyError, Round, StateError, Survey};
+use capture::{Captured, Left, Means, PageList, Precopy, PrecopyError, Round, StateError, Survey};
 use mem::{MemoryId, PageSet};
 use store::CheckpointWriter;
 use target::{FreezeOptions, Process, Released, TrackError, Tracker};
@@ -274,17 +274,47 @@ fn is_unavailable(cause: &TrackError) -> bool {
 /// How a program is copied whose writes cannot be tracked, when it cannot be forked either.
 pub(super) const STANDS_STILL: &str = "its memory is copied while the program stands still";
 
-/// What `check` says beforehand of how the memory of a program would be copied.
-pub(crate) fn forecast(survey: &Survey) -> String {
+/// What `check` says beforehand of how the memory of a program would be copied, which is still being
+/// loaded by an earlier resume when it `is_served`, and may be forked when it `goes_on` afterwards.
+pub(crate) fn forecast(
+    process: &Process,
+    survey: &Survey,
+    is_served: bool,
+    goes_on: bool,
+) -> String {
     use sys::userfault::{Features, Kind, Userfault};
+    if is_served {
+        return format!("{STANDS_STILL}: an earlier resume has not loaded all of it yet");
+    }
+    let means = match Means::of(process) {
+        Ok(means) => means,
+        Err(cause) => return format!("how its memory is copied cannot be told: {cause}"),
+    };
+    let untracked = match Userfault::try_ourselves(Kind::UserModeOnly, Features::TRACK_WRITES) {
+        Err(cause) => Some(cause.to_string()),
+        Ok(()) if means.has_free_descriptor => None,
+        Ok(()) => Some("it has no free descriptor, which tracking its writes takes".to_owned()),
+    };
     let (bytes, cgroups) = (survey.resident_bytes(), survey.cgroups());
-    match Userfault::try_ourselves(Kind::UserModeOnly, Features::TRACK_WRITES) {
-        Ok(()) => "its memory is copied while the program runs".to_owned(),
-        Err(cause) if !survey.leads_namespace() && has_room(bytes, cgroups) => {
+    let may_fork = goes_on && !survey.leads_namespace();
+    let mut text = match untracked {
+        None => "its memory is copied while the program runs".to_owned(),
+        Some(cause) if may_fork && has_room(bytes, cgroups) => {
             format!("the program is forked, and its memory copied from the fork: {cause}")
         }
-        Err(cause) => format!("{STANDS_STILL}: {cause}"),
+        Some(cause) => return format!("{STANDS_STILL}: {cause}"),
+    };
+    if means.reads_directly && means.has_free_descriptor {
+        text.push_str(
+            "; it reads files around the page cache (O_DIRECT), so that it is stopped for a \
+             millisecond again and again meanwhile",
+        );
     }
+    if survey.shared_bytes() > 0 {
+        let megabytes = survey.shared_bytes().div_ceil(1 << 20);
+        text.push_str(&format!("; {megabytes} MB of shared memory while it stands still"));
+    }
+    text
 }
 
 #[cfg(test)]
