@@ -413,8 +413,9 @@ fn what_cannot_be_loaded_is_told_once_and_loaded_when_it_can_be() {
         until("it to be told", || ledger.status().unread.is_some());
         let why = ledger.status().unread.unwrap();
         assert!(why.contains("the disk is gone"), "{why}");
-        // As long as it takes until the pause has grown.
-        until("some more tries", || source.refused.load(Ordering::Acquire) > 10);
+        // Each chunk once, and as long as it takes until the pause has grown.
+        let chunks = PAGES / 16;
+        until("some more tries", || source.refused.load(Ordering::Acquire) > chunks + 2);
         let (tries, begun) = (source.refused.load(Ordering::Acquire), Instant::now());
         until("four more", || source.refused.load(Ordering::Acquire) >= tries + 4);
         assert!(begun.elapsed() >= Duration::from_millis(600), "{:?}", begun.elapsed());
