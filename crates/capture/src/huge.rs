@@ -2,11 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use mem::{PAGE_SIZE, PageRange, PageSet};
+use mem::{HUGE_PAGES, PAGE_SIZE, PageRange, PageSet};
 use target::{Pace, Process};
-
-/// Pages of a huge page on x86-64.
-const HUGE_PAGES: u64 = (2 << 20) / PAGE_SIZE;
 
 /// What became of split huge pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

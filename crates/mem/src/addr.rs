@@ -9,6 +9,9 @@ pub const PAGE_SIZE: u64 = 4096;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VirtAddr(pub u64);
 
+/// Pages of a huge page on x86-64, 2 MB: what one entry of the page middle directory maps.
+pub const HUGE_PAGES: u64 = 512;
+
 /// A page number: an address (or an offset into a shared object) divided by [`PAGE_SIZE`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PageIndex(pub u64);

@@ -12,7 +12,7 @@ mod memory;
 mod range_set;
 mod source;
 
-pub use addr::{AddrRange, PAGE_SIZE, PageCount, PageIndex, PageRange, VirtAddr};
+pub use addr::{AddrRange, HUGE_PAGES, PAGE_SIZE, PageCount, PageIndex, PageRange, VirtAddr};
 pub use mapping::{Backing, FileIdentity, Mapping, Protection, Sharing, SpecialMapping};
 pub use memory::MemoryId;
 pub use range_set::PageSet;

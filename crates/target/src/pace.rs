@@ -10,11 +10,15 @@
 //! How long a piece takes depends on how many of its pages are there, which nobody knows before. A pace
 //! that grew over memory that is mostly empty would take far too much of what is full at once, so
 //! there is a most that a piece may have: what takes [`PIECE`] on a usual machine when all of it is there.
+//!
+//! Pieces end at borders of huge pages. The kernel takes a huge page apart that is armed in part
+//! (`pagemap_scan_thp_entry` in its fs/proc/task_mmu.c) and does not say so, so that nobody would put
+//! it together again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mem::AddrRange;
+use mem::{AddrRange, HUGE_PAGES, PAGE_SIZE};
 
 /// Longest that one piece should take. What the program feels is about twice that: it may wait
 /// for a piece and then share the processor with the next.
@@ -25,7 +29,8 @@ const REST_AFTER: Duration = Duration::from_micros(250);
 /// How long nothing is asked for then. To wake a thread takes 20 us; the timer adds 50 us of its own.
 const REST: Duration = Duration::from_micros(30);
 
-const BYTES_MIN: u64 = 1 << 20;
+/// The least that a piece may be, and what all of them end at a multiple of.
+const HUGE_BYTES: u64 = HUGE_PAGES * PAGE_SIZE;
 
 /// How large a piece may be, learned from how long the last ones took.
 #[derive(Debug)]
@@ -39,7 +44,7 @@ pub struct Pace {
 impl Pace {
     /// Starts with pieces of `most` bytes, more than which there never are in one.
     pub fn new(most: u64) -> Self {
-        let most = most.max(BYTES_MIN);
+        let most = whole(most).max(HUGE_BYTES);
         Self { bytes: AtomicU64::new(most), most, held_ns: AtomicU64::new(0) }
     }
 
@@ -59,7 +64,7 @@ impl Pace {
         let mut start = range.start;
         while start < range.end {
             let bytes = self.bytes.load(Ordering::Relaxed);
-            let end = start.0.saturating_add(bytes).min(range.end.0);
+            let end = whole(start.0.saturating_add(bytes)).min(range.end.0);
             let piece = AddrRange::new(start.0, end);
             let began = Instant::now();
             let goes_on = work(piece)?;
@@ -93,16 +98,21 @@ impl Pace {
     fn learn(&self, bytes: u64, took: Duration) {
         let size = self.bytes.load(Ordering::Relaxed);
         let next = if took > PIECE {
-            bytes / 2
+            whole(bytes / 2)
         } else if took < PIECE / 2 && bytes >= size {
-            size + size / 2
+            size + whole(size / 2).max(HUGE_BYTES)
         } else {
             size
         };
-        // Whole pages; two threads that both learn overwrite each other, which does no harm.
-        let next = next.clamp(BYTES_MIN, self.most) & !0xfff;
+        // Two threads that both learn overwrite each other, which does no harm.
+        let next = next.clamp(HUGE_BYTES, self.most);
         self.bytes.store(next, Ordering::Relaxed);
     }
+}
+
+/// As many bytes as there are whole huge pages in `bytes`.
+const fn whole(bytes: u64) -> u64 {
+    bytes / HUGE_BYTES * HUGE_BYTES
 }
 
 #[cfg(test)]
@@ -111,12 +121,15 @@ mod tests {
 
     #[test]
     fn every_byte_is_in_one_piece() {
-        let pace = Pace::new(3 << 20);
+        let pace = Pace::new(5 << 20);
         let range = AddrRange::new(0x1000, 0x1000 + (100 << 20));
         let mut next = range.start;
         let done: Result<_, ()> = pace.each(range, true, |piece| {
             assert_eq!(piece.start, next);
-            assert!(!piece.is_empty());
+            assert!(!piece.is_empty() && piece.len() <= 5 << 20);
+            // No huge page is cut, however small the pieces become.
+            assert!(piece.end == range.end || piece.end.0.is_multiple_of(HUGE_BYTES));
+            std::thread::sleep(PIECE / 10);
             next = piece.end;
             Ok(true)
         });
@@ -139,6 +152,6 @@ mod tests {
         pace.learn(64 << 20, Duration::from_micros(1));
         assert_eq!(pace.bytes.load(Ordering::Relaxed), 64 << 20);
         pace.learn(0, Duration::from_secs(1));
-        assert_eq!(pace.bytes.load(Ordering::Relaxed), BYTES_MIN);
+        assert_eq!(pace.bytes.load(Ordering::Relaxed), HUGE_BYTES);
     }
 }

@@ -4,15 +4,13 @@
 use std::io;
 use std::time::Duration;
 
-use mem::{PAGE_SIZE, PageSet, VirtAddr};
+use mem::{HUGE_PAGES, PageSet, VirtAddr};
 use plan::Tier;
 use sys::proc::{ProcDir, parse_smaps};
 use target::Process;
 
 use crate::report::SurroundingRow;
 
-/// Pages of a huge page on x86-64.
-const HUGE_PAGES: u64 = (2 << 20) / PAGE_SIZE;
 /// How long making huge pages may take, once the program runs.
 const HUGE_LIMIT: Duration = Duration::from_secs(60);
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mem::PageSet;
+use mem::{HUGE_PAGES, PageSet};
 use sys::pagemap::ScanFilter;
 use sys::userfault::{Modes, UserfaultError};
 
@@ -93,7 +93,6 @@ impl Tracker<'_> {
     /// The 2 MB ranges of `huge` that are small pages now, all of them there. Where some are
     /// missing the program itself took its huge page apart.
     fn split(&self, huge: &PageSet) -> PageSet {
-        const HUGE_PAGES: u64 = 512;
         let mut small = PageSet::new();
         for run in huge.runs() {
             // A heap of gigabytes that was in huge pages is one run, and the program runs.
