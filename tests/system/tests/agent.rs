@@ -8,6 +8,8 @@ use rekindle_system_tests::rekindle::Rekindle;
 use rekindle_system_tests::sandbox::{self, Place};
 use rekindle_system_tests::{skips, wait};
 use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(600);
@@ -16,15 +18,61 @@ fn rekindle(place: &Place) -> Rekindle {
     Rekindle::new(&place.store(), place.dir())
 }
 
+/// The logs of faults of every line in the store.
+fn fault_logs(place: &Place) -> BTreeSet<PathBuf> {
+    let files = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+    };
+    let lines = files(&place.store().join("lines"));
+    lines.iter().flat_map(|line| files(&line.join("faults"))).collect()
+}
+
+/// What is touched while a process is built and compared that never runs is no log of the program's.
+#[test]
+fn only_a_program_that_ran_leaves_a_log_of_faults() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = rekindle(place);
+        let (program, go, out) = pages(place);
+        rekindle.stop(program.pid(), &[]);
+        let resumed = rekindle.resume("latest", &["--lazy"]);
+        let mut program = Program::of_pid(resumed.pid("pid"));
+        std::fs::write(&go, "").unwrap();
+        let row = || rekindle.run(&["status"]).json["instances"][0].clone();
+        let complete = || wait::until_true("all of it", LIMIT, || row()["state"] == "complete");
+        complete();
+        wait::until_true("a log", Duration::from_secs(10), || fault_logs(place).len() == 1);
+        let logs = fault_logs(place);
+        let pid = program.pid().to_string();
+        for _ in 0..5 {
+            let tried = rekindle.run(&["update", &pid, "--dry-run"]);
+            let _ = tried.expect("rolled_back");
+            // Its agent ends by itself.
+            wait::until_true("nobody of ours", Duration::from_secs(10), || {
+                row()["processes"].as_array().unwrap().is_empty()
+            });
+        }
+        assert_eq!(fault_logs(place), logs);
+        let updated = rekindle.update(program.pid(), &[]);
+        program = Program::of_pid(updated.pid("pid"));
+        complete();
+        wait::until_true("another log", Duration::from_secs(10), || {
+            fault_logs(place).is_superset(&logs) && fault_logs(place).len() == 2
+        });
+        assert_eq!(seen(&out).1, 0, "wrong pages");
+        program.kill();
+    });
+}
+
 /// A control group of this test alone in which processes are counted. Dropping it lets who is in it
 /// have as many as they like.
-struct Counted(std::path::PathBuf);
+struct Counted(PathBuf);
 
 impl Counted {
     fn new(place: &Place) -> Option<Self> {
         let tops = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
         let name = place.dir().file_name().unwrap();
-        let made = tops.iter().map(|top| std::path::Path::new(top).join(name)).find(|path| {
+        let made = tops.iter().map(|top| Path::new(top).join(name)).find(|path| {
             let is_made = std::fs::create_dir(path).is_ok();
             let counts = path.join("pids.max").exists();
             if is_made && !counts {
@@ -96,7 +144,7 @@ fn an_agent_outlasts_a_lack_of_processes() {
                 row["state"] == "loading"
                     && (0..3).all(|at| {
                         let pid = row["processes"][at].as_u64().unwrap();
-                        std::path::Path::new(&format!("/proc/{pid}")).exists()
+                        Path::new(&format!("/proc/{pid}")).exists()
                     })
             });
         }
@@ -127,7 +175,7 @@ fn an_agent_outlasts_a_full_file_system() {
         let program = Program::of_pid(resumed.pid("pid"));
         std::fs::write(&go, "").unwrap();
         let row = || rekindle.run(&["status"]).json["instances"][0].clone();
-        let filler = std::path::Path::new(small).join("filler");
+        let filler = Path::new(small).join("filler");
         let agent = row()["processes"][0].as_u64().unwrap();
         assert!(std::fs::write(&filler, vec![1; 2 << 20]).is_err(), "it is not full");
         for at in [2, 1, 2] {
@@ -141,7 +189,7 @@ fn an_agent_outlasts_a_full_file_system() {
         }
         // There is room again: what is written down is true again.
         std::fs::remove_file(filler).unwrap();
-        let record = std::path::Path::new(small).join(resumed.text("instance")).join("agent");
+        let record = Path::new(small).join(resumed.text("instance")).join("agent");
         wait::until_true("it to be written down", Duration::from_secs(10), || {
             let record: serde_json::Value =
                 serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();

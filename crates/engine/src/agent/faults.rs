@@ -11,6 +11,8 @@ use store::Store;
 
 /// Later faults say nothing of how a program begins.
 const HORIZON_US: u64 = 5_000_000;
+/// Pages that come together: those of one tier in a chunk of so many, aligned.
+const CHUNK_PAGES: u64 = 16;
 
 /// Keeps the fault log of the resume that `ledger` is about, as far as it goes by now. `memory` was
 /// loaded ahead as `plan` says, or not at all. Logs are advice: a failure is told and nothing
@@ -30,7 +32,9 @@ pub(super) fn save(
     let earlier = earlier(store, instance, &name);
     let mut log = log(ledger, memory);
     if let Some(plan) = plan {
-        log = complete(log, earlier, plan);
+        let status = ledger.status();
+        let lasted = status.complete_after.unwrap_or(status.since);
+        log = complete(log, earlier, plan, crate::report::micros(lasted));
     }
     let kept = store.keep_faults(instance, &name, log.to_text().as_bytes());
     if let Err(error) = kept {
@@ -64,16 +68,24 @@ fn earlier(store: &Store, instance: &InstanceId, name: &str) -> Option<FaultLog>
     FaultLog::from_text(&bytes).ok()
 }
 
-/// Adds what could not fault because it was loaded ahead, as long as nothing tells that it is not
-/// used any more: pages of the `earlier` log that the plan had before the start or streamed.
-fn complete(log: FaultLog, earlier: Option<FaultLog>, plan: &Plan) -> FaultLog {
+/// Adds what could not fault, as long as nothing tells that it is not used any more: pages of the
+/// `earlier` log that the plan had before the start or streamed, and cold ones that came along with
+/// others, or would have been asked for only after the `lasted_us` for which there were faults.
+fn complete(log: FaultLog, earlier: Option<FaultLog>, plan: &Plan, lasted_us: u64) -> FaultLog {
+    let chunk = |fault: &Fault| (fault.memory, fault.page.0 / CHUNK_PAGES);
     let places = plan.by_place();
     let faulted: HashSet<(MemoryId, PageIndex)> =
         log.faults.iter().map(|fault| (fault.memory, fault.page)).collect();
+    let tier = |fault: &Fault| places.at(fault.memory, fault.page).map(|extent| extent.tier);
+    let cold = log.faults.iter().filter(|fault| tier(fault) == Some(Tier::Cold));
+    let with_others: HashSet<(MemoryId, u64)> = cold.map(chunk).collect();
     let ahead = earlier.into_iter().flat_map(|log| log.faults).filter(|fault| {
-        let tier = places.at(fault.memory, fault.page).map(|extent| extent.tier);
-        tier.is_some_and(|tier| tier != Tier::Cold)
-            && !faulted.contains(&(fault.memory, fault.page))
+        let could_not = match tier(fault) {
+            None => false,
+            Some(Tier::Cold) => with_others.contains(&chunk(fault)) || fault.time_us > lasted_us,
+            Some(_) => true,
+        };
+        could_not && !faulted.contains(&(fault.memory, fault.page))
     });
     let mut faults: Vec<Fault> = ahead.collect();
     faults.extend(log.faults);
@@ -109,14 +121,22 @@ mod tests {
             reason: "".into(),
         };
         let plan =
-            Plan { extents: vec![extent(0, 10, Tier::Critical), extent(10, 20, Tier::Cold)] };
+            Plan { extents: vec![extent(0, 10, Tier::Critical), extent(10, 99, Tier::Cold)] };
         let earlier = FaultLog {
             answer_us: None,
-            faults: vec![fault(3, 50), fault(15, 60), fault(30, 70), fault(4, 80)],
+            faults: vec![
+                fault(3, 50),
+                fault(15, 60),
+                fault(100, 70),
+                fault(4, 80),
+                fault(41, 85),
+                fault(70, 400),
+            ],
         };
         let now = FaultLog { answer_us: None, faults: vec![fault(4, 10), fault(40, 90)] };
-        let log = complete(now, Some(earlier), &plan);
+        let log = complete(now, Some(earlier), &plan, 300);
         let found: Vec<_> = log.faults.iter().map(|f| (f.page.0, f.time_us)).collect();
-        assert_eq!(found, [(4, 10), (3, 50), (40, 90)]);
+        // 15 could have faulted, 41 came along with 40, nothing tells of 70 yet.
+        assert_eq!(found, [(4, 10), (3, 50), (41, 85), (40, 90), (70, 400)]);
     }
 }

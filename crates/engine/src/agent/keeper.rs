@@ -327,10 +327,8 @@ impl Keeper {
     fn keep(&mut self) -> io::Result<()> {
         loop {
             let seen = self.look()?;
-            // What it says means nothing to us, nor its end: if it gave up, the process it was
-            // building is killed, and the server hears of that.
             if seen.resume_spoke {
-                self.socket = None;
+                self.hear();
             }
             if seen.server_ended
                 && let Some((server, pidfd)) = self.server.take()
@@ -364,6 +362,15 @@ impl Keeper {
             {
                 control::answer(listener, &self.ledger, &self.session, self.bell.as_fd());
             }
+        }
+    }
+
+    /// Hears what `resume` says: that the program runs, or nothing. Then it gave up, the process it
+    /// was building is killed, and the server hears of that.
+    fn hear(&mut self) {
+        let Some(socket) = self.socket.take() else { return };
+        if link::receive(socket.as_fd()).is_ok_and(|(said, _)| said == link::RUNS) {
+            self.ledger.note_run();
         }
     }
 
@@ -430,8 +437,12 @@ impl Keeper {
         }
     }
 
-    /// What the program had to wait for is kept for the next plan of its line.
+    /// What the program had to wait for is kept for the next plan of its line; what was touched while
+    /// one was built that never ran is not.
     fn save_faults(&self) {
+        if !self.ledger.has_run() {
+            return;
+        }
         let store = Store::open(&self.brief.store);
         let instance = self.brief.instance.parse();
         if let (Ok(store), Ok(instance)) = (store, instance) {

@@ -18,6 +18,8 @@ const MESSAGE_BYTES: usize = 60 * 1024;
 const READY_WITHIN: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 /// What the server says once faults are answered.
 pub(super) const READY: &[u8] = b"ready";
+/// What `resume` says when the program runs.
+pub(super) const RUNS: &[u8] = b"runs";
 
 /// An agent that was started and waits for its session. Without one it ends when this is dropped;
 /// with one it stays with the program.
@@ -58,6 +60,14 @@ impl AgentLink {
         // The log is for whoever wonders.
         let _ = note(&brief);
         Ok(Self { brief, ..self })
+    }
+}
+
+impl AgentLink {
+    /// Tells the agent that the program runs. One that does not hear it, because it was killed in this
+    /// moment, keeps no log of what the program waits for.
+    pub(crate) fn runs(&self) {
+        let _ = send(self.socket.as_fd(), RUNS, None);
     }
 }
 

@@ -147,6 +147,9 @@ pub(crate) fn resume_opened(
         let how = (&options, later.as_ref());
         bring_up(&checkpoint, how, registry, observer, watch, &inner)
     })?;
+    if let Some(later) = &later {
+        later.agent.runs();
+    }
     drop(lock);
     let first_instruction_us = micros(settings.started.elapsed());
     let mut report = report(&checkpoint, load, &resumed, &phases, &inner);

@@ -164,6 +164,9 @@ impl Update<'_> {
         let old = frozen.take().ok_or_else(gone_by_itself)?;
         let begun = Instant::now();
         let resumed = new.let_go(old, begun + END_LIMIT)?;
+        if let Some(later) = &later {
+            later.agent.runs();
+        }
         // Both stand there; whoever reads it finds the one that lives.
         if let Err(error) = self.registry.record(&next, self.id) {
             self.observer.warn(&format!("what is written down of it is not put right: {error}"));

@@ -76,6 +76,8 @@ pub(crate) enum Word {
     /// text that says why.
     Unread,
     UnreadBytes,
+    /// 1: the program has run.
+    Ran,
 }
 
 /// One address space that is served.

@@ -61,6 +61,16 @@ impl Ledger {
         self.set(Word::Trouble, 1);
     }
 
+    /// The program runs: what it faults on from here on is its own.
+    pub fn note_run(&self) {
+        self.set(Word::Ran, 1);
+    }
+
+    /// Whether the program ever ran, as far as we were told.
+    pub fn has_run(&self) -> bool {
+        self.get(Word::Ran) != 0
+    }
+
     /// The server does not run.
     pub fn note_server_gone(&self) {
         self.set(Word::Serving, 0);
