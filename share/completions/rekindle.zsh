@@ -173,7 +173,7 @@ never\:"Not at all"))' \
 '(--lazy --on-demand)--eager[Load everything before the first instruction (the default where that takes less than 50 ms)]' \
 '(--on-demand)--lazy[Run at once; memory follows on demand and in the background (the default for larger programs)]' \
 '--on-demand[As \`--lazy\`, but load nothing that the program does not ask for]' \
-'--as-copy[Resume although the original or another resume is alive; only without writable files]' \
+'(--lazy --on-demand)--as-copy[Resume although the original or another resume is alive; only without writable files. All memory is loaded first]' \
 '--dry-run[Say what would be done, and do nothing]' \
 '*-v[More talk on stderr; repeat for more]' \
 '*--verbose[More talk on stderr; repeat for more]' \

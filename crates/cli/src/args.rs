@@ -447,8 +447,9 @@ pub(crate) struct Resume {
     /// How long the probe may fail.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     pub(crate) probe_timeout: Duration,
-    /// Resume although the original or another resume is alive; only without writable files.
-    #[arg(long)]
+    /// Resume although the original or another resume is alive; only without writable files. All
+    /// memory is loaded first.
+    #[arg(long, conflicts_with_all = ["lazy", "on_demand"])]
     pub(crate) as_copy: bool,
     /// File that gets the JSON report of a foreground resume.
     #[arg(long, value_name = "FILE")]
@@ -583,5 +584,14 @@ mod tests {
     fn the_grammar_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_copy_is_loaded_before_it_runs() {
+        let parse = |how| Cli::try_parse_from(["rekindle", "resume", "latest", "--as-copy", how]);
+        for how in ["--lazy", "--on-demand"] {
+            assert_eq!(parse(how).unwrap_err().kind(), clap::error::ErrorKind::ArgumentConflict);
+        }
+        parse("--eager").unwrap();
     }
 }

@@ -31,6 +31,15 @@ pub enum ResumeVerbError {
     /// The host does not fit, or the process could not be built.
     #[error(transparent)]
     Build(#[from] ResumeError),
+    /// A copy was to be loaded after its start.
+    #[error(
+        "resume a copy with {load} loading: the agent that loads belongs to the instance, which is \
+         the original's; load it before it runs (--eager)"
+    )]
+    LateCopy {
+        /// How it was to be loaded.
+        load: &'static str,
+    },
     /// No agent could be started.
     #[error("start the agent that serves the program's memory: {0}; --eager needs none")]
     Agent(io::Error),
@@ -61,6 +70,7 @@ impl VerbError for ResumeVerbError {
             Self::Resolve(error) => resolve_class(error),
             Self::Read(error) => read_class(error),
             Self::Registry(_) => ExitClass::Blocked,
+            Self::LateCopy { .. } => ExitClass::Usage,
             Self::Build(ResumeError::Mismatches(list)) => mismatch_class(list),
             Self::Build(ResumeError::Pages(_) | ResumeError::Differs(_)) => ExitClass::Damaged,
             Self::Build(ResumeError::Cancelled(_)) | Self::Stopped(Stopped::TimedOut { .. }) => {
@@ -77,6 +87,7 @@ impl VerbError for ResumeVerbError {
             | Self::Store(_)
             | Self::Resolve(_)
             | Self::Read(_)
+            | Self::LateCopy { .. }
             | Self::Registry(_) => Outcome::Refused,
             Self::Build(_) | Self::Stopped(_) | Self::Agent(_) => Outcome::RolledBack,
             Self::Probe { .. } => Outcome::Resumed,

@@ -93,6 +93,10 @@ pub fn resume(
     registry: &Registry,
     observer: &dyn Observer,
 ) -> Result<Option<Revived>, ResumeVerbError> {
+    let load = request.load;
+    if request.options.as_copy && matches!(load, Load::Lazy | Load::OnDemand) {
+        return Err(ResumeVerbError::LateCopy { load: load.name() });
+    }
     let mut phases = Phases::new(observer, settings.timeout);
     let opened = phases.run(OPEN, |_| open(settings, request, registry))?;
     resume_opened(settings, request, opened, registry, observer, phases)
@@ -247,5 +251,42 @@ fn report(
         approximate: LossRow::of(checkpoint),
         faults_before_answer: None,
         phases: rows,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::{ExitClass, VerbError};
+
+    #[test]
+    fn a_copy_that_would_take_the_originals_agent_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            store: dir.path().join("store"),
+            timeout: None,
+            wait: Duration::ZERO,
+            dry_run: false,
+            passing: None,
+            started: std::time::Instant::now(),
+        };
+        let registry = Registry::at(&dir.path().join("registry"));
+        let tried = |load| {
+            let request = ResumeRequest {
+                reference: "latest".to_owned(),
+                options: Options { as_copy: true, ..Options::default() },
+                probe: None,
+                probe_timeout: Duration::ZERO,
+                load,
+            };
+            resume(&settings, &request, &registry, &crate::events::Silent).unwrap_err()
+        };
+        for load in [Load::Lazy, Load::OnDemand] {
+            let error = tried(load);
+            assert!(matches!(error, ResumeVerbError::LateCopy { .. }), "{error}");
+            assert_eq!((error.class(), error.outcome()), (ExitClass::Usage, Outcome::Refused));
+        }
+        // The others get as far as the store, which is not there.
+        assert!(!matches!(tried(Load::Auto), ResumeVerbError::LateCopy { .. }));
     }
 }
