@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use rekindle_system_tests::pages::{agent_log, pages, seen};
-use rekindle_system_tests::program::Program;
+use rekindle_system_tests::program::{self, Program};
 use rekindle_system_tests::rekindle::Rekindle;
 use rekindle_system_tests::sandbox::{self, Place};
 use rekindle_system_tests::{skips, wait};
@@ -60,6 +60,53 @@ fn only_a_program_that_ran_leaves_a_log_of_faults() {
             fault_logs(place).is_superset(&logs) && fault_logs(place).len() == 2
         });
         assert_eq!(seen(&out).1, 0, "wrong pages");
+        program.kill();
+    });
+}
+
+/// Has many mappings that are loaded after the start, each with its number in each page, and tells how
+/// many pages are wrong when it may go on.
+const MAPPINGS: &str = r"
+import ctypes, os, sys, time
+go, out, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+libc = ctypes.CDLL(None); libc.mmap.restype = ctypes.c_void_p
+P, EACH = 4096, 64
+whole = count * (EACH + 1) * P
+base = libc.mmap(None, ctypes.c_size_t(whole), 3, 0x22, -1, ctypes.c_long(0))
+libc.madvise(ctypes.c_void_p(base), ctypes.c_size_t(whole), 15)
+def at(n): return base + n * (EACH + 1) * P
+def number(n): return (n + 1).to_bytes(8, 'little') * (EACH * P // 8)
+for n in range(count):
+    assert libc.munmap(ctypes.c_void_p(at(n) + EACH * P), ctypes.c_size_t(P)) == 0
+    ctypes.memmove(at(n), number(n), EACH * P)
+open(out, 'w').write('begun\n')
+while not os.path.exists(go): time.sleep(0.01)
+wrong = sum(ctypes.string_at(at(n), EACH * P) != number(n) for n in range(count))
+open(out, 'w').write(f'wrong {wrong}\n')
+while True: time.sleep(1)
+";
+
+#[test]
+fn thousands_of_mappings_are_loaded_lazily() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = rekindle(place);
+        let (go, out) = (place.path("go"), place.path("out"));
+        let count = Path::new("5000");
+        let program = program::python(place, "mappings", MAPPINGS, &[&go, &out, count]);
+        let told = || std::fs::read_to_string(&out).unwrap_or_default();
+        wait::until_true("it to begin", Duration::from_secs(60), || told() == "begun\n");
+        rekindle.stop(program.pid(), &[]);
+        let resumed = rekindle.resume("latest", &["--lazy"]);
+        let program = Program::of_pid(resumed.pid("pid"));
+        // An agent that follows has them from the ledger.
+        let row = || rekindle.run(&["status"]).json["instances"][0].clone();
+        if let Some(agent) = row()["processes"][0].as_u64() {
+            let agent = Pid::from_raw(i32::try_from(agent).unwrap()).unwrap();
+            let _ = kill_process(agent, Signal::KILL);
+        }
+        std::fs::write(&go, "").unwrap();
+        wait::until_true("it to see its memory", LIMIT, || told().starts_with("wrong"));
+        assert_eq!(told(), "wrong 0\n");
         program.kill();
     });
 }

@@ -12,8 +12,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::brief::{Brief, Session};
 use crate::message;
 
-/// The longest message: a brief with its ranges.
-const MESSAGE_BYTES: usize = 60 * 1024;
+/// The longest message, a brief with its ranges: a million of them.
+const MESSAGE_BYTES_MAX: usize = 32 << 20;
+/// The longest part of one: what a socket takes at once.
+const PART_BYTES: usize = 60 * 1024;
 /// How long an agent may take to answer faults: it reads the checkpoint's index.
 const READY_WITHIN: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 /// What the server says once faults are answered.
@@ -125,24 +127,95 @@ fn note(brief: &Brief) -> io::Result<std::fs::File> {
     Ok(log)
 }
 
-/// Sends one message, with a descriptor.
+/// Sends one message, with a descriptor: its length first, then its bytes in parts.
 pub(super) fn send(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
     descriptor: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
-    if bytes.len() > MESSAGE_BYTES {
-        return Err(io::Error::other("the program's memory has too many mappings for one message"));
+    let length = u32::try_from(bytes.len()).ok().filter(|n| *n as usize <= MESSAGE_BYTES_MAX);
+    let length = length.ok_or_else(|| io::Error::other("the program has too many mappings"))?;
+    whole(|| message::send(socket, &length.to_le_bytes(), descriptor))?;
+    for part in bytes.chunks(PART_BYTES) {
+        whole(|| message::send(socket, part, None))?;
     }
-    message::send(socket, bytes, descriptor)
+    Ok(())
 }
 
 /// Receives one message; an empty one is the end of the connection.
 pub(super) fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, "a message was cut short");
+    let (length, descriptor) = whole(|| message::receive(socket, size_of::<u32>()))?;
+    if length.is_empty() {
+        return Ok((length, descriptor));
+    }
+    let length = length.try_into().map(u32::from_le_bytes).map_err(|_| cut())? as usize;
+    if length > MESSAGE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is too long"));
+    }
+    let mut bytes = Vec::new();
+    while bytes.len() < length {
+        let (part, _) = whole(|| message::receive(socket, PART_BYTES.min(length - bytes.len())))?;
+        if part.is_empty() {
+            return Err(cut());
+        }
+        bytes.extend(part);
+    }
+    Ok((bytes, descriptor))
+}
+
+/// Does `step` although signals come.
+fn whole<T>(mut step: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
-        match message::receive(socket, MESSAGE_BYTES) {
+        match step() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        let flags = SocketFlags::CLOEXEC;
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
+    }
+
+    #[test]
+    fn messages_of_any_length_come_whole() {
+        let (ours, theirs) = pair();
+        let zero = std::fs::File::open("/dev/zero").unwrap();
+        let text = |length: usize| (0..=250).cycle().take(length).collect::<Vec<u8>>();
+        let lengths = [1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 5_000_000];
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for length in lengths {
+                    send(ours.as_fd(), &text(length), Some(zero.as_fd())).unwrap();
+                }
+                drop(ours);
+            });
+            for length in lengths {
+                let (bytes, descriptor) = receive(theirs.as_fd()).unwrap();
+                assert!(bytes == text(length) && descriptor.is_some(), "{length}");
+            }
+            assert!(receive(theirs.as_fd()).unwrap().0.is_empty());
+        });
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        let cases: [(&[u8], &[u8]); 3] =
+            [(&[1, 0], &[]), (&[255; 4], &[]), (&[9, 0, 0, 0], &[1; 4])];
+        for (length, part) in cases {
+            let (ours, theirs) = pair();
+            message::send(&ours, length, None).unwrap();
+            if !part.is_empty() {
+                message::send(&ours, part, None).unwrap();
+            }
+            drop(ours);
+            receive(theirs.as_fd()).unwrap_err();
         }
     }
 }

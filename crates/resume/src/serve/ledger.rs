@@ -25,7 +25,8 @@ const HEADER: usize = 512;
 const TROUBLE: Range<usize> = 256..384;
 const UNREAD: Range<usize> = 384..512;
 /// Words of the free text that the owner keeps here: what a new agent has to know.
-const NOTE: usize = 8192;
+/// Address space only until it is used.
+const NOTE: usize = 1 << 22;
 /// Records of the fault log, four words each.
 const FAULTS_MAX: usize = 1 << 18;
 /// Messages in a half's log, five words each.
