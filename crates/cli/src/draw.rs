@@ -375,7 +375,9 @@ pub(crate) fn status(report: &engine::StatusReport) -> String {
     let mut text = String::new();
     for row in &report.instances {
         let (whole, tenth) = (row.resident_share / 10, row.resident_share % 10);
-        let faults = row.faults.map(|n| format!(", {n} faults")).unwrap_or_default();
+        // Of one that is all there nobody wonders any more; the JSON has them.
+        let faults = row.faults.filter(|_| !row.processes.is_empty());
+        let faults = faults.map(|n| format!(", {n} faults")).unwrap_or_default();
         text += &format!(
             "{}  pid {}  {}  {whole}.{tenth}% there{faults}\n",
             row.instance, row.pid, row.state

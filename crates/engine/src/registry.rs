@@ -2,7 +2,9 @@
 //!
 //! `/run/rekindle/ID/` (or `$XDG_RUNTIME_DIR/rekindle/ID/` for users) holds `lock`, which the
 //! verb at work on the instance has locked (flock(2), gone with its process), and `state`, which
-//! a resume writes so that the resumed process is known as the instance it carries on. A watch has
+//! a resume writes so that the resumed process is known as the instance it carries on. The agent of a
+//! lazily resumed process writes `agent`, listens at `sock`, has its log in `agent.log`, and leaves
+//! `loaded` when all memory is there. A watch has
 //! `watch.lock` locked, listens at `watch.sock` ([`crate::loan`]), and writes `watch.plan` and `watch.tracked` for
 //! borrowers.
 

@@ -42,7 +42,17 @@ fn only_a_program_that_ran_leaves_a_log_of_faults() {
         let complete = || wait::until_true("all of it", LIMIT, || row()["state"] == "complete");
         complete();
         wait::until_true("a log", Duration::from_secs(10), || fault_logs(place).len() == 1);
+        wait::until_true("nobody of ours", Duration::from_secs(10), || {
+            row()["processes"].as_array().unwrap().is_empty()
+        });
         let logs = fault_logs(place);
+        let kept = row();
+        assert_eq!(kept["processes"], serde_json::json!([]), "{kept}");
+        assert!(
+            kept["complete_us"].as_u64() > Some(0) && kept["faults"].as_u64() > Some(0),
+            "{kept}"
+        );
+        assert_eq!(kept["servers"], 1, "{kept}");
         let pid = program.pid().to_string();
         for _ in 0..5 {
             let tried = rekindle.run(&["update", &pid, "--dry-run"]);
@@ -53,6 +63,8 @@ fn only_a_program_that_ran_leaves_a_log_of_faults() {
             });
         }
         assert_eq!(fault_logs(place), logs);
+        // Nor are they anybody else's loading.
+        assert_eq!(row(), kept);
         let updated = rekindle.update(program.pid(), &[]);
         program = Program::of_pid(updated.pid("pid"));
         complete();

@@ -160,11 +160,12 @@ pub struct StatusRow {
     pub needs: Option<String>,
     /// Share of its pages that is there, in thousandths.
     pub resident_share: u64,
-    /// Faults answered.
+    /// Faults answered, also when the agent is gone; `None` of a program that was loaded before its
+    /// start.
     pub faults: Option<u64>,
     /// Fault servers there have been: more than one when one was killed.
     pub servers: Option<u64>,
-    /// How long it took until everything was there, in microseconds.
+    /// How long it took until everything was there, in microseconds; kept when the agent is gone.
     pub complete_us: Option<u64>,
     /// Processes of ours that stay with it: keeper, fault server, holder.
     pub processes: Vec<u64>,
@@ -256,6 +257,12 @@ fn row(registry: &Registry, run: crate::registry::RunState) -> StatusRow {
         Some(answer) if answer.trouble.is_some() || !answer.serving => "blocked",
         Some(_) => "loading",
     };
+    // Its agent has gone when everything was there.
+    let loaded = (told.is_ok() && answer.is_none())
+        .then(|| {
+            record::Loaded::of(&registry.folder(&run.instance), (run.pid, run.start_time_ticks))
+        })
+        .flatten();
     let answered = answer.clone().unwrap_or_default();
     let share = match answered.pages_total {
         0 => 1000,
@@ -280,9 +287,9 @@ fn row(registry: &Registry, run: crate::registry::RunState) -> StatusRow {
         checkpoint: run.checkpoint,
         state,
         resident_share: if state == "complete" { 1000 } else { share },
-        faults: answer.as_ref().map(|a| a.faults),
-        servers: answer.as_ref().map(|a| a.servers),
-        complete_us: answered.complete_us,
+        faults: answer.as_ref().map(|a| a.faults).or(loaded.as_ref().map(|l| l.faults)),
+        servers: answer.as_ref().map(|a| a.servers).or(loaded.as_ref().map(|l| l.servers)),
+        complete_us: answered.complete_us.or(loaded.map(|l| l.complete_us)),
         processes: answer.map(|a| vec![a.keeper, a.server, a.holder]).unwrap_or_default(),
     }
 }

@@ -463,7 +463,16 @@ impl Keeper {
     fn end(&mut self) -> io::Result<()> {
         self.end_processes();
         self.save_faults();
-        record::forget(&self.brief);
+        let status = self.ledger.status();
+        let complete = status.complete_after.filter(|_| self.ledger.has_run());
+        let loaded = complete.map(|after| record::Loaded {
+            pid: self.session.pid,
+            start_time_ticks: self.session.start_time_ticks,
+            complete_us: crate::report::micros(after),
+            faults: status.faults,
+            servers: status.servers,
+        });
+        record::forget(&self.brief, loaded.as_ref());
         remove_passing(&self.brief);
         Ok(())
     }

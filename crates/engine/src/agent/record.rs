@@ -63,14 +63,47 @@ pub(super) fn hold_folder(brief: &Brief) -> io::Result<File> {
     Ok(lock)
 }
 
-/// There is no agent any more, and no need of one; unless it is another's folder by now.
-pub(super) fn forget(brief: &Brief) {
+/// How the loading of a program ended, for whoever asks when its agent is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Loaded {
+    /// The process, and when it was started.
+    pub(super) pid: i32,
+    pub(super) start_time_ticks: u64,
+    /// How long it took until everything was there.
+    pub(super) complete_us: u64,
+    /// Faults answered, and servers there were.
+    pub(super) faults: u64,
+    pub(super) servers: u64,
+}
+
+const LOADED: &str = "loaded";
+
+impl Loaded {
+    /// What is written down in `folder` of the process `run` (pid and start time).
+    pub(super) fn of(folder: &Path, run: (i32, u64)) -> Option<Self> {
+        let loaded: Self = serde_json::from_slice(&fs::read(folder.join(LOADED)).ok()?).ok()?;
+        ((loaded.pid, loaded.start_time_ticks) == run).then_some(loaded)
+    }
+
+    fn write(&self, folder: &Path) -> io::Result<()> {
+        let fresh = folder.join("loaded.new");
+        fs::write(&fresh, serde_json::to_vec(self)?)?;
+        fs::rename(fresh, folder.join(LOADED))
+    }
+}
+
+/// There is no agent any more, and no need of one; unless it is another's folder by now. `loaded` is
+/// written down before.
+pub(super) fn forget(brief: &Brief, loaded: Option<&Loaded>) {
     let Ok(_held) = hold_folder(brief) else { return };
     let record = read(&brief.folder()).ok().flatten();
     if record.is_some_and(|record| record.keeper != std::process::id()) {
         return;
     }
     let folder = brief.folder();
+    if let Some(Err(error)) = loaded.map(|loaded| loaded.write(&folder)) {
+        tracing::warn!(%error, "how long the loading took is not kept");
+    }
     for file in [path(&folder), socket(&folder)] {
         // Not there when the program ended before it was written.
         let _ = fs::remove_file(file);
