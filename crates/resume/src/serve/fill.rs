@@ -12,6 +12,7 @@ use super::ledger::{Space, Word};
 use super::pages::Piece;
 use super::queue::{Filled, Queue};
 use super::server::{Ended, ServeError, Server, now_ns};
+use super::spaces::State;
 use super::trouble::Trouble;
 use crate::order::load_order;
 
@@ -36,6 +37,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const COLD_AFTER_NS: u64 = 5_000_000_000;
 /// Bytes unregistered in one call, which holds the program's memory lock.
 const UNREGISTER_BYTES: u64 = 32 << 20;
+/// Looks at what is registered still.
+const LOOKS_MAX: u32 = 8;
 
 impl Server<'_> {
     /// Loads what is to be loaded, then waits for the end.
@@ -226,20 +229,37 @@ impl Server<'_> {
 
     /// Nothing of the space is missing any more: the kernel needs us no longer.
     fn release(&self, space: u64) -> Result<(), ServeError> {
+        self.unregister(space);
         if space == 0 {
-            for range in self.ranges {
-                for piece in range.aligned_chunks(UNREGISTER_BYTES / PAGE_SIZE) {
-                    let state = self.state();
-                    let Some(held) = state.spaces.get(&space) else { break };
-                    // Part of it may be unmapped by now; closing covers the rest.
-                    if let Err(error) = held.userfault.unregister(piece.addrs()) {
-                        tracing::debug!(%error, "left to the closing of the userfaultfd");
-                    }
-                }
-            }
             self.ledger.set(Word::CompleteNs, now_ns());
         }
         self.state().close(self.ledger, space)
+    }
+
+    /// Lets go of memory in pieces, wherever the program has it now: closing the userfaultfd would do
+    /// it in one, under the lock of the program's memory.
+    fn unregister(&self, space: u64) {
+        let mut done = PageSet::new();
+        // What moves meanwhile is found by the next look, and closing covers what moves on and on.
+        for _ in 0..LOOKS_MAX {
+            let look = |state: &State| {
+                let held = state.spaces.get(&space);
+                held.map(|held| held.view.registered(&done, UNREGISTER_BYTES / PAGE_SIZE))
+            };
+            let pieces = look(&self.state()).unwrap_or_default();
+            if pieces.is_empty() {
+                return;
+            }
+            for piece in pieces {
+                let state = self.state();
+                let Some(held) = state.spaces.get(&space) else { return };
+                // It may be unmapped by now.
+                if let Err(error) = held.userfault.unregister(piece.addrs()) {
+                    tracing::debug!(%error, "left to the closing of the userfaultfd");
+                }
+                done.insert(piece);
+            }
+        }
     }
 
     /// The source's content that belongs to the ranges that are served.

@@ -70,8 +70,6 @@ pub struct Server<'a> {
     pub(super) pages: Pages<'a>,
     pub(super) plan: Option<&'a Plan>,
     pub(super) fill: bool,
-    /// What of the program was registered.
-    pub(super) ranges: &'a [PageRange],
     pub(super) state: Mutex<State>,
     /// Who holds it reads messages; inside are faults that others read on the way.
     reading: Mutex<VecDeque<Job>>,
@@ -146,7 +144,6 @@ impl<'a> Server<'a> {
             pages,
             plan,
             fill,
-            ranges,
             state: Mutex::new(state),
             reading: Mutex::default(),
             trouble: Trouble::begin(ledger),

@@ -53,6 +53,13 @@ impl View {
         Self { layout, mapped, ..Self::default() }
     }
 
+    /// What is registered and not in `done`, in pieces of at most `pages_max` pages.
+    pub(super) fn registered(&self, done: &PageSet, pages_max: u64) -> Vec<PageRange> {
+        let mut left = self.mapped.clone();
+        done.runs().iter().for_each(|run| left.remove(*run));
+        left.runs().iter().flat_map(|run| run.aligned_chunks(pages_max)).collect()
+    }
+
     /// Follows a message about this space; faults and forks change nothing here.
     pub(super) fn apply(&mut self, event: Event) {
         match event {
@@ -238,6 +245,19 @@ mod tests {
         view.unmapped(C);
         assert_eq!((source(&view, 4), source(&view, 14)), (Some(104), None));
         assert!(view.aside.is_empty() && view.left.is_empty());
+    }
+
+    #[test]
+    fn what_moved_is_let_go_where_it_is() {
+        let mut view = View::in_place(&[A, C]);
+        let mut done: PageSet = [A].into_iter().collect();
+        view.moved(C.start, B.start, 10);
+        view.unmapped(C);
+        let pieces = [(500, 504), (504, 508), (508, 510)];
+        let pieces = pieces.map(|(start, end)| PageRange::new(start, end));
+        assert_eq!(view.registered(&done, 4), pieces);
+        done.insert(B);
+        assert_eq!(view.registered(&done, 4), []);
     }
 
     #[test]
