@@ -90,9 +90,8 @@ fn found(entry: &MapsEntry<'_>, wanted: &[Stretch], inodes: bool) -> Option<Stre
     const SPECIAL: [&[u8]; 4] = [b"[vdso]", b"[vvar]", b"[vvar_vclock]", b"[uprobes]"];
     let name = entry.name();
     let is_object = || {
-        wanted
-            .iter()
-            .any(|s| s.range.overlaps(entry.range) && matches!(s.content, Content::Object { .. }))
+        let mut there = overlapping(wanted, entry.range).iter();
+        there.any(|s| matches!(s.content, Content::Object { .. }))
     };
     let content = if name == b"[vsyscall]" {
         return None;
@@ -110,6 +109,18 @@ fn found(entry: &MapsEntry<'_>, wanted: &[Stretch], inodes: bool) -> Option<Stre
     Some(Stretch { range: entry.range, protection, sharing, content })
 }
 
+/// Those of `all`, which ascend and do not overlap, that overlap `range`.
+fn overlapping(all: &[Stretch], range: AddrRange) -> &[Stretch] {
+    let first = all.partition_point(|stretch| stretch.range.end <= range.start);
+    let rest = &all[first..];
+    &rest[..rest.partition_point(|stretch| stretch.range.start < range.end)]
+}
+
+/// Whether `stretch` is one of `all`, which ascend and do not overlap.
+fn is_among(stretch: &Stretch, all: &[Stretch]) -> bool {
+    overlapping(all, stretch.range).contains(stretch)
+}
+
 /// What differs between the mappings in `maps` and the instance's; `room` is ours.
 fn compare_maps(
     maps: &[u8],
@@ -117,7 +128,10 @@ fn compare_maps(
     room: &Room,
     inodes: bool,
 ) -> Result<Vec<String>, sys::proc::Malformed> {
-    let wanted = merged(mappings.iter().filter_map(|m| wanted(m, group, inodes)));
+    let mut wanted: Vec<_> = mappings.iter().filter_map(|m| wanted(m, group, inodes)).collect();
+    // As the kernel lists them.
+    wanted.sort_by_key(|stretch| stretch.range.start);
+    let wanted = merged(wanted.into_iter());
     let mut entries = Vec::new();
     for entry in maps_entries(maps) {
         let entry = entry?;
@@ -128,11 +142,11 @@ fn compare_maps(
     let built = merged(entries.into_iter());
     let lacking = wanted
         .iter()
-        .filter(|w| !built.contains(w))
+        .filter(|w| !is_among(w, &built))
         .map(|w| format!("mapping {} is not there as {:?} {:?}", w.range, w.protection, w.content));
     let extra = built
         .iter()
-        .filter(|b| !wanted.contains(b))
+        .filter(|b| !is_among(b, &wanted))
         .map(|b| format!("mapping {} is there as {:?} {:?}", b.range, b.protection, b.content));
     Ok(lacking.chain(extra).collect())
 }
@@ -314,6 +328,45 @@ mod tests {
             compare_maps(maps, (&mappings, &TaskGroup::default()), &room(), true).unwrap(),
             [""; 0]
         );
+    }
+
+    /// Each mapping looked up among all others would take minutes.
+    #[test]
+    fn a_million_mappings_are_compared() {
+        let count = 1_000_000;
+        let start = |n: u64| 0x10_0000 + n * 0x2000;
+        let mut maps = String::new();
+        let mut mappings = Vec::new();
+        for n in (0..count).filter(|n| *n != 77) {
+            let mapping = mapping(start(n), start(n) + 0x1000);
+            maps += &format!("{:x}-{:x} rw-p 00000000 00:00 0 \n", start(n), start(n) + 0x1000);
+            mappings.push(mapping);
+        }
+        mappings.remove(5000);
+        let group = TaskGroup::default();
+        let begun = std::time::Instant::now();
+        let told = compare_maps(maps.as_bytes(), (&mappings, &group), &room(), true).unwrap();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("is there as"), "{told:?}");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn lookups_find_what_a_look_at_all_finds() {
+        let stretch = |start: u64, end: u64| Stretch {
+            range: AddrRange::new(start * 0x1000, end * 0x1000),
+            protection: Protection { read: true, write: true, exec: false },
+            sharing: Sharing::Private,
+            content: Content::Anonymous,
+        };
+        let all = [stretch(1, 3), stretch(3, 4), stretch(6, 9), stretch(12, 13)];
+        for (start, end) in (0..15).flat_map(|start| (start + 1..16).map(move |end| (start, end))) {
+            let one = stretch(start, end);
+            let found = overlapping(&all, one.range);
+            let expected: Vec<_> = all.iter().filter(|s| s.range.overlaps(one.range)).collect();
+            assert_eq!(found.iter().collect::<Vec<_>>(), expected);
+            assert_eq!(is_among(&one, &all), all.contains(&one));
+        }
     }
 
     #[test]
