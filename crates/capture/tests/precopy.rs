@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use mem::{MemoryId, PageRange, PageSet, PageSink, PageSinkError, Sharing};
 use rekindle_capture::Precopy;
+use support::swap::Swap;
 use support::{Guarded, python};
 use sys::pagemap::ScanFilter;
 use sys::proc::maps_entries;
@@ -318,6 +319,31 @@ if back < 0: os._exit(1)
 if n % 2: poke(back + 5 * page, n.to_bytes(8, 'little'))
 time.sleep(0.0005)",
     );
+}
+
+/// A page that was armed, swapped out and is written when it comes back.
+#[test]
+fn armed_pages_swapped_out_and_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(_swap) = Swap::on(folder.path()) else { return };
+    let Some(child) = busy(
+        "at = a + (n % 60) * 64 * page
+madvise(at, 64 * page, 21)
+if n % 2: poke(at + (n // 2 % 64) * page, n.to_bytes(8, 'little'))
+if n % 7 == 0: ctypes.string_at(at + 9 * page, 1)
+time.sleep(0.0005)",
+    ) else {
+        return;
+    };
+    let mut swapped_kb = 0;
+    copy_and_compare(&child, 5, |_| {
+        sleep(15);
+        let text = std::fs::read_to_string(format!("/proc/{}/status", child.pid())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmSwap:")).unwrap();
+        let kb: u64 = line.split_whitespace().next().unwrap().parse().unwrap();
+        swapped_kb = swapped_kb.max(kb);
+    });
+    assert!(swapped_kb >= 64 * 4, "only {swapped_kb} kB were swapped out");
 }
 
 #[test]
