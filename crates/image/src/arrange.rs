@@ -2,34 +2,33 @@
 
 use codec::FRAME_PAGES_MAX;
 use mem::{MemoryId, PageIndex, PageRange};
-use plan::{Extent, Plan, Tier, Treatment};
+use plan::{ByPlace, Extent, Tier, Treatment};
 
 use crate::{Frame, LayoutError};
 
-/// Sorts `frames` for the index and gives each the tier and load order of the soonest extent it
-/// overlaps. Pages of `Zero` extents that were not put get zero frames. Runs of the parent's
-/// pages are joined.
+/// Sorts `frames` for the index and gives each the tier and load order of the soonest extent of
+/// `places` that it overlaps, but for runs of the parent's pages, which are joined instead. Pages of `Zero`
+/// extents that were not put get zero frames.
 ///
 /// # Errors
 /// When a page was put twice, was put although no extent stores it, or was not put although one
 /// does; when extents overlap.
-pub fn arrange(mut frames: Vec<Frame>, plan: &Plan) -> Result<Vec<Frame>, LayoutError> {
+pub fn arrange(mut frames: Vec<Frame>, places: &ByPlace<'_>) -> Result<Vec<Frame>, LayoutError> {
     // Stable, since that finds runs: each round of copying is one.
     frames.sort_by_key(|frame| (frame.memory, frame.pages.start));
     let twice = frames.windows(2).find(|pair| overlaps(&pair[0], pair[1].memory, pair[1].pages));
     if let Some(pair) = twice {
         return Err(LayoutError::Twice { memory: pair[1].memory, pages: pair[1].pages });
     }
-    let mut extents: Vec<&Extent> = plan.extents.iter().filter(|e| !e.pages.is_empty()).collect();
-    extents.sort_unstable_by_key(|extent| (extent.memory, extent.pages.start));
+    let extents = places.extents();
     for pair in extents.windows(2) {
         if pair[0].memory == pair[1].memory && pair[1].pages.start < pair[0].pages.end {
             let Extent { memory, pages, .. } = *pair[1];
             return Err(LayoutError::PlannedTwice { memory, pages });
         }
     }
-    place(&mut frames, &extents)?;
-    let zeros = complete(&frames, &extents)?;
+    place(&mut frames, extents)?;
+    let zeros = complete(&frames, extents)?;
     if !zeros.is_empty() {
         frames.extend(zeros);
         frames.sort_by_key(|frame| (frame.memory, frame.pages.start));
@@ -64,7 +63,7 @@ const fn is_stored(treatment: Treatment) -> bool {
     }
 }
 
-/// Gives each frame its tier and load order; every page of it must be in a storing extent.
+/// Gives each frame with bytes its tier and load order; every page of all must be in a storing extent.
 fn place(frames: &mut [Frame], extents: &[&Extent]) -> Result<(), LayoutError> {
     let mut first = 0;
     for frame in frames {
@@ -84,6 +83,7 @@ fn place(frames: &mut [Frame], extents: &[&Extent]) -> Result<(), LayoutError> {
             covered = extent.pages.end;
         }
         match soonest {
+            Some(_) if covered >= frame.pages.end && frame.treatment == Treatment::Parent => {}
             Some((load_order, tier)) if covered >= frame.pages.end => {
                 frame.load_order = load_order;
                 frame.tier = tier;

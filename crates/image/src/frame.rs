@@ -1,7 +1,7 @@
 //! One frame of the extent index.
 
 use mem::{MemoryId, PageIndex, PageRange};
-use plan::{Tier, Treatment};
+use plan::{Plan, Tier, Treatment};
 
 use crate::FrameHash;
 
@@ -103,17 +103,19 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// A zero frame, or a run of the parent's pages: what has no bytes.
+    /// A zero frame, or a run of the parent's pages: what has no bytes. Such a run is in no tier: the
+    /// plan says when its pages are needed, and cut at each extent there would be hundreds of
+    /// thousands of them.
     pub fn without_bytes(memory: MemoryId, pages: PageRange, treatment: Treatment) -> Self {
-        let held = match treatment {
-            Treatment::Zero => PageMask::of(pages, chunk_start(pages.start)),
-            _ => PageMask::default(),
+        let (held, tier) = match treatment {
+            Treatment::Zero => (PageMask::of(pages, chunk_start(pages.start)), Tier::Critical),
+            _ => (PageMask::default(), Plan::UNNAMED),
         };
         Self {
             memory,
             pages,
             held,
-            tier: Tier::Critical,
+            tier,
             treatment,
             delta_depth: 0,
             slot: 0,
@@ -166,17 +168,19 @@ impl Frame {
     /// parent's.
     pub fn part(&self, pages: PageRange) -> Self {
         let part = Self { pages, ..*self };
-        let treatment = match self.treatment {
-            Treatment::Zero => Treatment::Zero,
-            _ if part.own().is_empty() => Treatment::Parent,
-            _ => return part,
-        };
-        let Self { tier, load_order, .. } = *self;
-        Self { tier, load_order, ..Self::without_bytes(self.memory, pages, treatment) }
+        let without = |treatment| Self::without_bytes(self.memory, pages, treatment);
+        match self.treatment {
+            Treatment::Zero => {
+                let Self { tier, load_order, .. } = *self;
+                Self { tier, load_order, ..without(Treatment::Zero) }
+            }
+            _ if part.own().is_empty() => without(Treatment::Parent),
+            _ => part,
+        }
     }
 
-    /// Makes one run of this one and `next` when both are runs of the parent's pages that are loaded
-    /// together, one behind the other; says whether it did.
+    /// Makes one run of this one and `next` when both are runs of the parent's pages, one
+    /// behind the other; says whether it did.
     pub(crate) fn join_parents(&mut self, next: &Self) -> bool {
         let together = |frame: &Self| (frame.memory, frame.tier, frame.load_order);
         let joins = [&*self, next].iter().all(|frame| frame.treatment == Treatment::Parent)

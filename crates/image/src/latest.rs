@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use mem::{MemoryId, PageRange, PageSet};
-use plan::{Plan, Treatment};
+use mem::{MemoryId, PageSet};
+use plan::ByPlace;
 
 use crate::Frame;
 
@@ -31,17 +31,18 @@ impl Put {
 }
 
 /// The frames that are left of `puts`: each page is in the frame of the latest round that has it,
-/// and pages that no extent of `plan` has, because they went away after they were put, are in
+/// and pages that no extent of `places` has, because they went away after they were put, are in
 /// none. A frame that lost a part of its pages still holds them, see [`Frame::held`].
 ///
 /// The second list has the frames whose stored bytes are of no use: they lost all the pages that
 /// these hold.
-pub fn latest(mut puts: Vec<Put>, plan: &Plan) -> (Vec<Frame>, Vec<Frame>) {
+pub fn latest(mut puts: Vec<Put>, places: &ByPlace<'_>) -> (Vec<Frame>, Vec<Frame>) {
     let mut wanted: BTreeMap<MemoryId, PageSet> = BTreeMap::new();
-    let mut extents: Vec<_> = plan.extents.iter().map(|e| (e.memory, e.pages)).collect();
-    extents.sort_unstable_by_key(|(memory, pages)| (*memory, pages.start));
-    for (memory, pages) in &extents {
-        wanted.entry(*memory).or_default().insert(*pages);
+    for of_one in places.extents().chunk_by(|a, b| a.memory == b.memory) {
+        if let Some(first) = of_one.first() {
+            // Ascending: each goes to the end.
+            wanted.insert(first.memory, of_one.iter().map(|extent| extent.pages).collect());
+        }
     }
     Put::sort_and_join(&mut puts);
     let (mut left, mut lost) = (Vec::with_capacity(puts.len()), Vec::new());
@@ -55,14 +56,7 @@ pub fn latest(mut puts: Vec<Put>, plan: &Plan) -> (Vec<Frame>, Vec<Frame>) {
             };
             for Put { frame, .. } in memory {
                 let before = left.len();
-                for pages in wanted.within(frame.pages) {
-                    if frame.treatment == Treatment::Parent {
-                        let parts = by_extent(&extents, frame.memory, pages);
-                        left.extend(parts.map(|pages| frame.part(pages)));
-                    } else {
-                        left.push(frame.part(pages));
-                    }
-                }
+                left.extend(wanted.within(frame.pages).map(|pages| frame.part(pages)));
                 // Its bytes may be of no use although pages of it are left: the parent's.
                 if left[before..].iter().all(|part| part.stored_bytes == 0) {
                     lost.push(*frame);
@@ -93,17 +87,4 @@ pub fn latest(mut puts: Vec<Put>, plan: &Plan) -> (Vec<Frame>, Vec<Frame>) {
         lost.retain(|_| !is_used.next().unwrap_or(true));
     }
     (left, lost)
-}
-
-/// `pages` of `memory`, cut at `extents`, which are sorted and have all of them: a run of the
-/// parent's pages is as long as it happened to be, and is needed as soon as each of its parts.
-fn by_extent(
-    extents: &[(MemoryId, PageRange)],
-    memory: MemoryId,
-    pages: PageRange,
-) -> impl Iterator<Item = PageRange> {
-    let first = extents.partition_point(|(of, extent)| (*of, extent.end) <= (memory, pages.start));
-    let here = extents[first..].iter();
-    let here = here.take_while(move |(of, extent)| *of == memory && extent.start < pages.end);
-    here.filter_map(move |(_, extent)| extent.intersect(pages))
 }

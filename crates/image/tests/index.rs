@@ -66,7 +66,7 @@ fn decode(frames: &[Frame]) -> Index {
 proptest! {
     #[test]
     fn every_page_is_found_and_no_other(sets in sets()) {
-        let frames = arrange(frames(&sets), &Plan::everything(&sets, Treatment::Raw)).unwrap();
+        let frames = arrange(frames(&sets), &Plan::everything(&sets, Treatment::Raw).by_place()).unwrap();
         let index = decode(&frames);
         prop_assert_eq!(index.len(), frames.len());
         prop_assert_eq!(&index.frames().collect::<Vec<_>>(), &frames);
@@ -102,10 +102,10 @@ proptest! {
         prop_assert_eq!(index.memories(), memories);
     }
 
-    /// Runs of the parent's pages are joined before there is a plan and divided by it afterwards: each
-    /// page is the parent's unless it was put later, and is needed as soon as its extent says.
+    /// Runs of the parent's pages are joined before and after there is a plan, which may cut them
+    /// anywhere: each page is the parent's unless it was put later.
     #[test]
-    fn runs_of_the_parent_are_divided_by_the_plan(
+    fn runs_of_the_parent_are_in_no_tier(
         first in sets(),
         later in sets(),
         cuts in proptest::collection::btree_set(1u64..450, 0..12),
@@ -138,7 +138,7 @@ proptest! {
         let mut settled = puts.clone();
         Put::sort_and_join(&mut settled);
         prop_assert!(settled.len() <= puts.len());
-        let made = |puts: Vec<Put>| arrange(latest(puts, &plan).0, &plan).unwrap();
+        let made = |puts: Vec<Put>| arrange(latest(puts, &plan.by_place()).0, &plan.by_place()).unwrap();
         let frames = made(settled);
         prop_assert_eq!(&made(puts), &frames);
         let mut found: BTreeMap<_, Frame> = BTreeMap::new();
@@ -154,12 +154,19 @@ proptest! {
                 let is_parents = frame.treatment == Treatment::Parent;
                 prop_assert_eq!(is_parents, !later.contains(PageIndex(page)));
                 if is_parents {
-                    prop_assert_eq!(frame.load_order, extent.load_order);
-                    prop_assert_eq!(frame.tier, extent.tier);
+                    prop_assert_eq!((frame.tier, frame.load_order), (Plan::UNNAMED, 0));
                 }
             }
         }
         prop_assert!(found.is_empty());
+        // However finely the plan divides them, they are cut at other pages only.
+        let is_parents = |frame: &Frame| frame.treatment == Treatment::Parent;
+        let joined = frames.windows(2).any(|pair| {
+            pair.iter().all(is_parents)
+                && pair[0].memory == pair[1].memory
+                && pair[0].pages.end == pair[1].pages.start
+        });
+        prop_assert!(!joined);
     }
 
     /// Rounds of putting: each page comes from the latest round that had it, pages that are no
@@ -191,7 +198,7 @@ proptest! {
         });
         let plan = Plan { extents: extents.collect() };
         puts.reverse();
-        let (left, lost) = latest(puts.clone(), &plan);
+        let (left, lost) = latest(puts.clone(), &plan.by_place());
         let mut found = BTreeMap::new();
         for frame in &left {
             prop_assert_eq!(frame.referenced_bytes(), 0);
@@ -242,7 +249,7 @@ proptest! {
             }
         }
         let plan = Plan { extents };
-        let arranged = arrange(put, &plan).unwrap();
+        let arranged = arrange(put, &plan.by_place()).unwrap();
         let mut soonest: BTreeMap<(MemoryId, u64), u32> = BTreeMap::new();
         for extent in &plan.extents {
             for page in extent.pages.start.0..extent.pages.end.0 {
@@ -271,7 +278,7 @@ fn plans_and_pages_that_do_not_fit_are_refused() {
     let put = |start, end| frame(memory, PageRange::new(start, end));
     let plan = |extents: Vec<Extent>| Plan { extents };
     let raw = |start, end| extent(PageRange::new(start, end), Treatment::Raw);
-    let check = |frames: Vec<Frame>, plan: Plan| arrange(frames, &plan).unwrap_err();
+    let check = |frames: Vec<Frame>, plan: Plan| arrange(frames, &plan.by_place()).unwrap_err();
 
     let twice = check(vec![put(0, 4), put(3, 5)], plan(vec![raw(0, 8)]));
     assert_eq!(twice, LayoutError::Twice { memory, pages: PageRange::new(3, 5) });
@@ -301,7 +308,7 @@ fn zero_extents_need_not_be_put_and_others_leave_nothing() {
         ],
     };
     let put = vec![frame(MemoryId::Private(0), PageRange::new(0, 8))];
-    let arranged = arrange(put, &plan).unwrap();
+    let arranged = arrange(put, &plan.by_place()).unwrap();
     let ranges: Vec<(u64, u64)> =
         arranged.iter().map(|f| (f.pages.start.0, f.pages.end.0)).collect();
     assert_eq!(ranges, [(0, 8), (8, 16), (16, 32), (32, 40)]);
@@ -309,7 +316,7 @@ fn zero_extents_need_not_be_put_and_others_leave_nothing() {
     decode(&arranged);
 }
 
-/// Runs of the parent's pages are joined where nothing tells them apart, and need a parent.
+/// Runs of the parent's pages are joined whatever the plan says of them, and need a parent.
 #[test]
 fn runs_of_the_parents_pages_are_joined() {
     let memory = MemoryId::Private(0);
@@ -323,9 +330,9 @@ fn runs_of_the_parents_pages_are_joined() {
     let late = extent(PageRange::new(64, 80), Treatment::Raw);
     let early = Extent { load_order: 1, ..extent(PageRange::new(0, 64), Treatment::Raw) };
     let put = vec![run(48, 64), run(0, 16), patch, run(16, 32), run(64, 80)];
-    let arranged = arrange(put, &Plan { extents: vec![early, late] }).unwrap();
+    let arranged = arrange(put, &Plan { extents: vec![early, late] }.by_place()).unwrap();
     let ranges: Vec<_> = arranged.iter().map(|f| (f.pages.start.0, f.pages.end.0)).collect();
-    assert_eq!(ranges, [(0, 32), (32, 48), (48, 64), (64, 80)]);
+    assert_eq!(ranges, [(0, 32), (32, 48), (48, 80)]);
     // A part without a page of its own is the parent's, one with some still holds all.
     let part = patch.part(PageRange::new(33, 35));
     assert_eq!(part, run(33, 35));

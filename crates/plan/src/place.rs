@@ -14,6 +14,11 @@ pub struct ByPlace<'a> {
 }
 
 impl<'a> ByPlace<'a> {
+    /// All of them, ascending by memory and page, none empty.
+    pub fn extents(&self) -> &[&'a Extent] {
+        &self.extents
+    }
+
     /// `pages` of `memory` in runs, ascending, each with the extent that has it, if any.
     pub fn within(
         &self,

@@ -191,11 +191,25 @@ impl Checkpoint {
         self.critical_file == Some(frame.file)
     }
 
-    /// The pages of the chunk beginning at `chunk` that are cold and stored.
+    /// The pages of the chunk beginning at `chunk` that are stored as cold ones, wherever in the chain.
     pub(crate) fn cold_pages(&self, memory: MemoryId, chunk: PageIndex) -> PageMask {
-        let frames = self.index.overlapping(memory, chunk_of(chunk));
-        let cold =
-            frames.filter(|frame| frame.tier == Tier::Cold && frame.treatment != Treatment::Zero);
-        cold.fold(PageMask::default(), |mask, frame| mask.or(PageMask::of(frame.pages, chunk)))
+        let mut cold = PageMask::default();
+        let mut left = PageMask::ALL;
+        for one in self.chain() {
+            let mut below = PageMask::default();
+            for frame in one.index.overlapping(memory, chunk_of(chunk)) {
+                let here = PageMask::of(frame.pages, chunk).and(left);
+                let own = frame.own().and(here);
+                if frame.tier == Tier::Cold && frame.treatment != Treatment::Zero {
+                    cold = cold.or(own);
+                }
+                below = below.or(here.without(own));
+            }
+            left = below;
+            if left.is_empty() {
+                break;
+            }
+        }
+        cold
     }
 }

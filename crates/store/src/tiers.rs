@@ -2,7 +2,7 @@
 
 use image::Frame;
 use mem::PAGE_SIZE;
-use plan::{Tier, Treatment};
+use plan::{ByPlace, Plan, Tier, Treatment};
 use rustix::fs::{Advice, fadvise};
 
 use crate::Checkpoint;
@@ -31,11 +31,20 @@ const fn of(tier: Tier) -> usize {
     }
 }
 
-/// The sums of `frames`, in the order of [`Tier::ALL`].
-pub(crate) fn sums(frames: impl Iterator<Item = Frame>) -> [TierSum; 3] {
+/// The sums of `frames`, in the order of [`Tier::ALL`]. The parent's pages are in the tier that the plan
+/// has them in.
+pub(crate) fn sums(frames: impl Iterator<Item = Frame>, plan: &ByPlace<'_>) -> [TierSum; 3] {
     let mut sums = [TierSum::default(); 3];
     let mut places = Vec::new();
     for frame in frames {
+        if frame.treatment == Treatment::Parent {
+            for (pages, extent) in plan.within(frame.memory, frame.pages) {
+                let sum = &mut sums[of(extent.map_or(Plan::UNNAMED, |extent| extent.tier))];
+                sum.page_bytes += pages.bytes();
+                sum.referenced_bytes += pages.bytes();
+            }
+            continue;
+        }
         let sum = &mut sums[of(frame.tier)];
         sum.page_bytes += frame.pages.bytes();
         sum.referenced_bytes += frame.referenced_bytes();
@@ -73,6 +82,6 @@ impl Checkpoint {
 
     /// What each tier holds, in the order of [`Tier::ALL`].
     pub fn tiers(&self) -> [TierSum; 3] {
-        sums(self.index.frames())
+        sums(self.index.frames(), &self.plan().by_place())
     }
 }

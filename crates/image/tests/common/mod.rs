@@ -113,7 +113,7 @@ pub(crate) fn write_parts(
     }
     hashed.sort_by_key(|(place, _)| *place);
     let hashes: Vec<PageHash> = hashed.into_iter().flat_map(|(_, hashes)| hashes).collect();
-    let frames = arrange(frames, &manifest.plan).unwrap();
+    let frames = arrange(frames, &manifest.plan.by_place()).unwrap();
     let index = encode_index(manifest.id, &frames).unwrap();
     let count = u64::try_from(hashes.len()).unwrap();
     let mut hashes_file = hashes_header(manifest.id, count);
@@ -405,7 +405,7 @@ pub(crate) fn small_solid(instance: Instance) -> Files4 {
         frame.stored_crc32c = seal;
     }
     let plan = Plan { extents };
-    let frames = arrange(frames, &plan).unwrap();
+    let frames = arrange(frames, &plan.by_place()).unwrap();
     let id = CheckpointId(0x5011_d000_5011_d000);
     let index = encode_index(id, &frames).unwrap();
     let mut all = hashes_header(id, u64::try_from(hashes.len()).unwrap());

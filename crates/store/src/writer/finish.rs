@@ -48,8 +48,9 @@ impl CheckpointWriter {
             Some(finder) => finder.used()?,
             None => self.kept_twins.clone(),
         };
-        let (left, lost) = image::latest(puts, plan);
-        let mut frames = image::arrange(left, plan)?;
+        let places = plan.by_place();
+        let (left, lost) = image::latest(puts, &places);
+        let mut frames = image::arrange(left, &places)?;
         let (content, rest) = self.side_by_side(&mut frames, &lost, &hashed);
         let (content, Rest { data, index, hashes_bytes }) = (content?, rest?);
         let data_bytes: u64 = data.iter().map(|file| file.length_bytes).sum();
@@ -87,7 +88,7 @@ impl CheckpointWriter {
             parent: self.parent(),
             referenced_bytes: manifest.referenced_bytes,
             stored_bytes: data_bytes + hashes_bytes + length(&index) + length(&bytes),
-            tiers: tiers::sums(frames.iter().copied()),
+            tiers: tiers::sums(frames.iter().copied(), &places),
             loss: entries,
             twins: self.twins.as_ref().map(TwinFinder::found).unwrap_or_default(),
         };
