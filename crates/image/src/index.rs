@@ -56,35 +56,57 @@ const STRIDE: usize = 16;
 /// # Errors
 /// When they are not sorted, overlap, or one of them is not a frame.
 pub fn encode_index(id: CheckpointId, frames: &[Frame]) -> Result<Vec<u8>, LayoutError> {
-    let invalid = |detail: String| LayoutError::Invalid { what: WHAT, detail };
-    let frame_count = u64::try_from(frames.len()).unwrap_or(u64::MAX);
-    if frame_count > FRAMES_MAX {
-        return Err(invalid(format!("has {frame_count} frames, at most {FRAMES_MAX}")));
-    }
-    let mut header = RawIndexHeader {
-        magic: MAGIC,
-        version: VERSION.into(),
-        header_bytes: 64.into(),
-        record_bytes: 64.into(),
-        reserved_1: 0.into(),
-        frame_count: frame_count.into(),
-        id: id.0.into(),
-        reserved_2: [0; 20],
-        crc32c: 0.into(),
-    };
-    header.crc32c = crc32c::crc32c(&header.as_bytes()[..INDEX_HEADER_BYTES - 4]).into();
-    let mut bytes = Vec::with_capacity(INDEX_HEADER_BYTES + frames.len() * RECORD_BYTES);
-    bytes.extend_from_slice(header.as_bytes());
-    let mut before: Option<&Frame> = None;
-    for frame in frames {
-        if before.is_some_and(|before| !follows(before, frame)) {
-            return Err(LayoutError::Twice { memory: frame.memory, pages: frame.pages });
+    Index::encode(id, frames).map(|index| index.bytes)
+}
+
+impl Index {
+    /// The index of `frames`, see [`encode_index`]: as good as one that was decoded from its bytes
+    /// as long as the frames lie inside the data files.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn encode(id: CheckpointId, frames: &[Frame]) -> Result<Self, LayoutError> {
+        let invalid = |detail: String| LayoutError::Invalid { what: WHAT, detail };
+        let frame_count = u64::try_from(frames.len()).unwrap_or(u64::MAX);
+        if frame_count > FRAMES_MAX {
+            return Err(invalid(format!("has {frame_count} frames, at most {FRAMES_MAX}")));
         }
-        let record = Record::new(frame).map_err(|e| LayoutError::invalid(WHAT, &e))?;
-        bytes.extend_from_slice(record.as_bytes());
-        before = Some(frame);
+        let mut header = RawIndexHeader {
+            magic: MAGIC,
+            version: VERSION.into(),
+            header_bytes: 64.into(),
+            record_bytes: 64.into(),
+            reserved_1: 0.into(),
+            frame_count: frame_count.into(),
+            id: id.0.into(),
+            reserved_2: [0; 20],
+            crc32c: 0.into(),
+        };
+        header.crc32c = crc32c::crc32c(&header.as_bytes()[..INDEX_HEADER_BYTES - 4]).into();
+        let mut bytes = Vec::with_capacity(INDEX_HEADER_BYTES + frames.len() * RECORD_BYTES);
+        bytes.extend_from_slice(header.as_bytes());
+        let mut before: Option<&Frame> = None;
+        let (mut hashes, mut hashes_before) = (0, Vec::with_capacity(frames.len() / STRIDE + 2));
+        for (i, frame) in frames.iter().enumerate() {
+            if before.is_some_and(|before| !follows(before, frame)) {
+                return Err(LayoutError::Twice { memory: frame.memory, pages: frame.pages });
+            }
+            let record = Record::new(frame).map_err(|e| LayoutError::invalid(WHAT, &e))?;
+            bytes.extend_from_slice(record.as_bytes());
+            if i % STRIDE == 0 {
+                hashes_before.push(hashes);
+            }
+            hashes += frame.hash_count();
+            before = Some(frame);
+        }
+        hashes_before.push(hashes);
+        Ok(Self { bytes, id, hashes_before })
     }
-    Ok(bytes)
+
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Whether `frame` may stand behind `before`.

@@ -42,7 +42,7 @@ pub use index::{Index, IndexEntry, encode_index};
 pub use latest::{Put, latest};
 pub use limits::LOSS_ENTRIES_MAX;
 pub use loss::LossRecord;
-pub use manifest::Manifest;
+pub use manifest::{Manifest, PlanBytes};
 pub use seal::{Opener, Sealed, Sealer};
 pub use summary::Summary;
 pub use twin::TwinPlace;

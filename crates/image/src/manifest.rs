@@ -44,15 +44,22 @@ impl Manifest {
     /// # Errors
     /// When a value does not fit into the format or an index of the instance leads nowhere.
     pub fn encode(&self, key: &LineKey) -> Result<Vec<u8>, LayoutError> {
+        self.encode_with(&PlanBytes::encode(&self.plan)?, key)
+    }
+
+    /// The same with a plan that was encoded already, which is this one's.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_with(&self, plan: &PlanBytes, key: &LineKey) -> Result<Vec<u8>, LayoutError> {
         check_references(&self.instance).map_err(|e| LayoutError::invalid("the instance", &e))?;
         let instance = message_bytes(&self.instance, section::INSTANCE)?;
-        let plan = message_bytes(&self.plan, section::PLAN)?;
         let files = message_bytes(&self.files, section::FILES)?;
         let summary = message_bytes(&self.summary, section::SUMMARY)?;
         let loss = message_bytes(&self.loss, section::LOSS)?;
         let mut sections = vec![
             Section::new(section::INSTANCE, &instance),
-            Section::new(section::PLAN, &plan),
+            Section::new(section::PLAN, &plan.0),
             Section::new(section::FILES, &files),
             Section::new(section::SUMMARY, &summary),
         ];
@@ -124,6 +131,22 @@ impl Manifest {
         Self::from_sections(&header, &sections, Plan::default())
     }
 
+    /// The same with an empty plan, and the plan still as its bytes, for those who need other things
+    /// sooner.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_plan_later(
+        bytes: &[u8],
+        key: &LineKey,
+    ) -> Result<(Self, PlanBytes), FormatError> {
+        let (header, sections) = checked(bytes, key)?;
+        let plan = readable(&sections, section::PLAN);
+        let plan = plan.ok_or(FormatError::MissingSection { name: section::PLAN.name })?;
+        let manifest = Self::from_sections(&header, &sections, Plan::default())?;
+        Ok((manifest, PlanBytes(plan.bytes.to_vec())))
+    }
+
     fn from_sections(
         header: &Header,
         sections: &[Section<'_>],
@@ -174,6 +197,28 @@ impl Manifest {
             return Err(FormatError::Invalid { what: WHAT, detail });
         }
         Ok(())
+    }
+}
+
+/// A plan as it is in a manifest, no bit of which was altered.
+#[derive(Clone, Debug)]
+pub struct PlanBytes(Vec<u8>);
+
+impl PlanBytes {
+    /// The bytes of `plan`.
+    ///
+    /// # Errors
+    /// When it does not fit into the format.
+    pub fn encode(plan: &Plan) -> Result<Self, LayoutError> {
+        message_bytes(plan, section::PLAN).map(Self)
+    }
+
+    /// The plan.
+    ///
+    /// # Errors
+    /// When whoever wrote it made a mistake.
+    pub fn decode(&self) -> Result<Plan, FormatError> {
+        value(&self.0, section::PLAN)
     }
 }
 
@@ -234,14 +279,24 @@ fn optional<T: Wire>(sections: &[Section<'_>], kind: Kind) -> Result<Option<T>, 
 where
     T::Message: Message + Default,
 {
-    let readable = |s: &&Section<'_>| s.code == kind.code && s.version <= kind.version;
-    let Some(section) = sections.iter().find(readable) else { return Ok(None) };
+    readable(sections, kind).map(|section| value(section.bytes, kind)).transpose()
+}
+
+/// The section of this kind, unless it is of a version that is not known.
+fn readable<'a, 's>(sections: &'a [Section<'s>], kind: Kind) -> Option<&'a Section<'s>> {
+    sections.iter().find(|s| s.code == kind.code && s.version <= kind.version)
+}
+
+fn value<T: Wire>(bytes: &[u8], kind: Kind) -> Result<T, FormatError>
+where
+    T::Message: Message + Default,
+{
     let invalid = |detail: String| FormatError::Invalid {
         what: "a section",
         detail: format!("{:?}: {detail}", kind.name),
     };
-    let message = T::Message::decode(section.bytes).map_err(|e| invalid(e.to_string()))?;
-    T::from_wire(message).map(Some).map_err(|e| invalid(e.to_string()))
+    let message = T::Message::decode(bytes).map_err(|e| invalid(e.to_string()))?;
+    T::from_wire(message).map_err(|e| invalid(e.to_string()))
 }
 
 #[cfg(test)]

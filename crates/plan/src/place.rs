@@ -56,13 +56,6 @@ impl<'a> ByPlace<'a> {
     }
 }
 
-/// A run of pages on its way into a plan.
-struct Part {
-    /// Tier and load order in the old plan.
-    order: (Tier, u32),
-    extent: Extent,
-}
-
 impl Plan {
     /// The tier of pages that no extent names: they are stored, and loaded soon, but not waited
     /// for.
@@ -105,53 +98,64 @@ impl Plan {
         self
     }
 
+    /// Brings the extents into the order of memory and page, in which they are brought together with
+    /// pages soonest.
+    pub fn sort_by_place(&mut self) {
+        self.extents.sort_by_key(|extent| (extent.memory, extent.pages.start));
+    }
+
     /// This plan for the pages that there really are, all of which are to be stored: extents are
     /// cut to them, pages that no extent names become [`Self::UNNAMED`] with the reason
     /// `unnamed`, and treatments that store nothing become ones that do. In the order of loading
-    /// critical comes before warm and warm before cold.
+    /// critical comes before warm and warm before cold; the extents are in the order of their place.
+    ///
+    /// A program may stand still meanwhile: it takes least time [by place](Self::sort_by_place).
     pub fn fitted(&self, memories: &[(MemoryId, PageSet)], unnamed: &str) -> Self {
         let unnamed: Arc<str> = unnamed.into();
         let places = self.by_place();
-        let mut parts: Vec<Part> = Vec::new();
+        let mut extents: Vec<Extent> = Vec::with_capacity(self.extents.len() + REST);
+        let mut orders: Vec<(Tier, u32)> = Vec::new();
         for (memory, set) in memories {
             for run in set.runs() {
                 for (pages, found) in places.within(*memory, *run) {
-                    let (tier, order) =
+                    let (tier, load_order) =
                         found.map_or((Self::UNNAMED, u32::MAX), |e| (e.tier, e.load_order));
-                    let extent = Extent {
+                    if orders.last() != Some(&(tier, load_order)) {
+                        orders.push((tier, load_order));
+                    }
+                    let next = Extent {
                         memory: *memory,
                         pages,
                         tier,
                         treatment: stored(tier, found.map(|e| e.treatment)),
-                        load_order: 0,
+                        load_order,
                         reason: Arc::clone(found.map_or(&unnamed, |e| &e.reason)),
                     };
-                    parts.push(Part { order: (tier, order), extent });
+                    match extents.last_mut() {
+                        Some(before) if joins(before, &next) => before.pages.end = next.pages.end,
+                        _ => extents.push(next),
+                    }
                 }
             }
         }
-        parts.sort_by_key(|part| part.order);
-        let mut extents: Vec<Extent> = Vec::with_capacity(parts.len());
-        let (mut load_order, mut last) = (0, None);
-        for Part { order, extent } in parts {
-            if last.is_some_and(|last| last != order) {
-                load_order += 1;
-            }
-            last = Some(order);
-            match extents.last_mut() {
-                Some(before) if before.load_order == load_order && joins(before, &extent) => {
-                    before.pages.end = extent.pages.end;
-                }
-                _ => extents.push(Extent { load_order, ..extent }),
-            }
+        orders.sort_unstable();
+        orders.dedup();
+        for extent in &mut extents {
+            let number = orders.binary_search(&(extent.tier, extent.load_order));
+            extent.load_order = u32::try_from(number.unwrap_or_else(|at| at)).unwrap_or(u32::MAX);
         }
         Self { extents }
     }
 }
 
+/// More extents than a plan has that there may be, of pages that it does not name, before it costs
+/// anything.
+const REST: usize = 1024;
+
 fn joins(before: &Extent, next: &Extent) -> bool {
     before.memory == next.memory
         && before.pages.end == next.pages.start
+        && (before.tier, before.load_order) == (next.tier, next.load_order)
         && before.treatment == next.treatment
         && before.reason == next.reason
 }
@@ -235,10 +239,20 @@ mod tests {
                 prop_assert!(matches!(extent.treatment, Raw | Lz4 | Zstd | Delta | Typed | Spill));
                 prop_assert_eq!(extent.treatment == Spill, extent.tier == Tier::Cold);
             }
-            for pair in fitted.extents.windows(2) {
-                prop_assert!(pair[0].tier <= pair[1].tier);
-                prop_assert!(pair[0].load_order <= pair[1].load_order);
+            let mut by_order: Vec<&Extent> = fitted.extents.iter().collect();
+            by_order.sort_by_key(|extent| extent.load_order);
+            prop_assert!(by_order.windows(2).all(|pair| pair[0].tier <= pair[1].tier));
+            // Each number is one place in the old order, and none is left out.
+            let old = |e: &Extent| plan.by_place().at(e.memory, e.pages.start).map(|e| e.load_order);
+            for pair in by_order.windows(2) {
+                let before = |e: &Extent| (e.tier, old(e).unwrap_or(u32::MAX));
+                let is_one = before(pair[0]) == before(pair[1]);
+                prop_assert!(before(pair[0]) <= before(pair[1]));
+                prop_assert_eq!(pair[1].load_order, pair[0].load_order + u32::from(!is_one));
             }
+            let mut sorted = fitted.clone();
+            sorted.sort_by_place();
+            prop_assert_eq!(sorted, fitted);
         }
 
         #[test]

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError, mpsc};
 
-use image::{CheckpointId, Manifest};
+use image::CheckpointId;
 
-use crate::checkpoint::{CHAIN_DEPTH_MAX, Decode};
+use crate::checkpoint::{CHAIN_DEPTH_MAX, PlanUse};
 use crate::error::ReadError;
 use crate::list::read_header;
 use crate::{Checkpoint, Store};
@@ -23,7 +23,11 @@ pub(crate) type Opened = BTreeMap<CheckpointId, Result<Checkpoint, ReadError>>;
 /// Opens `id` and what stands behind it, up to `known`, each without its parents. Advice: a header
 /// that cannot be read, or is of another checkpoint, ends the list, and whoever goes through the chain opens what is
 /// not there. With nothing behind `id` it is empty.
-pub(crate) fn open_ahead(store: &Store, id: CheckpointId, known: Option<CheckpointId>) -> Opened {
+pub(crate) fn open_ahead(
+    store: &Store,
+    (id, plan): (CheckpointId, PlanUse),
+    known: Option<CheckpointId>,
+) -> Opened {
     let Some(first) = parent_of(store, id).filter(|parent| Some(*parent) != known) else {
         return Opened::new();
     };
@@ -35,9 +39,8 @@ pub(crate) fn open_ahead(store: &Store, id: CheckpointId, known: Option<Checkpoi
             // The lock is given back before the work.
             let next = receive.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(next) = next else { return };
-            let decode: Decode =
-                if next == id { Manifest::decode } else { Manifest::decode_without_plan };
-            let one = Checkpoint::open_alone(store, next, decode);
+            let plan = if next == id { plan } else { PlanUse::Never };
+            let one = Checkpoint::open_alone(store, next, plan);
             opened.lock().unwrap_or_else(PoisonError::into_inner).insert(next, one);
         }
     };

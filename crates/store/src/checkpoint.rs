@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use image::{
-    CheckpointId, ContentHash, FormatError, Frame, Header, Index, LineKey, Manifest, Summary,
+    CheckpointId, ContentHash, FormatError, Frame, Header, Index, LineKey, Manifest, PlanBytes,
+    Summary,
 };
 use mem::MemoryId;
 use plan::{Plan, Treatment};
@@ -30,14 +31,58 @@ pub(crate) const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 /// A chain that is this long is not made longer, see [`Store::begin`].
 pub const CHAIN_DEPTH_MAX: u16 = 16;
 
-/// Reads a manifest, or of one that only stands behind another what is needed of it.
-pub(crate) type Decode = fn(&[u8], &LineKey) -> Result<Manifest, FormatError>;
+/// What becomes of the plan in a manifest: to decode it takes longer than all the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PlanUse {
+    /// It is decoded.
+    Now,
+    /// It is decoded when somebody asks for it.
+    Later,
+    /// Of one that only stands behind another nobody asks for it.
+    Never,
+}
+
+/// A plan that is decoded when it is asked for.
+#[derive(Debug)]
+struct LatePlan {
+    bytes: PlanBytes,
+    plan: OnceLock<Plan>,
+}
+
+/// A manifest and an index that fit together.
+struct Whole {
+    manifest: Manifest,
+    late_plan: Option<LatePlan>,
+    index: Index,
+    stored_bytes: u64,
+}
+
+impl PlanUse {
+    fn decode(
+        self,
+        bytes: &[u8],
+        key: &LineKey,
+    ) -> Result<(Manifest, Option<LatePlan>), FormatError> {
+        match self {
+            Self::Now => Manifest::decode(bytes, key).map(|manifest| (manifest, None)),
+            Self::Never => {
+                Manifest::decode_without_plan(bytes, key).map(|manifest| (manifest, None))
+            }
+            Self::Later => {
+                let (manifest, bytes) = Manifest::decode_plan_later(bytes, key)?;
+                Ok((manifest, Some(LatePlan { bytes, plan: OnceLock::new() })))
+            }
+        }
+    }
+}
 
 /// A published checkpoint and the parents that hold pages of it, manifests and indexes verified,
 /// pinned while this lives. Reads may come from several threads at once.
 #[derive(Debug)]
 pub struct Checkpoint {
     pub(crate) manifest: Manifest,
+    /// Its plan, when the one in the manifest is not it.
+    late_plan: Option<LatePlan>,
     pub(crate) index: Index,
     pub(crate) data: Vec<File>,
     /// Which of them has the critical pages alone.
@@ -58,14 +103,14 @@ impl Checkpoint {
     /// Opens `id`. What stands behind it is taken from `known`, as far as that was opened already.
     pub(crate) fn open(
         store: &Store,
-        id: CheckpointId,
+        (id, plan): (CheckpointId, PlanUse),
         known: Option<&Arc<Self>>,
     ) -> Result<Self, ReadError> {
-        let mut ahead = open_ahead(store, id, known.map(|known| known.id()));
+        let mut ahead = open_ahead(store, (id, plan), known.map(|known| known.id()));
         let mut open =
-            |id, decode| ahead.remove(&id).unwrap_or_else(|| Self::open_alone(store, id, decode));
-        let newest = open(id, Manifest::decode)?;
-        Self::with_parents(newest, known, |id| open(id, Manifest::decode_without_plan))
+            |id, plan| ahead.remove(&id).unwrap_or_else(|| Self::open_alone(store, id, plan));
+        let newest = open(id, plan)?;
+        Self::with_parents(newest, known, |id| open(id, PlanUse::Never))
     }
 
     /// Gives `newest` what stands behind it: from `known`, or what `find` opens.
@@ -107,7 +152,7 @@ impl Checkpoint {
     pub(crate) fn open_alone(
         store: &Store,
         id: CheckpointId,
-        decode: Decode,
+        plan: PlanUse,
     ) -> Result<Self, ReadError> {
         let missing = |e: IoFailure| match e.is_missing() {
             true => ReadError::Missing { id, store: store.root().to_owned() },
@@ -115,7 +160,7 @@ impl Checkpoint {
         };
         let dir = pinned(store, id).map_err(missing)?;
         let key = |header: &Header| line_key(store, id, header);
-        Self::open_in(dir, id, key, decode).map_err(|error| match error {
+        Self::open_in(dir, id, key, plan).map_err(|error| match error {
             ReadError::Io(failure) if failure.path.ends_with(layout::MANIFEST) => missing(failure),
             other => other,
         })
@@ -127,18 +172,45 @@ impl Checkpoint {
         dir: Dir,
         id: CheckpointId,
         key: impl FnOnce(&Header) -> Result<LineKey, ReadError>,
-        decode: Decode,
+        plan: PlanUse,
     ) -> Result<Self, ReadError> {
         let bytes = read_whole(&dir, layout::MANIFEST, MANIFEST_BYTES_MAX)?;
         let format = |cause| ReadError::Format { path: dir.join(layout::MANIFEST), cause };
         let header = Header::read(&bytes).map_err(format)?;
         let key = key(&header)?;
-        let manifest = decode(&bytes, &key).map_err(format)?;
+        let (manifest, late_plan) = plan.decode(&bytes, &key).map_err(format)?;
         if manifest.id != id {
             let detail = format!("it is that of checkpoint {}", manifest.id);
             return Err(format(FormatError::Invalid { what: "the manifest", detail }));
         }
         let index = read_index(&dir, &manifest, &key)?;
+        let whole = Whole { manifest, late_plan, index, stored_bytes: header.stored_bytes };
+        Self::assemble(dir, key, whole, None)
+    }
+
+    /// The checkpoint that was just written to `dir`, whose name will be that of its id. Nothing of it is
+    /// read again.
+    pub(crate) fn of_written(
+        dir: Dir,
+        key: &LineKey,
+        (manifest, index): (Manifest, Index),
+        stored_bytes: u64,
+        parent: Option<Arc<Self>>,
+    ) -> Result<Self, ReadError> {
+        dir.lock(FlockOperation::LockShared)?;
+        let whole = Whole { manifest, late_plan: None, index, stored_bytes };
+        Self::assemble(dir, key.clone(), whole, parent)
+    }
+
+    /// What is left to be done: the files with pages are opened.
+    fn assemble(
+        dir: Dir,
+        key: LineKey,
+        whole: Whole,
+        parent: Option<Arc<Self>>,
+    ) -> Result<Self, ReadError> {
+        let Whole { manifest, late_plan, index, stored_bytes } = whole;
+        let id = manifest.id;
         let data = manifest.files.data.iter().map(|file| open_data(&dir, file));
         let data = data.collect::<Result<_, _>>()?;
         let critical = manifest.files.data.iter().position(|file| file.name == layout::CRITICAL);
@@ -151,13 +223,14 @@ impl Checkpoint {
             critical_file: critical.and_then(|number| u16::try_from(number).ok()),
             hashes,
             known: OnceLock::new(),
-            parent: None,
-            stored_bytes: header.stored_bytes,
+            parent,
+            stored_bytes,
             readers: Readers::new(&key),
             twins: TwinFiles::new(&manifest.files.twins),
             key,
             dir,
             manifest,
+            late_plan,
         })
     }
 
@@ -179,7 +252,14 @@ impl Checkpoint {
 
     /// The plan it was made by. One that was opened because it stands behind another has an empty one.
     pub fn plan(&self) -> &Plan {
-        &self.manifest.plan
+        let Some(late) = &self.late_plan else { return &self.manifest.plan };
+        late.plan.get_or_init(|| {
+            late.bytes.decode().unwrap_or_else(|error| {
+                // Whoever opens it at once is told. Without one everything is warm.
+                tracing::warn!(%error, "the plan of checkpoint {} makes no sense", self.id());
+                Plan::default()
+            })
+        })
     }
 
     /// How it came about.

@@ -49,7 +49,7 @@ impl Store {
         // Some of it was encoded as it is here, in a moment.
         let mut summary = old.summary().clone();
         summary.figures.remove(RECOMPRESSED);
-        let written = writer.write(old.instance(), old.plan(), &summary)?;
+        let written = writer.write(old.instance(), old.plan().clone(), &summary)?;
         self.exchange(&old, writer, &written, || Ok(true))?;
         Ok(Some(written.published.stored_bytes))
     }

@@ -31,6 +31,11 @@ impl Dir {
         &self.path
     }
 
+    /// The same directory, which is going to be reached by another path.
+    pub(crate) fn known_as(self, path: PathBuf) -> Self {
+        Self { path, ..self }
+    }
+
     /// The path of `name` inside, for messages.
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)

@@ -74,7 +74,7 @@ impl Store {
         let mut summary = again.old.summary().clone();
         summary.figures.insert(RECOMPRESSED.to_owned(), METHOD);
         let Recompression { old, writer, has_deepened, .. } = again;
-        let written = writer.write(old.instance(), old.plan(), &summary)?;
+        let written = writer.write(old.instance(), old.plan().clone(), &summary)?;
         each(0)?;
         let (before_bytes, after_bytes) = (old.stored_bytes(), written.published.stored_bytes);
         // A child that came meanwhile counted fewer differences.

@@ -19,6 +19,7 @@ use image::CheckpointId;
 use process::InstanceId;
 use rustix::fs::FlockOperation;
 
+use crate::checkpoint::PlanUse;
 use crate::dir::Dir;
 use crate::error::{IoFailure, ReadError, StoreError, WriteError};
 use crate::prune::holders;
@@ -147,20 +148,22 @@ impl Store {
     /// # Errors
     /// When it is not there, damaged, or of a newer format.
     pub fn checkpoint(&self, id: CheckpointId) -> Result<Checkpoint, ReadError> {
-        Checkpoint::open(self, id, None)
+        Checkpoint::open(self, (id, PlanUse::Now), None)
     }
 
-    /// The same when `parent`, or one that stands behind it, is open already: it is not opened
-    /// again, but shared. What `id` does not build on is of no use.
+    /// The same for somebody who begins with the pages: the plan is decoded when it is asked for
+    /// first, and one that makes no sense, which others are told of, is as good as none. When
+    /// `parent`, or one that stands behind it, is open already it is not opened again, but shared; what
+    /// `id` does not build on is of no use.
     ///
     /// # Errors
     /// As [`Store::checkpoint`].
-    pub fn checkpoint_on(
+    pub fn pages_on(
         &self,
         id: CheckpointId,
         parent: Option<&Arc<Checkpoint>>,
     ) -> Result<Checkpoint, ReadError> {
-        Checkpoint::open(self, id, parent)
+        Checkpoint::open(self, (id, PlanUse::Later), parent)
     }
 
     /// Checks that `bytes` more fit into the store's file system.

@@ -130,7 +130,7 @@ impl Model {
         let mut before = None;
         for (id, then) in &self.made {
             // What it builds on may be open already, or something else.
-            let checkpoint = Arc::new(self.store.checkpoint_on(*id, before.as_ref()).unwrap());
+            let checkpoint = Arc::new(self.store.pages_on(*id, before.as_ref()).unwrap());
             before = Some(checkpoint.clone());
             then.compare(&checkpoint);
             let verified = checkpoint.verify().unwrap();

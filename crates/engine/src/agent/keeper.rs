@@ -150,7 +150,7 @@ pub(super) fn open(
 ) -> io::Result<Checkpoint> {
     let store = Store::open(&brief.store).map_err(io::Error::other)?;
     let id = id.parse().map_err(io::Error::other)?;
-    store.checkpoint_on(id, parent).map_err(io::Error::other)
+    store.pages_on(id, parent).map_err(io::Error::other)
 }
 
 /// Waits for the session and writes it down.

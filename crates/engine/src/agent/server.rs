@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ::resume::serve::{Ended, Ledger, Pause, Server};
+use ::resume::serve::{Ended, Ledger, Pause, PlanOf, Server};
 use store::Checkpoint;
 use sys::task::{Pid, PidFd};
 
@@ -54,7 +54,8 @@ fn serve(
     // then nobody takes over from us until that one ends, and nothing is lost.
     let keeper = PidFd::open(keeper).ok();
     let ranges = session.ranges();
-    let choice = (Some(checkpoint.plan()), brief.fill);
+    let plan = || checkpoint.plan();
+    let choice = (Some(&plan as PlanOf<'_>), brief.fill);
     let server = Server::new(ledger, checkpoint, session.memory(), &ranges, choice, bell);
     let server = server.map_err(io::Error::other)?;
     tracing::debug!("faults are answered");

@@ -6,7 +6,7 @@ use capture::Captured;
 use image::Summary;
 use mem::PageSet;
 use process::Change;
-use store::{CheckpointWriter, Published, Store};
+use store::{Checkpoint, CheckpointWriter, Published, Store};
 use target::{Frozen, Process};
 
 use super::copying::Copied;
@@ -57,7 +57,7 @@ impl Run<'_, '_> {
     ) -> Result<Done, CheckpointError> {
         self.refer(&complete, phases)?;
         phases.run(SYNC, |_| self.sync_files(&frozen))?;
-        let (mut done, _) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
+        let (mut done, ..) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
         done.safe = phases.elapsed();
         let since = frozen.since();
         // From here on the checkpoint stays, whatever happens.
@@ -121,14 +121,15 @@ impl Run<'_, '_> {
         &self,
         complete: Complete,
         stops: Vec<Stop>,
-    ) -> Result<(Done, Captured), CheckpointError> {
+    ) -> Result<(Done, Captured, Checkpoint), CheckpointError> {
         let Complete { writer, captured, copied, plan, policy, rehearsed, .. } = complete;
         let summary = Summary { parent: writer.parent(), ..self.summary(&captured) };
-        let published = writer.finish(&captured.instance, &plan, &summary)?;
+        let resident_bytes = plan.extents.iter().map(|e| e.pages.bytes()).sum();
+        let (published, opened) = writer.finish_open(&captured.instance, plan, &summary)?;
         let changes = self.changes(&captured);
         let done = Done {
             published,
-            resident_bytes: plan.extents.iter().map(|e| e.pages.bytes()).sum(),
+            resident_bytes,
             copied_in_pause_bytes: copied.in_pause_bytes,
             stops,
             safe: Duration::ZERO,
@@ -139,7 +140,7 @@ impl Run<'_, '_> {
             shadow: None,
             rehearsed,
         };
-        Ok((done, captured))
+        Ok((done, captured, opened))
     }
 
     /// What was seen to change from outside and at the freeze, each once.

@@ -63,8 +63,19 @@ pub(super) struct Known<'a> {
     pub(super) faults: &'a [FaultLog],
 }
 
-/// The plan that `choice` asks for. The program is only looked at.
+/// The plan that `choice` asks for, by place. The program is only looked at.
 pub(super) fn choose(
+    choice: &PlanChoice,
+    known: &Known<'_>,
+    observer: &dyn Observer,
+) -> Result<Chosen, PlanVerbError> {
+    let mut chosen = decide(choice, known, observer)?;
+    // What is left to be done with it is done while the program stands still.
+    chosen.plan.sort_by_place();
+    Ok(chosen)
+}
+
+fn decide(
     choice: &PlanChoice,
     known: &Known<'_>,
     observer: &dyn Observer,

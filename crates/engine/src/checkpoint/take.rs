@@ -1,6 +1,5 @@
 //! One checkpoint being taken.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -63,8 +62,8 @@ pub(crate) struct Standing<'a> {
     pub(crate) captured: Captured,
     /// Its writes are still tracked: to be released when it goes on.
     pub(crate) copying: Copying<'a>,
-    /// What the checkpoint builds on, open.
-    pub(crate) parent: Option<Arc<Checkpoint>>,
+    /// Its checkpoint, open.
+    pub(crate) checkpoint: Checkpoint,
 }
 
 /// What becomes of the program once its checkpoint is taken.
@@ -271,11 +270,11 @@ impl<'a> Run<'a, '_> {
                 return Ok(Taken { done, standing: None, carried: None });
             }
             self.refer(&complete, phases)?;
-            let parent = complete.writer.parent_opened().cloned();
-            let (mut done, captured) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
+            let (mut done, captured, checkpoint) =
+                phases.run(PUBLISH, |_| self.publish(complete, stops))?;
             done.safe = phases.elapsed();
             let copying = copying.take();
-            let standing = Some(Standing { frozen, captured, copying, parent });
+            let standing = Some(Standing { frozen, captured, copying, checkpoint });
             return Ok(Taken { done, standing, carried: None });
         }
         stops.push(("freeze", phases.run(THAW, |_| Ok::<_, CheckpointError>(frozen.thaw()))?));
@@ -302,7 +301,7 @@ impl<'a> Run<'a, '_> {
         self.approximate(&complete, 10, phases)?;
         self.refer(&complete, phases)?;
         let copied = tracker.as_ref().map(|_| complete.copied.pages.of(MemoryId::Private(0)));
-        let (mut done, _) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
+        let (mut done, ..) = phases.run(PUBLISH, |_| self.publish(complete, stops))?;
         done.safe = phases.elapsed();
         self.learn(settings, &done);
         done.shadow = shadow;

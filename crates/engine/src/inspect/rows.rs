@@ -157,9 +157,12 @@ fn describe(kind: &DescriptionKind) -> String {
     }
 }
 
+/// The extents in load order.
 pub(super) fn extent_rows(plan: &Plan) -> Vec<ExtentRow> {
-    let extents = plan.extents.iter();
+    let mut extents: Vec<_> = plan.extents.iter().collect();
+    extents.sort_by_key(|e| (e.tier, e.load_order));
     extents
+        .into_iter()
         .map(|e| ExtentRow {
             memory: e.memory.to_string(),
             start: format!("{:#x}", e.pages.start.addr()),

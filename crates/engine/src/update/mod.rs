@@ -144,16 +144,7 @@ fn update_through(
     let Some(standing) = standing else { return Err(gone_by_itself()) };
     let id = done.published.id.to_string();
     let checkpoint = done.published.id;
-    let update = Update {
-        settings,
-        request,
-        registry,
-        observer,
-        found: &found,
-        chosen,
-        checkpoint,
-        id: &id,
-    };
+    let update = Update { settings, request, registry, observer, found: &found, chosen, id: &id };
     let copied_in_pause_bytes = done.copied_in_pause_bytes;
     let ended = update.replace(standing, agent, &mut phases);
     if let Some(passing) = passing {

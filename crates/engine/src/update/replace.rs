@@ -1,14 +1,12 @@
 //! From the moment in which the program stands still: the new process is built, and takes over.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::resume::{Built, HandOver, Lazy, Request, Resumed, Takeover};
 use capture::Captured;
-use image::CheckpointId;
 use process::{Change, LineIdentity};
-use store::{Checkpoint, Store};
+use store::Checkpoint;
 use target::{Frozen, OpenError, Process};
 
 use super::after_run::AfterRun;
@@ -26,7 +24,7 @@ use crate::report::{SurroundingRow, TimeReport, micros};
 use crate::resume::{Bridge, Inner, Later, Load};
 use crate::settings::{Settings, workers};
 use crate::target_name::Found;
-use crate::{PidPolicy, ResumeOptions, ResumeVerbError};
+use crate::{PidPolicy, ResumeOptions};
 
 /// One update, from the moment in which the program stands still.
 pub(super) struct Update<'a> {
@@ -36,8 +34,7 @@ pub(super) struct Update<'a> {
     pub(super) observer: &'a dyn Observer,
     pub(super) found: &'a Found,
     pub(super) chosen: Chosen,
-    /// The checkpoint, and as text.
-    pub(super) checkpoint: CheckpointId,
+    /// The checkpoint's id.
     pub(super) id: &'a str,
 }
 
@@ -65,12 +62,11 @@ impl Update<'_> {
         agent: Option<AgentLink>,
         phases: &mut Phases<'_>,
     ) -> Result<Ended, UpdateError> {
-        let Standing { mut frozen, captured, copying, parent } = standing;
+        let Standing { mut frozen, captured, copying, checkpoint } = standing;
         frozen.make_calm();
         let since = frozen.since();
         let mut frozen = Some(frozen);
-        let ahead = (parent.as_ref(), agent);
-        let result = self.hand_over(&mut frozen, &captured, ahead, phases);
+        let result = self.hand_over(&mut frozen, &captured, (&checkpoint, agent), phases);
         match frozen {
             // It was not decided: it goes on where it is.
             Some(frozen) => {
@@ -97,7 +93,7 @@ impl Update<'_> {
         &self,
         frozen: &mut Option<Frozen<'_>>,
         captured: &Captured,
-        ahead: (Option<&Arc<Checkpoint>>, Option<AgentLink>),
+        (checkpoint, agent): (&Checkpoint, Option<AgentLink>),
         phases: &mut Phases<'_>,
     ) -> Result<Ended, UpdateError> {
         let old = frozen.as_ref().ok_or_else(gone_by_itself)?;
@@ -108,11 +104,11 @@ impl Update<'_> {
             workers: workers(),
             ..ResumeOptions::default()
         };
-        let (checkpoint, objects, later) = phases.run(OPEN, |_| self.open(captured, ahead))?;
+        let (objects, later) = phases.run(OPEN, |_| self.open(captured, checkpoint, agent))?;
         let lazy = later.as_ref().map(|later| Lazy { loader: &later.agent, first: &later.first });
         let mut instance = checkpoint.instance().clone();
         let surroundings = self.chosen.apply(&mut instance);
-        let source = OldMemory { checkpoint: &checkpoint, memory: &captured.memory };
+        let source = OldMemory { checkpoint, memory: &captured.memory };
         let request = Request {
             instance: &instance,
             source: &source,
@@ -131,7 +127,7 @@ impl Update<'_> {
         let mut new: HandOver<'_> = phases.run(BUILD, build)?;
         let compared_pages = phases.run(COMPARE, |_| {
             self.chosen.verify(new.pid())?;
-            compare::pages(captured, &checkpoint, new.pid())
+            compare::pages(captured, checkpoint, new.pid())
         })?;
         phases.run(PREPARE, |_| new.prepare(old).map_err(UpdateError::from))?;
         if self.settings.dry_run {
@@ -177,22 +173,19 @@ impl Update<'_> {
         Ok(ended((next, resumed), compared_pages, (surroundings, after_run), rows))
     }
 
-    /// The checkpoint as the source of pages, and what else the new process needs. What it builds
-    /// on is open, and an agent may have been started.
+    /// What the new process needs beside the checkpoint. An agent may have been started.
     fn open(
         &self,
         captured: &Captured,
-        (parent, agent): (Option<&Arc<Checkpoint>>, Option<AgentLink>),
-    ) -> Result<(Checkpoint, Vec<OwnedFd>, Option<Later>), UpdateError> {
-        let read = |error| UpdateError::from(ResumeVerbError::Read(error));
-        let store = Store::open(&self.settings.store).map_err(ResumeVerbError::Store)?;
-        let checkpoint = store.checkpoint_on(self.checkpoint, parent).map_err(read)?;
+        checkpoint: &Checkpoint,
+        agent: Option<AgentLink>,
+    ) -> Result<(Vec<OwnedFd>, Option<Later>), UpdateError> {
         let objects = compare::objects(captured)?;
         let later = match self.request.load {
             Load::Eager => None,
-            load => Some(Later::begin(self.settings, &checkpoint, (load, agent), self.registry)?),
+            load => Some(Later::begin(self.settings, checkpoint, (load, agent), self.registry)?),
         };
-        Ok((checkpoint, objects, later))
+        Ok((objects, later))
     }
 
     /// Waits until the new process, which runs, is all there, and arranges its pages.

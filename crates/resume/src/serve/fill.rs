@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mem::{PAGE_SIZE, PageRange, PageSet};
+use plan::{Plan, Tier};
 use sys::priority::set_thread_nice;
 use sys::userfault::{Install, Obstacle};
 
@@ -43,6 +44,9 @@ const LOOKS_MAX: u32 = 8;
 impl Server<'_> {
     /// Loads what is to be loaded, then waits for the end.
     pub(super) fn fill_all(&self) -> Result<Ended, ServeError> {
+        // In this thread, so that nobody waits for it but who loads by it.
+        let plan = self.plan.map(|plan| plan());
+        plan.into_iter().for_each(|plan| self.pages.know(plan));
         let mut program_ended = false;
         // What cannot be raised again is not lowered.
         let can_be_nice = set_thread_nice(1).and_then(|()| set_thread_nice(0)).is_ok();
@@ -55,7 +59,7 @@ impl Server<'_> {
                 None if program_ended => return Ok(Ended::Gone),
                 None => return Ok(Ended::Complete),
                 Some(space) if self.is_filling() => {
-                    if self.fill_space(space)? {
+                    if self.fill_space(space, plan)? {
                         self.release(space)?;
                     }
                 }
@@ -91,10 +95,10 @@ impl Server<'_> {
     /// Puts everything into a space that is still missing. Says whether all of it is there.
     ///
     /// What is critical was loaded before the start, so it comes last: to make sure of it.
-    fn fill_space(&self, space: u64) -> Result<bool, ServeError> {
+    fn fill_space(&self, space: u64, plan: Option<&Plan>) -> Result<bool, ServeError> {
         let sets = [(self.pages.memory, self.pages.present.clone())];
-        let mut pieces = load_order(&sets, self.plan, READ_PAGES);
-        pieces.sort_by_key(|piece| piece.tier == plan::Tier::Critical);
+        let mut pieces = load_order(&sets, plan, READ_PAGES);
+        pieces.sort_by_key(|piece| piece.tier == Tier::Critical);
         let filled = self.fill_queue(space, Queue::new(pieces, Instant::now()));
         // What is left when it ends early, the next one finds again.
         Trouble::all_read(self.ledger);

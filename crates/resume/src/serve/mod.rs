@@ -27,5 +27,5 @@ mod view;
 pub use ledger::Ledger;
 pub use missing::Missing;
 pub use pause::Pause;
-pub use server::{Ended, ServeError, Server, begin};
+pub use server::{Ended, PlanOf, ServeError, Server, begin};
 pub use status::ServeStatus;

@@ -1,7 +1,7 @@
 //! Pages of the source, with the last few pieces kept: a source decodes more than one at a time.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use mem::{MemoryId, PAGE_SIZE, PageIndex, PageRange, PageSet, PageSource, PageSourceError};
 use plan::{ByPlace, Extent, Plan};
@@ -34,8 +34,8 @@ pub(super) struct Pages<'a> {
     pub(super) memory: MemoryId,
     /// Which of them have content.
     pub(super) present: PageSet,
-    /// Where the tiers are.
-    places: Option<ByPlace<'a>>,
+    /// Where the tiers are, once that is known.
+    places: OnceLock<ByPlace<'a>>,
     kept: Mutex<VecDeque<Arc<Piece>>>,
 }
 
@@ -43,11 +43,14 @@ impl<'a> Pages<'a> {
     pub(super) fn new(
         source: &'a dyn PageSource,
         memory: MemoryId,
-        plan: Option<&'a Plan>,
     ) -> Result<Self, PageSourceError> {
-        let present = source.pages(memory)?;
-        let places = plan.map(Plan::by_place);
+        let (present, places) = (source.pages(memory)?, OnceLock::new());
         Ok(Self { source, memory, present, places, kept: Mutex::new(VecDeque::new()) })
+    }
+
+    /// From now on pages are read together with those of their tier alone.
+    pub(super) fn know(&self, plan: &'a Plan) {
+        let _ = self.places.set(plan.by_place());
     }
 
     /// The piece that holds `page`, or `None` when the source has no content for it.
@@ -81,7 +84,7 @@ impl<'a> Pages<'a> {
         let start = page.0 / PIECE_PAGES * PIECE_PAGES;
         let around = PageRange::new(start, start + PIECE_PAGES);
         let present = self.present.within(around);
-        let Some(places) = &self.places else {
+        let Some(places) = self.places.get() else {
             return present.filter(|run| run.contains(page)).collect();
         };
         let tier = |extent: Option<&Extent>| extent.map_or(Plan::UNNAMED, |extent| extent.tier);

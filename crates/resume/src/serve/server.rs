@@ -19,6 +19,10 @@ use super::spaces::{Job, State};
 use super::trouble::{Met, Trouble};
 use super::view::View;
 
+/// Gives the plan, as soon as somebody can wait for it: to decode a large one takes some
+/// milliseconds, in which faults are answered already.
+pub type PlanOf<'a> = &'a (dyn Fn() -> &'a Plan + Sync);
+
 /// Threads that answer faults. One of them waits for messages; more than there are processors,
 /// since they wait for disks.
 const THREADS: usize = 6;
@@ -68,7 +72,7 @@ pub enum Ended {
 pub struct Server<'a> {
     pub(super) ledger: &'a Ledger,
     pub(super) pages: Pages<'a>,
-    pub(super) plan: Option<&'a Plan>,
+    pub(super) plan: Option<PlanOf<'a>>,
     pub(super) fill: bool,
     pub(super) state: Mutex<State>,
     /// Who holds it reads messages; inside are faults that others read on the way.
@@ -126,10 +130,10 @@ impl<'a> Server<'a> {
         source: &'a dyn PageSource,
         memory: MemoryId,
         ranges: &'a [PageRange],
-        (plan, fill): (Option<&'a Plan>, bool),
+        (plan, fill): (Option<PlanOf<'a>>, bool),
         bell: BorrowedFd<'a>,
     ) -> Result<Self, ServeError> {
-        let mut pages = Pages::new(source, memory, plan)?;
+        let mut pages = Pages::new(source, memory)?;
         pages.present = Self::content(&pages.present, ranges);
         let state = State::take_up(ledger)?;
         ledger.set(Word::PagesTotal, pages.present.count().0);

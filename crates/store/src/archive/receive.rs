@@ -9,7 +9,7 @@ use process::InstanceId;
 use super::error::ImportError;
 use super::staged::Staged;
 use super::stream::Stream;
-use crate::checkpoint::MANIFEST_BYTES_MAX;
+use crate::checkpoint::{MANIFEST_BYTES_MAX, PlanUse};
 use crate::error::ReadError;
 use crate::store::{CHECKPOINTS, LAYOUT, LAYOUT_TEXT, LINES, TEMPORARY};
 use crate::verify::Trust;
@@ -214,7 +214,7 @@ impl Received {
         let staged = |id: CheckpointId| self.staged[first..].iter().find(|staged| staged.id == id);
         let open = |id| match staged(id) {
             Some(staged) => staged.open(&self.key),
-            None => Checkpoint::open_alone(&self.store, id, Manifest::decode),
+            None => Checkpoint::open_alone(&self.store, id, PlanUse::Now),
         };
         // There is one: an empty stream is refused.
         let newest = self.staged.last().map(|staged| staged.id).unwrap_or_default();
@@ -225,7 +225,7 @@ impl Received {
     fn first_missing(&self) -> Result<usize, ImportError> {
         let mut first = 0;
         for (number, staged) in self.staged.iter().enumerate() {
-            let here = match Checkpoint::open_alone(&self.store, staged.id, Manifest::decode) {
+            let here = match Checkpoint::open_alone(&self.store, staged.id, PlanUse::Now) {
                 Ok(here) => here,
                 Err(ReadError::Missing { .. }) => continue,
                 Err(error) => return Err(error.into()),

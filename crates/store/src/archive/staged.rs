@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use image::{CheckpointId, LineKey, Manifest};
 
+use crate::checkpoint::PlanUse;
 use crate::dir::Dir;
 use crate::error::{IoFailure, ReadError, WriteError};
 use crate::{Checkpoint, Store, layout};
@@ -53,7 +54,7 @@ impl Staged {
 
     /// Opens it, without those behind it.
     pub(crate) fn open(&self, key: &LineKey) -> Result<Checkpoint, ReadError> {
-        Checkpoint::open_in(self.dir.child(".")?, self.id, |_| Ok(key.clone()), Manifest::decode)
+        Checkpoint::open_in(self.dir.child(".")?, self.id, |_| Ok(key.clone()), PlanUse::Now)
     }
 
     /// Makes it visible, in one step that survives a crash when this returns Ok.

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 
 use image::{
-    ContentHash, Frame, HASHES_HEADER_BYTES, IndexFile, Manifest, PageHash, ParentEntry, Summary,
+    ContentHash, Frame, HASHES_HEADER_BYTES, Index, IndexFile, Manifest, PageHash, ParentEntry,
+    PlanBytes, Summary,
 };
 use plan::{Plan, Tier};
 use process::Instance;
@@ -22,12 +23,20 @@ use crate::{compact, divide, layout, tiers};
 pub(crate) struct Written {
     pub(crate) published: Published,
     pub(crate) content: ContentHash,
+    pub(crate) manifest: Manifest,
+    pub(crate) index: Index,
 }
 
-/// The data files, the bytes of the index, and the length of the file of page hashes.
+/// What is computed beside that.
+struct Beside {
+    content: ContentHash,
+    plan_bytes: PlanBytes,
+}
+
+/// The data files, the index, and the length of the file of page hashes.
 struct Rest {
     data: Vec<image::DataFile>,
-    index: Vec<u8>,
+    index: Index,
     hashes_bytes: u64,
 }
 
@@ -36,11 +45,11 @@ impl CheckpointWriter {
     pub(crate) fn write(
         &self,
         instance: &Instance,
-        plan: &Plan,
+        plan: Plan,
         summary: &Summary,
     ) -> Result<Written, WriteError> {
         // Nearly always there is nothing left to be done here.
-        if let Some(approximation) = self.approximation(plan, &|| Ok::<_, WriteError>(()))? {
+        if let Some(approximation) = self.approximation(&plan, &|| Ok::<_, WriteError>(()))? {
             approximation.work(&|_| Ok::<_, WriteError>(()))?;
         }
         let Settled { puts, hashed } = self.flush()?;
@@ -51,8 +60,11 @@ impl CheckpointWriter {
         let places = plan.by_place();
         let (left, lost) = image::latest(puts, &places);
         let mut frames = image::arrange(left, &places)?;
-        let (content, rest) = self.side_by_side(&mut frames, &lost, &hashed);
-        let (content, Rest { data, index, hashes_bytes }) = (content?, rest?);
+        let sums = |frames: &[Frame]| tiers::sums(frames.iter().copied(), &places);
+        let (beside, rest) = self.side_by_side(&mut frames, &lost, (&hashed, &plan));
+        let (Beside { content, plan_bytes }, Rest { data, index, hashes_bytes }) = (beside?, rest?);
+        let tiers = sums(&frames);
+        drop(places);
         let data_bytes: u64 = data.iter().map(|file| file.length_bytes).sum();
         let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let file =
@@ -65,10 +77,10 @@ impl CheckpointWriter {
             depth: parent.map_or(0, |parent| parent.depth() + 1),
             referenced_bytes: frames.iter().map(Frame::referenced_bytes).sum(),
             instance: instance.clone(),
-            plan: plan.clone(),
+            plan,
             summary: summary.clone(),
             files: image::Files {
-                index: IndexFile::new(layout::INDEX, &index, &self.key),
+                index: IndexFile::new(layout::INDEX, index.bytes(), &self.key),
                 data,
                 hashes: file(layout::HASHES, hashes_bytes),
                 parent: parent.map(|p| ParentEntry { id: p.id(), content: p.content() }),
@@ -77,7 +89,7 @@ impl CheckpointWriter {
             },
             loss,
         };
-        let bytes = manifest.encode(&self.key)?;
+        let bytes = manifest.encode_with(&plan_bytes, &self.key)?;
         self.write_file(layout::MANIFEST, &bytes)?;
         if self.is_synced {
             self.dir.sync()?;
@@ -87,34 +99,38 @@ impl CheckpointWriter {
             page_bytes: manifest.page_bytes,
             parent: self.parent(),
             referenced_bytes: manifest.referenced_bytes,
-            stored_bytes: data_bytes + hashes_bytes + length(&index) + length(&bytes),
-            tiers: tiers::sums(frames.iter().copied(), &places),
+            stored_bytes: data_bytes + hashes_bytes + length(index.bytes()) + length(&bytes),
+            tiers,
             loss: entries,
             twins: self.twins.as_ref().map(TwinFinder::found).unwrap_or_default(),
         };
-        Ok(Written { published, content })
+        Ok(Written { published, content, manifest, index })
     }
 
-    /// Computes what all pages make in a thread of its own, and does the rest in this one.
+    /// Computes what all pages make, and the plan's bytes, in a thread of its own, and does the rest
+    /// in this one.
     fn side_by_side(
         &self,
         frames: &mut [Frame],
         lost: &[Frame],
-        hashed: &[Hashed],
-    ) -> (Result<ContentHash, WriteError>, Result<Rest, WriteError>) {
+        (hashed, plan): (&[Hashed], &Plan),
+    ) -> (Result<Beside, WriteError>, Result<Rest, WriteError>) {
         // As they are before anything in the files is moved.
         let before = frames.to_vec();
-        let content = || self.content(&before, hashed);
+        let beside = || {
+            let plan_bytes = PlanBytes::encode(plan)?;
+            Ok(Beside { content: self.content(&before, hashed)?, plan_bytes })
+        };
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("content".to_owned());
-            let thread = thread.spawn_scoped(scope, content);
+            let thread = thread.spawn_scoped(scope, beside);
             let rest = self.finish_rest(frames, lost, (&before, hashed));
-            let content = match thread {
+            let beside = match thread {
                 Ok(thread) => thread.join().unwrap_or_else(|why| std::panic::resume_unwind(why)),
                 // Without it, it takes longer.
-                Err(_) => content(),
+                Err(_) => beside(),
             };
-            (content, rest)
+            (beside, rest)
         })
     }
 
@@ -126,8 +142,8 @@ impl CheckpointWriter {
         (before, hashed): (&[Frame], &[Hashed]),
     ) -> Result<Rest, WriteError> {
         let data = self.finish_data(frames, lost)?;
-        let index = image::encode_index(self.id, frames)?;
-        self.write_file(layout::INDEX, &index)?;
+        let index = Index::encode(self.id, frames)?;
+        self.write_file(layout::INDEX, index.bytes())?;
         let hashes_bytes = self.write_hashes(before, hashed)?;
         Ok(Rest { data, index, hashes_bytes })
     }

@@ -247,7 +247,7 @@ impl CheckpointWriter {
         self.parent.as_ref().map(|parent| parent.id())
     }
 
-    /// The same, open: for [`Store::checkpoint_on`].
+    /// The same, open.
     pub fn parent_opened(&self) -> Option<&Arc<Checkpoint>> {
         self.parent.as_ref()
     }
@@ -459,14 +459,33 @@ impl CheckpointWriter {
     /// When anything cannot be written or synced, an earlier `put` failed, or plan and pages do
     /// not fit together.
     pub fn finish(
-        mut self,
+        self,
         instance: &Instance,
         plan: &Plan,
         summary: &Summary,
     ) -> Result<Published, WriteError> {
-        let written = self.write(instance, plan, summary)?;
+        self.finish_open(instance, plan.clone(), summary).map(|(published, _)| published)
+    }
+
+    /// The same for somebody who goes on with the checkpoint: it is open, on the parent that it was
+    /// begun with, and nothing of it was read again.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn finish_open(
+        mut self,
+        instance: &Instance,
+        plan: Plan,
+        summary: &Summary,
+    ) -> Result<(Published, Checkpoint), WriteError> {
+        let Written { published, manifest, index, .. } = self.write(instance, plan, summary)?;
+        let dirs = &self.store.dirs;
+        let path = dirs.checkpoints.join(&self.id.to_string());
+        let dir = dirs.temporary.child(&self.name)?.known_as(path);
+        let (whole, parent) = ((manifest, index), self.parent.clone());
+        let opened = Checkpoint::of_written(dir, &self.key, whole, published.stored_bytes, parent)?;
         self.publish()?;
-        Ok(written.published)
+        Ok((published, opened))
     }
 
     /// Removes what was written. Dropping the writer does the same but cannot tell of errors.
