@@ -30,8 +30,8 @@ pub(crate) struct Move {
 const ORDERED_BYTES_MAX: u64 = 256 << 20;
 
 /// Files up to this length are read whole to be written anew: frames are short, and each would be
-/// read by itself.
-const WHOLE_BYTES_MAX: u64 = 16 << 20;
+/// read by itself. While somebody stands still no longer ones are.
+pub(crate) const WHOLE_BYTES_MAX: u64 = 16 << 20;
 
 /// Where the stored bytes of those of `frames` that are in file `number`, of `length_bytes`, go if
 /// it is worth writing the file anew: because there is much in it that nobody needs, or because

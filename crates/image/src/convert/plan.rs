@@ -17,15 +17,22 @@ impl Wire for Plan {
         check(self.extents.len())?;
         let mut reasons = Vec::new();
         let mut positions: HashMap<&str, u32> = HashMap::new();
+        // Where each text lies: nearly all extents share theirs, and to hash it takes longer than the
+        // rest.
+        let mut seen: HashMap<usize, u32> = HashMap::new();
         let mut extents = Vec::with_capacity(self.extents.len());
         for extent in &self.extents {
-            let reason = match positions.get(&*extent.reason) {
+            let address = extent.reason.as_ptr().addr();
+            let reason = match seen.get(&address) {
                 Some(&position) => position,
                 None => {
-                    let position = u32::try_from(reasons.len())
-                        .map_err(|_| Invalid::new("reasons: too many"))?;
-                    reasons.push(extent.reason.as_ref().to_owned());
-                    positions.insert(&extent.reason, position);
+                    let next = u32::try_from(reasons.len());
+                    let next = next.map_err(|_| Invalid::new("reasons: too many"))?;
+                    let position = *positions.entry(&extent.reason).or_insert_with(|| {
+                        reasons.push(extent.reason.as_ref().to_owned());
+                        next
+                    });
+                    seen.insert(address, position);
                     position
                 }
             };

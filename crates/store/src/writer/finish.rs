@@ -27,15 +27,10 @@ pub(crate) struct Written {
     pub(crate) index: Index,
 }
 
-/// What is computed beside that.
-struct Beside {
-    content: ContentHash,
-    plan_bytes: PlanBytes,
-}
-
-/// The data files, the index, and the length of the file of page hashes.
+/// The data files, the index, the length of the file of page hashes, and the plan as it is written.
 struct Rest {
     data: Vec<image::DataFile>,
+    plan: PlanBytes,
     index: Index,
     hashes_bytes: u64,
 }
@@ -61,8 +56,8 @@ impl CheckpointWriter {
         let (left, lost) = image::latest(puts, &places);
         let mut frames = image::arrange(left, &places)?;
         let sums = |frames: &[Frame]| tiers::sums(frames.iter().copied(), &places);
-        let (beside, rest) = self.side_by_side(&mut frames, &lost, (&hashed, &plan));
-        let (Beside { content, plan_bytes }, Rest { data, index, hashes_bytes }) = (beside?, rest?);
+        let (content, rest) = self.side_by_side(&mut frames, &lost, (&hashed, &plan));
+        let (content, Rest { data, index, hashes_bytes, plan: plan_bytes }) = (content?, rest?);
         let tiers = sums(&frames);
         drop(places);
         let data_bytes: u64 = data.iter().map(|file| file.length_bytes).sum();
@@ -107,45 +102,43 @@ impl CheckpointWriter {
         Ok(Written { published, content, manifest, index })
     }
 
-    /// Computes what all pages make, and the plan's bytes, in a thread of its own, and does the rest
-    /// in this one.
+    /// Computes what all pages make in a thread of its own, and does the rest in this one.
     fn side_by_side(
         &self,
         frames: &mut [Frame],
         lost: &[Frame],
         (hashed, plan): (&[Hashed], &Plan),
-    ) -> (Result<Beside, WriteError>, Result<Rest, WriteError>) {
+    ) -> (Result<ContentHash, WriteError>, Result<Rest, WriteError>) {
         // As they are before anything in the files is moved.
         let before = frames.to_vec();
-        let beside = || {
-            let plan_bytes = PlanBytes::encode(plan)?;
-            Ok(Beside { content: self.content(&before, hashed)?, plan_bytes })
-        };
+        let content = || self.content(&before, hashed);
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("content".to_owned());
-            let thread = thread.spawn_scoped(scope, beside);
-            let rest = self.finish_rest(frames, lost, (&before, hashed));
-            let beside = match thread {
+            let thread = thread.spawn_scoped(scope, content);
+            let rest = self.finish_rest(frames, lost, (&before, hashed), plan);
+            let content = match thread {
                 Ok(thread) => thread.join().unwrap_or_else(|why| std::panic::resume_unwind(why)),
                 // Without it, it takes longer.
-                Err(_) => beside(),
+                Err(_) => content(),
             };
-            (beside, rest)
+            (content, rest)
         })
     }
 
-    /// Brings the data files into their last form, and writes the index and the page hashes.
+    /// Brings the data files into their last form, writes the index and the page hashes, and encodes
+    /// the plan.
     fn finish_rest(
         &self,
         frames: &mut [Frame],
         lost: &[Frame],
         (before, hashed): (&[Frame], &[Hashed]),
+        plan: &Plan,
     ) -> Result<Rest, WriteError> {
         let data = self.finish_data(frames, lost)?;
         let index = Index::encode(self.id, frames)?;
         self.write_file(layout::INDEX, index.bytes())?;
         let hashes_bytes = self.write_hashes(before, hashed)?;
-        Ok(Rest { data, index, hashes_bytes })
+        Ok(Rest { data, index, hashes_bytes, plan: PlanBytes::encode(plan)? })
     }
 
     /// Leaves out what only `lost` frames needed, brings what is not too long into load order, and
@@ -181,8 +174,12 @@ impl CheckpointWriter {
         frames: &mut [Frame],
         lost: &[Frame],
     ) -> Result<u64, WriteError> {
+        let length_bytes = data.length_bytes();
         let to_order = self.division.is_some() && number != divide::file_of(Tier::Cold);
-        let Some(moves) = compact::plan(frames, number, data.length_bytes(), to_order) else {
+        // Who is not to wait for a sync is not to wait for hundreds of megabytes either.
+        let may_take_long = self.is_synced || length_bytes <= compact::WHOLE_BYTES_MAX;
+        let moves = may_take_long.then(|| compact::plan(frames, number, length_bytes, to_order));
+        let Some(moves) = moves.flatten() else {
             let here = lost.iter().filter(|frame| frame.file == number);
             data.erase(&here.copied().collect::<Vec<_>>())?;
             return Ok(data.finish(self.is_synced)?);
