@@ -43,6 +43,7 @@ pub use latest::{Put, latest};
 pub use limits::LOSS_ENTRIES_MAX;
 pub use loss::LossRecord;
 pub use manifest::{Manifest, PlanBytes};
+pub use record::RECORD_BYTES as INDEX_RECORD_BYTES;
 pub use seal::{Opener, Sealed, Sealer};
 pub use summary::Summary;
 pub use twin::TwinPlace;

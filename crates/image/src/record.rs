@@ -10,7 +10,7 @@ use crate::limits::PAGE_NUMBER_END;
 use crate::{Frame, FrameHash, PageMask, TwinPlace};
 
 /// Bytes in a record.
-pub(crate) const RECORD_BYTES: usize = 64;
+pub const RECORD_BYTES: usize = 64;
 
 #[derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]

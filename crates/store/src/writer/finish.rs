@@ -2,7 +2,7 @@
 //! index and manifest. Nothing of it is visible yet.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt;
 
 use image::{
     ContentHash, Frame, HASHES_HEADER_BYTES, Index, IndexFile, Manifest, PageHash, ParentEntry,
@@ -47,7 +47,7 @@ impl CheckpointWriter {
         if let Some(approximation) = self.approximation(&plan, &|| Ok::<_, WriteError>(()))? {
             approximation.work(&|_| Ok::<_, WriteError>(()))?;
         }
-        let Settled { puts, hashed } = self.flush()?;
+        let Settled { puts, hashed, room } = self.flush()?;
         let twins = match &self.twins {
             Some(finder) => finder.used()?,
             None => self.kept_twins.clone(),
@@ -56,7 +56,7 @@ impl CheckpointWriter {
         let (left, lost) = image::latest(puts, &places);
         let mut frames = image::arrange(left, &places)?;
         let sums = |frames: &[Frame]| tiers::sums(frames.iter().copied(), &places);
-        let (content, rest) = self.side_by_side(&mut frames, &lost, (&hashed, &plan));
+        let (content, rest) = self.side_by_side(&mut frames, &lost, (&hashed, room, &plan));
         let (content, Rest { data, index, hashes_bytes, plan: plan_bytes }) = (content?, rest?);
         let tiers = sums(&frames);
         drop(places);
@@ -107,7 +107,7 @@ impl CheckpointWriter {
         &self,
         frames: &mut [Frame],
         lost: &[Frame],
-        (hashed, plan): (&[Hashed], &Plan),
+        (hashed, room, plan): (&[Hashed], Vec<u8>, &Plan),
     ) -> (Result<ContentHash, WriteError>, Result<Rest, WriteError>) {
         // As they are before anything in the files is moved.
         let before = frames.to_vec();
@@ -115,7 +115,7 @@ impl CheckpointWriter {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("content".to_owned());
             let thread = thread.spawn_scoped(scope, content);
-            let rest = self.finish_rest(frames, lost, (&before, hashed), plan);
+            let rest = self.finish_rest(frames, lost, (&before, hashed, room), plan);
             let content = match thread {
                 Ok(thread) => thread.join().unwrap_or_else(|why| std::panic::resume_unwind(why)),
                 // Without it, it takes longer.
@@ -131,13 +131,13 @@ impl CheckpointWriter {
         &self,
         frames: &mut [Frame],
         lost: &[Frame],
-        (before, hashed): (&[Frame], &[Hashed]),
+        (before, hashed, room): (&[Frame], &[Hashed], Vec<u8>),
         plan: &Plan,
     ) -> Result<Rest, WriteError> {
         let data = self.finish_data(frames, lost)?;
         let index = Index::encode(self.id, frames)?;
         self.write_file(layout::INDEX, index.bytes())?;
-        let hashes_bytes = self.write_hashes(before, hashed)?;
+        let hashes_bytes = self.write_hashes(before, hashed, room)?;
         Ok(Rest { data, index, hashes_bytes, plan: PlanBytes::encode(plan)? })
     }
 
@@ -206,27 +206,40 @@ impl CheckpointWriter {
         })
     }
 
-    /// Writes the page hashes in the order of `frames`; gives the file's length.
-    fn write_hashes(&self, frames: &[Frame], hashed: &[Hashed]) -> Result<u64, IoFailure> {
-        const BUFFER_BYTES: usize = 256 << 10;
-        let name = layout::HASHES;
-        let count = frames.iter().map(|frame| own_hashes(frame, hashed).len()).sum::<usize>();
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
-        let fail = || IoFailure::on("write", self.dir.join(name));
-        let mut file = BufWriter::with_capacity(BUFFER_BYTES, self.dir.create(name)?);
-        file.write_all(&image::hashes_header(self.id, count)).map_err(fail())?;
+    /// Writes the page hashes in the order of `frames`, put together in `room`; gives the file's length.
+    fn write_hashes(
+        &self,
+        frames: &[Frame],
+        hashed: &[Hashed],
+        room: Vec<u8>,
+    ) -> Result<u64, IoFailure> {
+        let header_bytes = usize::try_from(HASHES_HEADER_BYTES).unwrap_or(usize::MAX);
+        let mut bytes = room;
+        bytes.clear();
+        bytes.resize(header_bytes, 0);
         for hash in frames.iter().flat_map(|frame| own_hashes(frame, hashed)) {
-            file.write_all(&hash.0).map_err(fail())?;
+            bytes.extend_from_slice(&hash.0);
         }
-        let file = file.into_inner().map_err(|error| fail()(error.into_error()))?;
-        self.synced(&file, name)?;
+        let count = u64::try_from((bytes.len() - header_bytes) / PageHash::BYTES);
+        let count = count.unwrap_or(u64::MAX);
+        bytes[..header_bytes].copy_from_slice(&image::hashes_header(self.id, count));
+        self.write_file(layout::HASHES, &bytes)?;
         Ok(HASHES_HEADER_BYTES + count * 16)
     }
 
     fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), IoFailure> {
-        let mut file = self.dir.create(name)?;
-        file.write_all(bytes).map_err(IoFailure::on("write", self.dir.join(name)))?;
+        let file = self.write_over(name, bytes)?;
         self.synced(&file, name)
+    }
+
+    /// The file `name` with these bytes and no others, whatever it had before.
+    pub(super) fn write_over(&self, name: &str, bytes: &[u8]) -> Result<File, IoFailure> {
+        let file = self.dir.open_or_create(name)?;
+        let fail = || IoFailure::on("write", self.dir.join(name));
+        file.write_all_at(bytes, 0).map_err(fail())?;
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        file.set_len(length).map_err(fail())?;
+        Ok(file)
     }
 
     fn synced(&self, file: &File, name: &str) -> Result<(), IoFailure> {

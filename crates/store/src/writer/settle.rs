@@ -1,10 +1,13 @@
 //! What was put, gathered from the threads that put it and brought into order.
 
-use image::Put;
+use std::borrow::Cow;
+
+use image::{INDEX_RECORD_BYTES, PageHash, Put};
 
 use super::{CheckpointWriter, lock};
 use crate::data::Hashed;
 use crate::error::{IoFailure, WriteError};
+use crate::layout;
 
 /// What was put and written.
 #[derive(Debug, Default)]
@@ -13,6 +16,8 @@ pub(super) struct Settled {
     pub(super) puts: Vec<Put>,
     /// The hashes of the pages, by place in the file.
     pub(super) hashed: Vec<Hashed>,
+    /// Room for their file, which the machine has given already.
+    pub(super) room: Vec<u8>,
 }
 
 /// How much is expected to be put afterwards.
@@ -30,6 +35,19 @@ impl CheckpointWriter {
         // The rest is to find room.
         all.puts.reserve(REST);
         all.hashed.reserve(REST);
+        self.make_room(&mut all)?;
+        Ok(())
+    }
+
+    /// Has the files of hashes and of the index take up about as much as they will: a file that grows
+    /// costs several times what it does to write over one that is there.
+    fn make_room(&self, all: &mut Settled) -> Result<(), IoFailure> {
+        let hashes = all.hashed.iter().map(|hashed| hashed.hashes.len()).sum::<usize>();
+        all.room = vec![0; (hashes + REST) * PageHash::BYTES];
+        let index = (all.puts.len() + REST) * INDEX_RECORD_BYTES;
+        self.write_over(layout::HASHES, &all.room)?;
+        let zeros = all.room.get(..index).map_or_else(|| Cow::from(vec![0; index]), Cow::from);
+        self.write_over(layout::INDEX, &zeros)?;
         Ok(())
     }
 
