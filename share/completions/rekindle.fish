@@ -338,7 +338,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand prune" -l wait -d 'How
 complete -c rekindle -n "__fish_rekindle_using_subcommand prune" -l progress -d 'Whether to draw progress' -r -f -a "auto\t'On a terminal'
 never\t'Not at all'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand prune" -l consolidate -d 'Store pages that older checkpoints hold anew, so that these can go; without `--keep` those of the newest checkpoint of each line'
-complete -c rekindle -n "__fish_rekindle_using_subcommand prune" -l recompress -d 'Store what stays in less space: every checkpoint of the store that is not used just now, once, at the lowest priority, in about 12 s of processor time for each GB. Critical pages keep the form that is read soonest. On expiry of `--timeout` and on Ctrl-C the checkpoint at hand is as it was; those before it stay done'
+complete -c rekindle -n "__fish_rekindle_using_subcommand prune" -l recompress -d 'Store what stays in less space: every checkpoint of the store that is not used just now, once, at the lowest priority, in about 12 s of processor time for each GB. Critical pages keep the form that is read soonest. On expiry of `--timeout` and on Ctrl-C the checkpoint at hand is as it was; those before it stay done. One that is damaged stays as it is and is named (exit 10)'
 complete -c rekindle -n "__fish_rekindle_using_subcommand prune" -l dry-run -d 'Say what would be done, and do nothing'
 complete -c rekindle -n "__fish_rekindle_using_subcommand prune" -s v -l verbose -d 'More talk on stderr; repeat for more'
 complete -c rekindle -n "__fish_rekindle_using_subcommand prune" -s h -l help -d 'Print help (see more with \'--help\')'

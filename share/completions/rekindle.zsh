@@ -432,7 +432,7 @@ csv\:"Comma-separated values (only \`heatmap\`)"))' \
 '--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
 never\:"Not at all"))' \
 '--consolidate[Store pages that older checkpoints hold anew, so that these can go; without \`--keep\` those of the newest checkpoint of each line]' \
-'--recompress[Store what stays in less space\: every checkpoint of the store that is not used just now, once, at the lowest priority, in about 12 s of processor time for each GB. Critical pages keep the form that is read soonest. On expiry of \`--timeout\` and on Ctrl-C the checkpoint at hand is as it was; those before it stay done]' \
+'--recompress[Store what stays in less space\: every checkpoint of the store that is not used just now, once, at the lowest priority, in about 12 s of processor time for each GB. Critical pages keep the form that is read soonest. On expiry of \`--timeout\` and on Ctrl-C the checkpoint at hand is as it was; those before it stay done. One that is damaged stays as it is and is named (exit 10)]' \
 '--dry-run[Say what would be done, and do nothing]' \
 '*-v[More talk on stderr; repeat for more]' \
 '*--verbose[More talk on stderr; repeat for more]' \

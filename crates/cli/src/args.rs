@@ -235,7 +235,8 @@ To another host:    rekindle export latest | ssh HOST rekindle import -")]
         /// Store what stays in less space: every checkpoint of the store that is not used just now,
         /// once, at the lowest priority, in about 12 s of processor time for each GB. Critical pages
         /// keep the form that is read soonest. On expiry of `--timeout` and on Ctrl-C the checkpoint at
-        /// hand is as it was; those before it stay done.
+        /// hand is as it was; those before it stay done. One that is damaged stays as it is and is named
+        /// (exit 10).
         #[arg(long)]
         recompress: bool,
     },

@@ -352,6 +352,9 @@ pub(crate) fn prune(report: &PruneReport) -> String {
     for id in &report.consolidated {
         text.push_str(&format!("consolidated {id}: it holds all its pages itself now\n"));
     }
+    for row in &report.failed {
+        text.push_str(&format!("kept {} as it was: {}\n", row.id, row.error));
+    }
     for id in &report.recompressed {
         text.push_str(&format!("recompressed {id}\n"));
     }

@@ -250,7 +250,17 @@ fn prune(context: &Context, request: PruneRequest) -> ExitCode {
     let bar = context.bar();
     let result = engine::prune(&context.settings, request, &bar);
     drop(bar);
-    context.tell(result, draw::prune)
+    let report = match result {
+        Ok(report) => report,
+        Err(error) => return context.fail(&error),
+    };
+    for row in &report.failed {
+        eprintln!("rekindle: {}; checkpoint {} is as it was", row.error, row.id);
+    }
+    match context.print(&report, draw::prune) {
+        ExitCode::SUCCESS => exit(report.class()),
+        unwritten => unwritten,
+    }
 }
 
 fn profile(context: &Context, arguments: &Profile) -> ExitCode {

@@ -71,7 +71,7 @@ pub use plan_verb::{
 pub use profile::{ProfileRequest, heatmap_live, profile};
 pub use profile_error::ProfileVerbError;
 pub use profile_report::{BlockRow, CollectorRow, ProfileReport, ReferencedRow, TierPages};
-pub use prune::{PruneReport, PruneRequest, prune};
+pub use prune::{FailedRow, PruneReport, PruneRequest, prune};
 pub use resume::{Load, ResumeRequest, ResumeVerbError, Revived, resume};
 pub use run::{RunError, run};
 pub use settings::{Settings, default_store};

@@ -10,6 +10,7 @@ use serde::Serialize;
 use store::{ReadError, Recompressed, Store, WriteError};
 
 use crate::events::Observer;
+use crate::failure::{ExitClass, VerbError};
 use crate::phase::{Phase, Phases, Watch};
 use crate::report::Untouched;
 use crate::settings::Settings;
@@ -54,6 +55,9 @@ pub struct PruneReport {
     pub needed: Vec<String>,
     /// Checkpoints that hold all their pages themselves now.
     pub consolidated: Vec<String>,
+    /// Checkpoints that could not be removed, made independent or stored in less space, and are as they
+    /// were.
+    pub failed: Vec<FailedRow>,
     /// Checkpoints that were stored in less space.
     pub recompressed: Vec<String>,
     /// Bytes that those took before.
@@ -68,12 +72,44 @@ pub struct PruneReport {
     pub freed_bytes: u64,
 }
 
+/// A checkpoint that something went wrong with.
+#[derive(Clone, Debug, Serialize)]
+pub struct FailedRow {
+    /// Its id.
+    pub id: String,
+    /// Why, and what to do about it.
+    pub error: String,
+    /// The exit code that it means by itself.
+    #[serde(skip)]
+    pub class: ExitClass,
+}
+
+impl FailedRow {
+    fn new(id: CheckpointId, error: &ShelfError) -> Self {
+        Self { id: id.to_string(), error: format!("failed to {error}"), class: error.class() }
+    }
+}
+
+impl PruneReport {
+    /// The exit code of what was done: part of it where something failed; where nothing else was done,
+    /// that of the first failure.
+    pub fn class(&self) -> ExitClass {
+        let done = [&self.removed, &self.consolidated, &self.recompressed, &self.leftovers];
+        match self.failed.first() {
+            None => ExitClass::Done,
+            Some(first) if done.iter().all(|ids| ids.is_empty()) => first.class,
+            Some(_) => ExitClass::Partial,
+        }
+    }
+}
+
 /// Removes what crashed writers left and what `request` says, then stores what stays in less space
-/// if that is asked for, one checkpoint after the other, the oldest first.
+/// if that is asked for, one checkpoint after the other, the oldest first. What goes wrong with one is
+/// told, and the others are not held up by it.
 ///
 /// # Errors
-/// When something cannot be removed or stored anew, or time is up. What was done up to there stays
-/// done; the checkpoint at hand is as it was.
+/// When the store cannot be read, a leftover not be removed, or time is up. What was done up to there
+/// stays done; the checkpoint at hand is as it was.
 pub fn prune(
     settings: &Settings,
     request: PruneRequest,
@@ -83,11 +119,15 @@ pub fn prune(
     let PruneRequest { keep, consolidate, recompress } = request;
     let pruned = store.prune(store::Keep { newest: keep, consolidate, always: None })?;
     let mut in_use = pruned.in_use;
+    let mut failed: Vec<FailedRow> = Vec::new();
+    for (id, error) in pruned.failed {
+        failed.push(FailedRow::new(id, &error.into()));
+    }
     let mut done = Vec::new();
     if recompress {
         let mut phases = Phases::new(observer, settings.timeout);
-        done =
-            phases.run(RECOMPRESS, |watch| recompress_all(&store, observer, watch, &mut in_use))?;
+        let kept = (&mut in_use, &mut failed);
+        done = phases.run(RECOMPRESS, |watch| recompress_all(&store, observer, watch, kept))?;
     }
     in_use.sort_unstable();
     in_use.dedup();
@@ -101,6 +141,7 @@ pub fn prune(
         in_use: ids(&in_use),
         needed: ids(&pruned.needed),
         consolidated: ids(&pruned.consolidated),
+        failed,
         recompressed: done.iter().map(|one| one.id.to_string()).collect(),
         recompressed_before_bytes: before_bytes,
         recompressed_after_bytes: after_bytes,
@@ -110,12 +151,13 @@ pub fn prune(
     })
 }
 
-/// Stores all checkpoints of `store` in less space that are not yet. Those in use are named.
+/// Stores all checkpoints of `store` in less space that are not yet. Those in use and those that cannot
+/// be read or written are named.
 fn recompress_all(
     store: &Store,
     observer: &dyn Observer,
     watch: &Watch,
-    in_use: &mut Vec<CheckpointId>,
+    (in_use, failed): (&mut Vec<CheckpointId>, &mut Vec<FailedRow>),
 ) -> Result<Vec<Recompressed>, ShelfError> {
     let mut listed = store.list()?;
     listed.reverse();
@@ -129,6 +171,7 @@ fn recompress_all(
             Err(ShelfError::Recompress(WriteError::InUse { id, .. })) => in_use.push(id),
             // Somebody removed it meanwhile.
             Err(ShelfError::Recompress(WriteError::Read(ReadError::Missing { .. }))) => {}
+            Err(error @ ShelfError::Recompress(_)) => failed.push(FailedRow::new(one.id, &error)),
             Err(error) => return Err(error),
         }
         passed += stored(&one);

@@ -24,7 +24,7 @@ pub struct Keep {
 }
 
 /// What `prune` did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Pruned {
     /// Checkpoints removed.
     pub removed: Vec<CheckpointId>,
@@ -34,6 +34,8 @@ pub struct Pruned {
     pub needed: Vec<CheckpointId>,
     /// Checkpoints that hold all their pages themselves now.
     pub consolidated: Vec<CheckpointId>,
+    /// Checkpoints that could not be removed, or not be made independent, and are as they were.
+    pub failed: Vec<(CheckpointId, RemoveError)>,
     /// Unpublished leftovers removed.
     pub leftovers: Vec<PathBuf>,
     /// Bytes of what was removed, old forms of consolidated checkpoints included.
@@ -72,9 +74,10 @@ impl Store {
     /// Those in use stay, and those that hold pages of one that stays, damaged ones too: they
     /// may be all somebody has.
     ///
+    /// What goes wrong with one is told ([`Pruned::failed`]), and the others are not held up by it.
+    ///
     /// # Errors
-    /// When something that should go cannot be removed, or what should stay not be made
-    /// independent.
+    /// When the store cannot be listed, or a leftover not be removed.
     pub fn prune(&self, keep: Keep) -> Result<Pruned, RemoveError> {
         let mut pruned = Pruned::default();
         self.remove_leftovers(&mut pruned)?;
@@ -83,7 +86,7 @@ impl Store {
             lines.entry(listed.instance.clone()).or_default().push(listed);
         }
         for line in lines.into_values() {
-            self.prune_line(&line, keep, &mut pruned)?;
+            self.prune_line(&line, keep, &mut pruned);
         }
         Ok(pruned)
     }
@@ -97,17 +100,12 @@ impl Store {
         let mut line: Vec<Listed> =
             self.list()?.into_iter().filter(|listed| listed.instance == *instance).collect();
         line.sort_by_key(|listed| Some(listed.id) != keep.always);
-        self.prune_line(&line, keep, &mut pruned)?;
+        self.prune_line(&line, keep, &mut pruned);
         Ok(pruned)
     }
 
     /// `line`: the checkpoints of an instance, newest first.
-    fn prune_line(
-        &self,
-        line: &[Listed],
-        keep: Keep,
-        pruned: &mut Pruned,
-    ) -> Result<(), RemoveError> {
+    fn prune_line(&self, line: &[Listed], keep: Keep, pruned: &mut Pruned) {
         let (stay, go) = line.split_at(keep.newest.unwrap_or(line.len()).min(line.len()));
         if keep.consolidate {
             let last = if keep.newest.is_none() { &stay[..stay.len().min(1)] } else { stay };
@@ -123,7 +121,8 @@ impl Store {
                     }
                     Ok(None) => {}
                     Err(WriteError::InUse { id, .. }) => pruned.in_use.push(id),
-                    Err(e) => return Err(e.into()),
+                    // What it builds on is still needed.
+                    Err(e) => pruned.failed.push((listed.id, e.into())),
                 }
             }
         }
@@ -138,10 +137,9 @@ impl Store {
                 Err(RemoveError::IsParent { .. }) => pruned.needed.push(*id),
                 // Somebody else removed it.
                 Err(RemoveError::Missing { .. }) => {}
-                Err(e) => return Err(e),
+                Err(e) => pruned.failed.push((*id, e)),
             }
         }
-        Ok(())
     }
 
     /// Takes a checkpoint that is locked exclusively out of sight in one step, then removes its

@@ -11,7 +11,7 @@ use common::{begin, files, id, instance, new_store, plan, publish, put_sample, s
 use image::CheckpointId;
 use mem::{PageRange, PageSink};
 use rekindle_store::{
-    ReadError, RemoveError, ResolveError, Store, StoreError, WriteError, WriteOptions,
+    Keep, ReadError, RemoveError, ResolveError, Store, StoreError, WriteError, WriteOptions,
 };
 
 #[test]
@@ -300,9 +300,34 @@ fn prune_keeps_the_newest_of_each_line() {
     assert!(pruned.freed_bytes > 0);
     // A living writer is left alone, a bare prune removes no checkpoint.
     assert_eq!(pruned.leftovers, Vec::<std::path::PathBuf>::new());
-    assert_eq!(store.prune(rekindle_store::Keep::default()).unwrap().removed, []);
+    assert_eq!(store.prune(Keep::default()).unwrap().removed, []);
     writer.finish(&instance(3), &plan(), &summary(1)).unwrap();
     assert_eq!(store.list().unwrap().len(), 3);
+}
+
+/// What cannot be done with one checkpoint is told, and the others are done.
+#[test]
+fn one_that_cannot_be_consolidated_holds_nobody_up() {
+    let (_dir, store) = new_store();
+    let mut now = common::History::new(9);
+    let mut made: Vec<CheckpointId> = Vec::new();
+    for _ in 0..3 {
+        let parent = made.last().map(|id| store.checkpoint(*id).unwrap());
+        made.push(now.publish(&store, Want::Zstd(1), parent).id);
+        now.churn(20);
+    }
+    let others = [1, 2].map(|time| publish(&store, 2, time, Want::Lz4).id);
+    let root = store.root().join("checkpoints").join(made[0].to_string());
+    fs::rename(root, store.root().join("away")).unwrap();
+    let keep = Keep { newest: Some(1), consolidate: true, always: None };
+    let pruned = store.prune(keep).unwrap();
+    let failed: Vec<CheckpointId> = pruned.failed.iter().map(|(id, _)| *id).collect();
+    assert_eq!(failed, [made[2]], "{pruned:?}");
+    let named = pruned.failed[0].1.to_string();
+    assert!(named.contains(&made[0].to_string()), "{named}");
+    assert_eq!((&pruned.needed[..], &pruned.removed[..]), (&made[1..2], &others[..1]));
+    assert!(matches!(store.checkpoint(made[2]), Err(ReadError::Parent { .. })));
+    assert_eq!(store.checkpoint(others[1]).unwrap().verify().unwrap().checkpoints, 1);
 }
 
 /// A clock that was put back makes the one that was just taken the oldest.
@@ -310,7 +335,7 @@ fn prune_keeps_the_newest_of_each_line() {
 fn the_one_that_was_just_taken_stays() {
     let (_dir, store) = new_store();
     let made = [20, 30, 10].map(|time| publish(&store, 1, time, Want::Lz4).id);
-    let keep = rekindle_store::Keep { always: Some(made[2]), ..common::newest(2) };
+    let keep = Keep { always: Some(made[2]), ..common::newest(2) };
     let pruned = store.prune_instance(&instance(1).line.instance, keep).unwrap();
     assert_eq!(pruned.removed, [made[0]]);
 }

@@ -116,6 +116,50 @@ fn a_store_that_is_in_use() {
     });
 }
 
+/// What is damaged, or has lost what it builds on, is named by `prune --recompress`, and everything else is
+/// done, newer ones too.
+#[test]
+fn what_cannot_be_recompressed_holds_nothing_up() {
+    sandbox::run(LIMIT, |place| {
+        let witness = Witness::start(place, &["--mb", "8"]);
+        let rekindle = rekindle(place);
+        let pid = witness.program.pid();
+        let parents = ["none", "none", "latest", "none"];
+        let made: Vec<String> = parents
+            .iter()
+            .map(|on| rekindle.checkpoint(pid, &["--parent", on]).text("id").to_owned())
+            .collect();
+        witness.program.kill();
+        let pages = directory_of(rekindle.store(), &made[0]).join("pages");
+        let middle = std::fs::metadata(&pages).unwrap().len() / 2;
+        // Whatever lies there: a whole block.
+        for offset in middle..middle + 4096 {
+            flip(&pages, offset);
+        }
+        let parent = directory_of(rekindle.store(), &made[1]);
+        std::fs::rename(&parent, place.path("away")).unwrap();
+        let ids = |report: &Report, key: &str| -> Vec<String> {
+            let rows = report.json[key].as_array().unwrap().iter();
+            rows.map(|row| row["id"].as_str().or(row.as_str()).unwrap().to_owned()).collect()
+        };
+        for (code, done) in [(10, &made[3..]), (7, &[])] {
+            let pruned = rekindle.run(&["prune", "--recompress"]);
+            assert_eq!(pruned.code, Some(code), "{pruned}");
+            assert_eq!(ids(&pruned, "failed"), [&made[0][..], &made[2]], "{pruned}");
+            assert_eq!(ids(&pruned, "recompressed"), done, "{pruned}");
+            assert!(pruned.json["failed"][1]["error"].as_str().unwrap().contains(&made[1]));
+            assert!(pruned.talk.contains(&made[0]), "{pruned}");
+        }
+        std::fs::rename(place.path("away"), &parent).unwrap();
+        let pruned = rekindle.run(&["prune", "--recompress"]);
+        assert_eq!(pruned.code, Some(10), "{pruned}");
+        assert_eq!(ids(&pruned, "recompressed"), &made[1..3], "{pruned}");
+        for id in &made[1..] {
+            rekindle.run(&["verify", id]).expect_ok();
+        }
+    });
+}
+
 /// The directory of a checkpoint: the one whose name contains its id.
 fn directory_of(store: &Path, id: &str) -> PathBuf {
     let mut folders = vec![store.to_owned()];

@@ -196,7 +196,10 @@ impl Watcher<'_> {
             let pruned = self.store.prune_instance(&self.instance, keep)?;
             row.removed.extend(pruned.removed.iter().map(ToString::to_string));
             row.rewritten.extend(pruned.consolidated.iter().map(ToString::to_string));
-            Ok::<_, RemoveError>(pruned.needed.len())
+            match pruned.failed.into_iter().next() {
+                Some((_, error)) => Err(error),
+                None => Ok(pruned.needed.len()),
+            }
         };
         let keep = self.request.keep;
         if prune(keep, false)? >= NEEDED_MAX {
