@@ -1285,6 +1285,10 @@ _rekindle() {
                 return 0
             fi
             case "${prev}" in
+                --eager)
+                    COMPREPLY=($(compgen -W "all warm" -- "${cur}"))
+                    return 0
+                    ;;
                 --probe)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -142,6 +142,8 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand profile" -l exact -d '
 complete -c rekindle -n "__fish_rekindle_using_subcommand profile" -l dry-run -d 'Say what would be done, and do nothing'
 complete -c rekindle -n "__fish_rekindle_using_subcommand profile" -s v -l verbose -d 'More talk on stderr; repeat for more'
 complete -c rekindle -n "__fish_rekindle_using_subcommand profile" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l eager -d 'Load everything before the first instruction (the default where that takes less than 50 ms); `--eager=warm`: critical and warm memory before it, cold memory when it is touched' -r -f -a "all\t'Everything'
+warm\t'All but cold memory'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l probe -d 'Command that succeeds once the program answers; run until it does' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l probe-timeout -d 'How long the probe may fail' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l report -d 'File that gets the JSON report of a foreground resume' -r -F
@@ -160,7 +162,6 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l wait -d 'Ho
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l progress -d 'Whether to draw progress' -r -f -a "auto\t'On a terminal'
 never\t'Not at all'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l detach -d 'Return as soon as the program runs; it gets a session of its own'
-complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l eager -d 'Load everything before the first instruction (the default where that takes less than 50 ms)'
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l lazy -d 'Run at once; memory follows on demand and in the background (the default for larger programs)'
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l on-demand -d 'As `--lazy`, but load nothing that the program does not ask for'
 complete -c rekindle -n "__fish_rekindle_using_subcommand resume" -l as-copy -d 'Resume although the original or another resume is alive; only without writable files. All memory is loaded first'

@@ -152,6 +152,8 @@ never\:"Not at all"))' \
 ;;
 (resume)
 _arguments "${_arguments_options[@]}" : \
+'(--lazy --on-demand)--eager=[Load everything before the first instruction (the default where that takes less than 50 ms); \`--eager=warm\`\: critical and warm memory before it, cold memory when it is touched]::all|warm:((all\:"Everything"
+warm\:"All but cold memory"))' \
 '--probe=[Command that succeeds once the program answers; run until it does]:CMD:_default' \
 '--probe-timeout=[How long the probe may fail]:TIME:_default' \
 '--report=[File that gets the JSON report of a foreground resume]:FILE:_files' \
@@ -170,7 +172,6 @@ csv\:"Comma-separated values (only \`heatmap\`)"))' \
 '--progress=[Whether to draw progress]:PROGRESS:((auto\:"On a terminal"
 never\:"Not at all"))' \
 '--detach[Return as soon as the program runs; it gets a session of its own]' \
-'(--lazy --on-demand)--eager[Load everything before the first instruction (the default where that takes less than 50 ms)]' \
 '(--on-demand)--lazy[Run at once; memory follows on demand and in the background (the default for larger programs)]' \
 '--on-demand[As \`--lazy\`, but load nothing that the program does not ask for]' \
 '(--lazy --on-demand)--as-copy[Resume although the original or another resume is alive; only without writable files. All memory is loaded first]' \

@@ -1,5 +1,6 @@
 //! The grammar of the command line.
 
+mod resume;
 mod values;
 mod watch;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use resume::{Eager, Resume};
 use values::{CpuSet, cpus, duration, limit, permille, place, rehearse, shadow, window};
 pub(crate) use watch::{OnTerm, Watch};
 
@@ -425,40 +427,6 @@ pub(crate) struct Profile {
     pub(crate) alternate: Option<Duration>,
 }
 
-/// `resume`.
-#[derive(Debug, Args)]
-pub(crate) struct Resume {
-    /// Which checkpoint.
-    pub(crate) reference: String,
-    /// Return as soon as the program runs; it gets a session of its own.
-    #[arg(long)]
-    pub(crate) detach: bool,
-    /// Load everything before the first instruction (the default where that takes less than 50 ms).
-    #[arg(long, conflicts_with_all = ["lazy", "on_demand"])]
-    pub(crate) eager: bool,
-    /// Run at once; memory follows on demand and in the background (the default for larger programs).
-    #[arg(long, conflicts_with = "on_demand")]
-    pub(crate) lazy: bool,
-    /// As `--lazy`, but load nothing that the program does not ask for.
-    #[arg(long)]
-    pub(crate) on_demand: bool,
-    /// Command that succeeds once the program answers; run until it does.
-    #[arg(long, value_name = "CMD")]
-    pub(crate) probe: Option<String>,
-    /// How long the probe may fail.
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
-    pub(crate) probe_timeout: Duration,
-    /// Resume although the original or another resume is alive; only without writable files. All
-    /// memory is loaded first.
-    #[arg(long, conflicts_with_all = ["lazy", "on_demand"])]
-    pub(crate) as_copy: bool,
-    /// File that gets the JSON report of a foreground resume.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) report: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) descriptors: Descriptors,
-}
-
 /// `update`.
 #[derive(Debug, Args)]
 pub(crate) struct Update {
@@ -508,24 +476,6 @@ pub(crate) enum OnProbeFail {
     Report,
     /// The program is taken back.
     Rewind,
-}
-
-impl Resume {
-    /// The resume that CRIU's `restore` means: the latest checkpoint, nothing special.
-    pub(crate) fn of_latest(detach: bool) -> Self {
-        Self {
-            reference: "latest".to_owned(),
-            detach,
-            eager: false,
-            lazy: false,
-            on_demand: false,
-            probe: None,
-            probe_timeout: Duration::from_secs(5),
-            as_copy: false,
-            report: None,
-            descriptors: Descriptors { files: Files::Strict, tcp: None, external: Vec::new() },
-        }
-    }
 }
 
 /// What to do with descriptors that cannot simply be rebuilt.
@@ -594,5 +544,16 @@ mod tests {
             assert_eq!(parse(how).unwrap_err().kind(), clap::error::ErrorKind::ArgumentConflict);
         }
         parse("--eager").unwrap();
+    }
+
+    #[test]
+    fn eager_is_everything_unless_it_says_what() {
+        let eager = |how| match Cli::try_parse_from(["rekindle", "resume", how, "latest"]).unwrap()
+        {
+            Cli { verb: Verb::Resume(resume), .. } => (resume.eager, resume.reference),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(eager("--eager"), (Some(Eager::All), "latest".to_owned()));
+        assert_eq!(eager("--eager=warm"), (Some(Eager::Warm), "latest".to_owned()));
     }
 }

@@ -194,6 +194,7 @@ pub(crate) fn resume(report: &ResumeReport) -> String {
     if let Some(count) = report.loaded_before_start_bytes {
         let rest = match report.load {
             "lazy" => "; the rest follows (rekindle status)",
+            "eager-warm" => "; cold memory when it is touched (rekindle status)",
             "on-demand" => "; the rest when it is touched (rekindle status)",
             _ => "",
         };

@@ -11,7 +11,7 @@ use engine::{
 use serde::Serialize;
 
 use crate::args::{
-    Cli, Descriptors, Files, Format, OnProbeFail, Part, Profile, Resume, Tcp, Update, Verb,
+    Cli, Descriptors, Eager, Files, Format, OnProbeFail, Part, Profile, Resume, Tcp, Update, Verb,
 };
 use crate::context::{Context, exit, externals, interruptible, printed, to_stdout};
 use crate::draw;
@@ -302,7 +302,8 @@ fn resume(context: &Context, arguments: &Resume) -> ExitCode {
         probe: arguments.probe.clone(),
         probe_timeout: arguments.probe_timeout,
         load: match (arguments.eager, arguments.lazy, arguments.on_demand) {
-            (true, ..) => engine::Load::Eager,
+            (Some(Eager::All), ..) => engine::Load::Eager,
+            (Some(Eager::Warm), ..) => engine::Load::Warm,
             (_, true, _) => engine::Load::Lazy,
             (.., true) => engine::Load::OnDemand,
             _ => engine::Load::Auto,

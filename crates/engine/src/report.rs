@@ -328,7 +328,8 @@ pub struct ResumeReport {
     pub blockers: Vec<BlockerReport>,
     /// What is different for the program.
     pub changed: Vec<ChangeReport>,
-    /// When memory is loaded: `eager` (before the first instruction), `lazy` or `on-demand`.
+    /// When memory is loaded: `eager` (before the first instruction), `eager-warm` (all but cold memory
+    /// before it), `lazy` or `on-demand`.
     pub load: &'static str,
     /// The checkpoint's id.
     pub id: String,

@@ -152,6 +152,36 @@ fn no_plan_loses_a_byte() {
     });
 }
 
+/// Critical and warm memory are there before the first instruction, cold memory only once it is touched.
+#[test]
+fn all_but_cold_memory_is_loaded_before_the_start() {
+    sandbox::run(LIMIT, |place| {
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let mut pages = Pages::start(place);
+        let pid = pages.program.pid();
+        let mut draw = Draw(0x51f3_27a9);
+        let file = write(&place.path("warm.plan"), &random_plan(pid, &mut draw));
+        let made = rekindle.stop(pid, &["--plan", &file]);
+        let cold: u64 =
+            made.json["cold_bytes"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
+        let resident = made.number("resident_bytes");
+        assert!(cold > 1 << 20 && made.number("warm_raw_bytes") > 1 << 20, "{made}");
+        let refused = rekindle.run(&["resume", "latest", "--detach", "--as-copy", "--eager=warm"]);
+        let _ = refused.expect_failure(&[2], "refused", &["eager-warm"]);
+        let resumed = rekindle.resume("latest", &["--eager=warm"]);
+        assert_eq!(resumed.text("load"), "eager-warm");
+        let loaded = resumed.number("loaded_before_start_bytes");
+        assert!(loaded >= resident - cold, "{loaded} of {resident}, {cold} cold: {resumed}");
+        // Some cold memory is of a kind that is never loaded later; most is not.
+        assert!(loaded <= resident - cold / 2, "{loaded} of {resident}, {cold} cold: {resumed}");
+        pages.program = Program::of_pid(resumed.pid("pid"));
+        let status = rekindle.run(&["status", &pages.program.pid().to_string()]);
+        assert_eq!(status.json["instances"][0]["state"], "loading", "{status}");
+        pages.assert_right("with cold memory on demand");
+        pages.program.kill();
+    });
+}
+
 /// How many extents of the newest checkpoint an earlier resume missed.
 fn missed(rekindle: &Rekindle) -> usize {
     let shown = rekindle.run(&["inspect", "latest", "pages"]);

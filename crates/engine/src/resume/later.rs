@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ::resume::ResumeError;
+use mem::PageSource;
 use partition::HostCosts;
 use process::InstanceId;
 use store::Checkpoint;
@@ -21,6 +22,8 @@ pub enum Load {
     Auto,
     /// All of it before the first instruction.
     Eager,
+    /// Critical and warm memory before the first instruction, cold memory when it is asked for.
+    Warm,
     /// What is needed first before the first instruction, the rest on demand and in the
     /// background.
     Lazy,
@@ -51,6 +54,7 @@ impl Load {
         match self {
             Self::Auto => "auto",
             Self::Eager => "eager",
+            Self::Warm => "eager-warm",
             Self::Lazy => "lazy",
             Self::OnDemand => "on-demand",
         }
@@ -81,8 +85,9 @@ impl Later {
         let named = parent.map(|parent| parent.id().to_string());
         let agent = AgentLink::spawn(Brief { parent: named, ..brief }).ok()?;
         if let Some(parent) = parent {
-            let first = first(parent, load);
-            if load == Load::Lazy {
+            // What cannot be listed comes when all can be.
+            let first = first(parent, load).unwrap_or_default();
+            if matches!(load, Load::Warm | Load::Lazy) {
                 parent.read_critical_ahead();
             }
             // What cannot be listed is not read ahead.
@@ -112,12 +117,12 @@ impl Later {
             None => AgentLink::spawn(brief),
         };
         let agent = agent.map_err(ResumeVerbError::Agent)?;
-        let first = first(checkpoint, load);
+        let first = first(checkpoint, load).map_err(ResumeError::Pages)?;
         if is_ahead {
             // What was read ahead is there by now, and what was just written is still.
             return Ok(Self { agent, first });
         }
-        if load == Load::Lazy {
+        if matches!(load, Load::Warm | Load::Lazy) {
             checkpoint.read_critical_ahead();
         }
         let needed = ::resume::needed_first(checkpoint.instance(), checkpoint, &first);
@@ -128,11 +133,18 @@ impl Later {
 }
 
 /// Pages that are loaded before the start although they could come later.
-fn first(checkpoint: &Checkpoint, load: Load) -> mem::PageSet {
-    match load {
+fn first(checkpoint: &Checkpoint, load: Load) -> Result<mem::PageSet, mem::PageSourceError> {
+    Ok(match load {
         Load::Lazy => critical(checkpoint),
+        Load::Warm => {
+            let own = own_memory(checkpoint);
+            let mut all = checkpoint.pages(own)?;
+            let cold = checkpoint.plan().tier_pages(own, plan::Tier::Cold);
+            cold.runs().iter().for_each(|run| all.remove(*run));
+            all
+        }
         Load::Auto | Load::Eager | Load::OnDemand => mem::PageSet::new(),
-    }
+    })
 }
 
 /// What an agent of `instance` has to know, but for the checkpoint.
@@ -157,6 +169,11 @@ fn brief(
 
 /// The pages of the program's private memory that are critical.
 pub(crate) fn critical(checkpoint: &Checkpoint) -> mem::PageSet {
+    checkpoint.plan().tier_pages(own_memory(checkpoint), plan::Tier::Critical)
+}
+
+/// The program's private memory.
+fn own_memory(checkpoint: &Checkpoint) -> mem::MemoryId {
     let space = checkpoint.instance().groups.first().map_or(0, |group| group.space.0);
-    checkpoint.plan().tier_pages(mem::MemoryId::Private(space), plan::Tier::Critical)
+    mem::MemoryId::Private(space)
 }

@@ -94,7 +94,7 @@ pub fn resume(
     observer: &dyn Observer,
 ) -> Result<Option<Revived>, ResumeVerbError> {
     let load = request.load;
-    if request.options.as_copy && matches!(load, Load::Lazy | Load::OnDemand) {
+    if request.options.as_copy && matches!(load, Load::Warm | Load::Lazy | Load::OnDemand) {
         return Err(ResumeVerbError::LateCopy { load: load.name() });
     }
     let mut phases = Phases::new(observer, settings.timeout);
@@ -120,7 +120,7 @@ pub(crate) fn resume_opened(
     }
     let load = request.load.of(&checkpoint, options.as_copy);
     let later = match load {
-        Load::Lazy | Load::OnDemand if !settings.dry_run => {
+        Load::Warm | Load::Lazy | Load::OnDemand if !settings.dry_run => {
             Some(Later::begin(settings, &checkpoint, (load, None), registry)?)
         }
         _ => None,
@@ -281,7 +281,7 @@ mod tests {
             };
             resume(&settings, &request, &registry, &crate::events::Silent).unwrap_err()
         };
-        for load in [Load::Lazy, Load::OnDemand] {
+        for load in [Load::Warm, Load::Lazy, Load::OnDemand] {
             let error = tried(load);
             assert!(matches!(error, ResumeVerbError::LateCopy { .. }), "{error}");
             assert_eq!((error.class(), error.outcome()), (ExitClass::Usage, Outcome::Refused));
