@@ -1539,7 +1539,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__watch)
-            opts="-v -h --every --checkpoint-every --keep --max-disk --follow --on-term --metrics --for --max-slowdown --exact --max-pause --rehearse --record-input --tui --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
+            opts="-v -h --every --checkpoint-every --keep --max-disk --follow --on-term --metrics --for --max-slowdown --exact --max-pause --rehearse --record-input --lossy --tui --files --tcp --external --store --format --timeout --wait --dry-run --verbose --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1586,6 +1586,10 @@ _rekindle() {
                     return 0
                     ;;
                 --record-input)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lossy)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

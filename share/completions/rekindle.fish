@@ -203,6 +203,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l max-slowdown
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l max-pause -d 'Take no checkpoint for which the program would stand still longer than this' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l rehearse -d 'As in `checkpoint`, for each checkpoint' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l record-input -d 'As in `checkpoint`, before each checkpoint' -r
+complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l lossy -d 'Numbers that are stored only as exactly as this asks for, as in `checkpoint`, at each checkpoint. Whatever lies in a range is taken for such numbers as long as the watch lasts' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l files -d 'Files that changed since the checkpoint' -r -f -a "strict\t'A writable file that changed refuses; append-only files may have grown'
 ignore\t'Changed files are taken as they are'"
 complete -c rekindle -n "__fish_rekindle_using_subcommand watch" -l tcp -d 'Established TCP connections. At a resume `refuse` refuses a checkpoint in which the program finds some closed; without it what the checkpoint was taken with holds' -r -f -a "close\t'The program finds them closed by the peer'

@@ -227,6 +227,7 @@ leave\:"End"))' \
 '--max-pause=[Take no checkpoint for which the program would stand still longer than this]:TIME:_default' \
 '--rehearse=[As in \`checkpoint\`, for each checkpoint]:auto|off|TIME:_default' \
 '--record-input=[As in \`checkpoint\`, before each checkpoint]:TIME:_default' \
+'*--lossy=[Numbers that are stored only as exactly as this asks for, as in \`checkpoint\`, at each checkpoint. Whatever lies in a range is taken for such numbers as long as the watch lasts]:SPEC:_default' \
 '--files=[Files that changed since the checkpoint]:FILES:((strict\:"A writable file that changed refuses; append-only files may have grown"
 ignore\:"Changed files are taken as they are"))' \
 '--tcp=[Established TCP connections. At a resume \`refuse\` refuses a checkpoint in which the program finds some closed; without it what the checkpoint was taken with holds]:TCP:((close\:"The program finds them closed by the peer"

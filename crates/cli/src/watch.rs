@@ -54,6 +54,7 @@ pub(crate) fn run(context: &Context, arguments: &Watch) -> ExitCode {
         max_pause: arguments.max_pause,
         rehearse: arguments.rehearse,
         record_input: arguments.record_input,
+        lossy: arguments.lossy.clone(),
         twins: engine::TwinChoice { auto: true, named: Vec::new() },
         tcp_close: arguments.descriptors.tcp == Some(Tcp::Close),
         external,

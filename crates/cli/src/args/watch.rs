@@ -54,6 +54,10 @@ pub(crate) struct Watch {
     /// As in `checkpoint`, before each checkpoint.
     #[arg(long, value_name = "TIME", value_parser = window, requires = "rehearse")]
     pub(crate) record_input: Option<Duration>,
+    /// Numbers that are stored only as exactly as this asks for, as in `checkpoint`, at each checkpoint.
+    /// Whatever lies in a range is taken for such numbers as long as the watch lasts.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) lossy: Vec<String>,
     /// Show the tiers over time on the terminal, instead of one line for each event.
     #[arg(long, conflicts_with = "format")]
     pub(crate) tui: bool,

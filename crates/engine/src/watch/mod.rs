@@ -74,6 +74,8 @@ pub struct WatchRequest {
     pub rehearse: Rehearse,
     /// For how long before each checkpoint what the program receives is recorded, for its clone.
     pub record_input: Option<Duration>,
+    /// Ranges in which a loss is allowed, as in a checkpoint's request; found anew for each.
+    pub lossy: Vec<String>,
     /// Files that are looked for in its memory.
     pub twins: TwinChoice,
     /// Established TCP connections come back as closed by the peer.

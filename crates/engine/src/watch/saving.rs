@@ -100,6 +100,7 @@ impl Watcher<'_> {
             plan,
             rehearse: request.rehearse,
             record_input: request.record_input,
+            lossy: request.lossy.clone(),
             twins: request.twins.clone(),
             external: request.external.clone(),
             ..CheckpointRequest::of(self.instance.to_string())

@@ -4,6 +4,8 @@ use super::LIMIT;
 use rekindle_system_tests::program::{self, Program};
 use rekindle_system_tests::rekindle::{Rekindle, Report};
 use rekindle_system_tests::sandbox::{self, Place};
+use rekindle_system_tests::wait;
+use rustix::process::Signal;
 use serde_json::Value;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
@@ -52,7 +54,7 @@ impl Numbers {
         let built = Command::new("cc").arg("-shared").arg("-o").args([&library, &source]).status();
         assert!(built.unwrap().success(), "cc is what Rust links with");
         let program = program::python(place, "numbers", NUMBERS, &[&library, &out]);
-        let told = rekindle_system_tests::wait::until("numbers", LIMIT, || {
+        let told = wait::until("numbers", LIMIT, || {
             let text = std::fs::read_to_string(&out).unwrap_or_default();
             serde_json::from_str(&text).map_err(|error| error.to_string())
         });
@@ -108,6 +110,42 @@ fn assert_near(before: &[u8], after: &[u8], width: usize, allowed: impl Fn(f64) 
         }
     }
     others
+}
+
+/// A watch stores numbers as exactly as it was asked to, at its first checkpoint and at those that build
+/// on it; the program keeps what it has.
+#[test]
+fn a_watch_stores_numbers_as_near_as_was_asked_for() {
+    sandbox::run(LIMIT, |place| {
+        let numbers = Numbers::start(place);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let before = numbers.all();
+        let pid = numbers.program.pid().to_string();
+        let lossy = format!("{},type=f64,abs=1e-3", numbers.range("doubles"));
+        let words = ["watch", &pid, "--every", "1s", "--checkpoint-every", "1s", "--lossy", &lossy];
+        let mut running = rekindle.start(&words);
+        let taken = || {
+            let events = running.events();
+            let trouble = events.iter().find(|event| event["event"] == "trouble");
+            assert!(trouble.is_none(), "{trouble:?}");
+            events.iter().filter(|event| event["event"] == "checkpointed").count()
+        };
+        wait::until_true("checkpoints", LIMIT, || taken() >= 3);
+        running.signal(Signal::INT);
+        running.wait_for_event("ended", 0);
+        running.finish().expect_ok();
+        assert!(numbers.all() == before, "the program itself lost something");
+        numbers.program.kill();
+        numbers.program.wait_gone();
+        // The newest refers to pages of the first, and both have the same numbers.
+        let resumed = rekindle.resume("latest", &["--eager"]);
+        let numbers = Numbers { program: Program::of_pid(resumed.pid("pid")), ..numbers };
+        let after = numbers.all();
+        let changed = assert_near(&before[1], &after[1], 8, |_| 1e-3);
+        assert!(changed > 50_000, "{changed} numbers were approximated");
+        assert!(before[2..] == after[2..], "what was not named lost something");
+        numbers.program.kill();
+    });
 }
 
 #[test]
