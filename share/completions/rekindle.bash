@@ -1091,7 +1091,7 @@ _rekindle() {
             return 0
             ;;
         rekindle__subcmd__plan)
-            opts="-o -v -h --policy --threshold-warm --threshold-critical --output --store --format --timeout --wait --dry-run --verbose --progress --help"
+            opts="-o -v -h --policy --threshold-warm --threshold-critical --lossy --output --store --format --timeout --wait --dry-run --verbose --progress --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1106,6 +1106,10 @@ _rekindle() {
                     return 0
                     ;;
                 --threshold-critical)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lossy)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -242,6 +242,7 @@ complete -c rekindle -n "__fish_rekindle_using_subcommand heatmap" -s h -l help 
 complete -c rekindle -n "__fish_rekindle_using_subcommand plan" -l policy -d 'How to divide: `adaptive` by expected cost, `threshold` by access counts alone; to compare with: `lru`, `address-order`, `last-faults`' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand plan" -l threshold-warm -d 'With `threshold`: accessed in more intervals than this is warm' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand plan" -l threshold-critical -d 'With `threshold`: accessed in more intervals than this is critical' -r
+complete -c rekindle -n "__fish_rekindle_using_subcommand plan" -l lossy -d 'Where a loss is allowed, as in `checkpoint`: written to the plan, and granted by `checkpoint --plan`. Of a running program only' -r
 complete -c rekindle -n "__fish_rekindle_using_subcommand plan" -s o -l output -d 'File that gets the plan' -r -F
 complete -c rekindle -n "__fish_rekindle_using_subcommand plan" -l store -d 'Directory that holds the checkpoints [default: the user\'s state directory]' -r -F
 complete -c rekindle -n "__fish_rekindle_using_subcommand plan" -l format -d 'What stdout gets' -r -f -a "text\t'For people'

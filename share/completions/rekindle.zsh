@@ -281,6 +281,7 @@ _arguments "${_arguments_options[@]}" : \
 '--policy=[How to divide\: \`adaptive\` by expected cost, \`threshold\` by access counts alone; to compare with\: \`lru\`, \`address-order\`, \`last-faults\`]:NAME:_default' \
 '--threshold-warm=[With \`threshold\`\: accessed in more intervals than this is warm]:N:_default' \
 '--threshold-critical=[With \`threshold\`\: accessed in more intervals than this is critical]:N:_default' \
+'*--lossy=[Where a loss is allowed, as in \`checkpoint\`\: written to the plan, and granted by \`checkpoint --plan\`. Of a running program only]:SPEC:_default' \
 '-o+[File that gets the plan]:FILE:_files' \
 '--output=[File that gets the plan]:FILE:_files' \
 '--store=[Directory that holds the checkpoints \[default\: the user'\''s state directory\]]:DIR:_files' \

@@ -399,6 +399,10 @@ pub(crate) struct Plan {
     /// With `threshold`: accessed in more intervals than this is critical.
     #[arg(long, value_name = "N", default_value_t = THRESHOLD_CRITICAL)]
     pub(crate) threshold_critical: u32,
+    /// Where a loss is allowed, as in `checkpoint`: written to the plan, and granted by
+    /// `checkpoint --plan`. Of a running program only.
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) lossy: Vec<String>,
     /// File that gets the plan.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

@@ -191,10 +191,10 @@ fn heatmap(context: &Context, subject: &str, output: Option<&Path>) -> ExitCode 
 }
 
 fn plan(context: &Context, arguments: crate::args::Plan) -> ExitCode {
-    let crate::args::Plan { subject, policy, threshold_warm, threshold_critical, output } =
+    let crate::args::Plan { subject, policy, threshold_warm, threshold_critical, lossy, output } =
         arguments;
     let thresholds = engine::Thresholds { warm: threshold_warm, critical: threshold_critical };
-    let request = engine::PlanRequest { subject, policy, thresholds, output };
+    let request = engine::PlanRequest { subject, policy, thresholds, lossy, output };
     context.tell(engine::plan(&context.settings, &context.registry, &request), crate::plan::draw)
 }
 

@@ -20,6 +20,7 @@ pub const PLAN_FILE_BYTES_MAX: u64 = 2 << 30;
 const EXTENTS_MAX: usize = 1 << 24;
 const REASONS_MAX: usize = 1 << 16;
 const NOTES_MAX: usize = 1000;
+const LOSSY_MAX: usize = 4096;
 const TEXT_BYTES_MAX: usize = 4096;
 /// One more than the highest page number there can be.
 const PAGE_NUMBER_END: u64 = (1 << 52) - 1;
@@ -64,6 +65,9 @@ struct File<'a> {
     /// Each reason once, named by position.
     reasons: Vec<std::borrow::Cow<'a, str>>,
     extents: Vec<FileExtent>,
+    /// Not there in most: a version that knows none refuses one that has some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lossy: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -144,6 +148,7 @@ impl Planned {
             memories: memories.values.into_iter().map(memory_name).collect(),
             reasons: reasons.values.into_iter().map(Into::into).collect(),
             extents,
+            lossy: self.lossy.clone(),
         };
         Ok(serde_json::to_vec(&file)?)
     }
@@ -170,7 +175,9 @@ impl Planned {
         limit("extents", file.extents.len(), EXTENTS_MAX)?;
         limit("reasons", file.reasons.len(), REASONS_MAX)?;
         limit("notes", file.notes.len(), NOTES_MAX)?;
-        let texts = file.notes.iter().map(String::as_str).chain([file.policy.as_str()]);
+        limit("lossy", file.lossy.len(), LOSSY_MAX)?;
+        let texts =
+            file.notes.iter().chain(&file.lossy).map(String::as_str).chain([file.policy.as_str()]);
         for text in texts.chain(file.reasons.iter().map(AsRef::as_ref)) {
             limit("a text", text.len(), TEXT_BYTES_MAX)?;
         }
@@ -194,6 +201,7 @@ impl Planned {
             window_intervals: file.window_intervals,
             notes: file.notes,
             predictions: predictions_value(file.predictions)?,
+            lossy: file.lossy,
         })
     }
 }

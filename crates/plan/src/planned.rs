@@ -26,6 +26,8 @@ pub struct Planned {
     pub notes: Vec<String>,
     /// What it is expected to cost.
     pub predictions: Predictions,
+    /// Ranges in which a loss is allowed, as they were written on the command line.
+    pub lossy: Vec<String>,
 }
 
 /// The counts that divide the tiers: more than `critical` is critical, else more than `warm` is

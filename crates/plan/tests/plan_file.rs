@@ -65,8 +65,9 @@ fn planned() -> impl Strategy<Value = Planned> {
             policy: text.clone(),
             thresholds: Thresholds { warm: t[0], critical: t[1] },
             window_intervals: t[2],
-            notes: vec![text],
+            notes: vec![text.clone()],
             predictions,
+            lossy: vec![text; usize::from(t[2] % 2 == 0)],
         }
     })
 }

@@ -69,7 +69,7 @@ const INSIDE: &str = "name bytes of one private, writable, anonymous mapping (se
 ///
 /// # Errors
 /// With every reason against any of them.
-pub(super) fn find(
+pub(crate) fn find(
     process: &Process,
     specifications: &[String],
 ) -> Result<Vec<LossyRange>, CheckpointError> {
@@ -266,7 +266,7 @@ fn fits(named: &LossyRange, others: &[LossyRange]) -> Result<(), Refusal> {
 
 /// `plan`, with pages warm that it has critical although every byte of them is named: critical
 /// pages are saved in full, and somebody wants these smaller rather than sooner.
-pub(super) fn warmed(plan: Plan, named: &[LossyRange]) -> Plan {
+pub(crate) fn warmed(plan: Plan, named: &[LossyRange]) -> Plan {
     let reason: Arc<str> = "every number in it is named by --lossy".into();
     let critical = plan.tier_pages(MEMORY, Tier::Critical);
     let mut extents = Vec::new();

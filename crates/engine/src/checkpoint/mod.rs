@@ -7,7 +7,7 @@ mod carried;
 mod copying;
 mod ends;
 mod error;
-mod lossy;
+pub(crate) mod lossy;
 mod missing;
 mod names;
 mod pause;
@@ -163,6 +163,9 @@ pub(crate) fn checkpoint_of<'a>(
     carried: Option<Carried<'a>>,
 ) -> Result<(CheckpointReport, Option<Carried<'a>>), CheckpointError> {
     let With { registry, observer, keeps_tracking } = *with;
+    let declared = planning::declared(&request.plan)?;
+    let lossy = [request.lossy.clone(), declared].concat();
+    let request = &CheckpointRequest { lossy, ..request.clone() };
     let served = phases.run(BORROW, |watch| {
         let run = (found.line.pid, found.line.start_time_ticks);
         let check = || watch.check().map_err(CheckpointError::from);

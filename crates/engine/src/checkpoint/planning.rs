@@ -163,6 +163,11 @@ fn bootstrap(seeds: &[partition::Stretch<Arc<str>>]) -> Plan {
     Plan { extents: seeds.iter().zip(0..).map(extent).collect() }
 }
 
+/// The ranges in which the plan file that `choice` names allows a loss.
+pub(super) fn declared(choice: &PlanChoice) -> Result<Vec<String>, PlanVerbError> {
+    choice.file.as_deref().map_or(Ok(Vec::new()), |path| read(path).map(|planned| planned.lossy))
+}
+
 /// Reads a plan file.
 fn read(path: &Path) -> Result<Planned, PlanVerbError> {
     let failed = |cause| HeatMapError::File { action: "read", path: path.to_owned(), cause };

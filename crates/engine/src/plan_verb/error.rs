@@ -6,10 +6,11 @@ use store::{ReadError, ResolveError, StoreError};
 use sys::pagemap::PagemapError;
 use sys::proc::ProcError;
 
+use crate::CheckpointError;
 use crate::classes::{read_class, resolve_class, store_class};
 use crate::failure::{ExitClass, VerbError};
 use crate::heat_map::HeatMapError;
-use crate::report::Outcome;
+use crate::report::{BlockerReport, Outcome};
 use crate::target_name::TargetError;
 
 /// Why there is no plan.
@@ -49,6 +50,9 @@ pub enum PlanVerbError {
     /// The memory cannot be divided.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
+    /// A loss cannot be allowed where it was named.
+    #[error(transparent)]
+    Lossy(Box<CheckpointError>),
     /// What was given is no plan.
     #[error("use the plan in {}: {cause}", path.display())]
     BadPlan {
@@ -75,10 +79,18 @@ impl VerbError for PlanVerbError {
             Self::BadPlan { cause: PlanFileError::Schema(_), .. } => ExitClass::Incompatible,
             Self::BadPlan { .. } => ExitClass::Usage,
             Self::PlanFile(_) => ExitClass::Unexpected,
+            Self::Lossy(error) => error.class(),
         }
     }
 
     fn outcome(&self) -> Outcome {
         Outcome::Refused
+    }
+
+    fn blockers(&self) -> Vec<BlockerReport> {
+        match self {
+            Self::Lossy(error) => error.blockers(),
+            _ => Vec::new(),
+        }
     }
 }

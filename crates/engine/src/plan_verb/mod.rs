@@ -7,16 +7,18 @@ mod subject;
 use std::path::PathBuf;
 
 use partition::{Budget, HostCosts, Input, Policy, policy};
-use plan::{Planned, Thresholds};
+use plan::{Planned, Thresholds, Tier};
 
 pub use error::PlanVerbError;
 pub use report::{ExpensiveRow, PlanReport, TierRow};
 pub use subject::HeatChoice;
 pub(crate) use subject::{inventory, look, seen_then, with_heat};
 
+use crate::checkpoint::lossy;
 use crate::heat_map::write_output;
 use crate::registry::Registry;
 use crate::settings::Settings;
+use crate::target_name;
 
 /// What `plan` is asked.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub struct PlanRequest {
     pub policy: String,
     /// The thresholds of `threshold`.
     pub thresholds: Thresholds,
+    /// Ranges of a running program in which a loss is allowed, as in a checkpoint's request.
+    pub lossy: Vec<String>,
     /// File that gets the plan, for `--plan`.
     pub output: Option<PathBuf>,
 }
@@ -46,12 +50,39 @@ pub fn plan(
     let subject = subject::find(settings, registry, &request.subject)?;
     let mut planned = divide(&*policy, &subject);
     planned.notes.extend(subject.notes);
+    if !request.lossy.is_empty() {
+        declare(&mut planned, request, registry)?;
+    }
     let mut written = None;
     if let Some(path) = request.output.as_deref().filter(|_| !settings.dry_run) {
         write_output(path, &planned.to_file()?)?;
         written = Some(path.display().to_string());
     }
     Ok(report::report(&request.subject, &planned, written))
+}
+
+/// Writes down where a loss is allowed, and has pages warm all of which it is.
+fn declare(
+    planned: &mut Planned,
+    request: &PlanRequest,
+    registry: &Registry,
+) -> Result<(), PlanVerbError> {
+    let found = target_name::find(&request.subject, registry)?;
+    let named = lossy::find(&found.process, &request.lossy);
+    let named = named.map_err(|error| PlanVerbError::Lossy(Box::new(error)))?;
+    if request.policy == partition::Adaptive.name() {
+        let before = planned.plan.tier_bytes(Tier::Critical);
+        planned.plan = lossy::warmed(std::mem::take(&mut planned.plan), &named);
+        let moved = before - planned.plan.tier_bytes(Tier::Critical);
+        planned.predictions.critical_bytes -= moved;
+        planned.predictions.warm_bytes += moved;
+    }
+    let bytes: u64 = named.iter().map(|named| named.range.len()).sum();
+    planned.notes.push(format!(
+        "a loss is allowed in {bytes} bytes; what is stored is predicted as if nothing were lost"
+    ));
+    planned.lossy.clone_from(&request.lossy);
+    Ok(())
 }
 
 /// How the policy that is taken by default divides `subject`.
@@ -74,8 +105,6 @@ fn divide(policy: &dyn Policy, subject: &subject::Subject) -> Planned {
 mod tests {
     use std::time::Instant;
 
-    use plan::Tier;
-
     use super::*;
     use crate::failure::{ExitClass, VerbError};
 
@@ -96,6 +125,7 @@ mod tests {
             subject: subject.to_owned(),
             policy: policy.to_owned(),
             thresholds: Thresholds::default(),
+            lossy: Vec::new(),
             output,
         };
         plan(&settings, &Registry::of_this_user(), &request)

@@ -112,6 +112,41 @@ fn assert_near(before: &[u8], after: &[u8], width: usize, allowed: impl Fn(f64) 
     others
 }
 
+/// A plan file has the ranges in which a loss is allowed, and a checkpoint by it grants it there.
+#[test]
+fn a_plan_says_where_a_loss_is_allowed() {
+    sandbox::run(LIMIT, |place| {
+        let numbers = Numbers::start(place);
+        let rekindle = Rekindle::new(&place.store(), place.dir());
+        let before = numbers.all();
+        let pid = numbers.program.pid();
+        let number = pid.to_string();
+        let file = place.path("lossy.plan").display().to_string();
+        let range = format!("{},type=f64,abs=1e-3", numbers.range("doubles"));
+        let symbol = "symbol=field,type=f64,rel=1e-3";
+        let bad = rekindle.run(&["plan", &number, "-o", &file, "--lossy", "range=1-2"]);
+        let _ = bad.expect_failure(&[2], "refused", &["--lossy range=1-2"]);
+        assert!(!std::path::Path::new(&file).exists(), "a plan that was refused is written");
+        let words = ["plan", &number, "-o", &file, "--lossy", &range, "--lossy", symbol];
+        let planned = rekindle.run(&words);
+        planned.expect_ok();
+        assert!(planned.json["notes"].to_string().contains("a loss is allowed"), "{planned}");
+        let stopped = rekindle.stop(pid, &["--plan", &file]);
+        assert_eq!(stopped.json["loss"].as_array().map(Vec::len), Some(2), "{stopped}");
+        numbers.program.wait_gone();
+        let resumed = rekindle.resume("latest", &["--eager"]);
+        let numbers = Numbers { program: Program::of_pid(resumed.pid("pid")), ..numbers };
+        let after = numbers.all();
+        assert!(assert_near(&before[1], &after[1], 8, |_| 1e-3) > 50_000);
+        assert!(assert_near(&before[3], &after[3], 8, |x| x.abs() * 1e-3) > 10_000);
+        assert!(
+            before[2] == after[2] && before[4] == after[4],
+            "what was not named lost something"
+        );
+        numbers.program.kill();
+    });
+}
+
 /// A watch stores numbers as exactly as it was asked to, at its first checkpoint and at those that build
 /// on it; the program keeps what it has.
 #[test]
