@@ -145,7 +145,7 @@ impl<'a> Builder<'a> {
             window_intervals: self.input.heat.window_intervals(),
             notes: self.notes,
             predictions,
-            lossy: Vec::new(),
+            lossy: None,
         }
     }
 }

@@ -17,5 +17,5 @@ pub use extent::{Extent, Plan};
 pub use named::{LossBound, LossEntry, LossyRange};
 pub use place::ByPlace;
 pub use plan_file::{PLAN_FILE_BYTES_MAX, PLAN_FILE_SCHEMA, PlanFileError};
-pub use planned::{EXPENSIVE_MAX, Expensive, Planned, Predictions, Thresholds};
+pub use planned::{EXPENSIVE_MAX, Expensive, Grant, Planned, Predictions, Thresholds};
 pub use treatment::{NumericType, Tier, Treatment, UnknownCode};

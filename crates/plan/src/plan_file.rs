@@ -8,7 +8,8 @@ use mem::{MemoryId, PageRange};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EXPENSIVE_MAX, Expensive, Extent, Plan, Planned, Predictions, Thresholds, Tier, Treatment,
+    EXPENSIVE_MAX, Expensive, Extent, Grant, Plan, Planned, Predictions, Thresholds, Tier,
+    Treatment,
 };
 
 /// The schema this version writes and the only one it reads.
@@ -66,8 +67,8 @@ struct File<'a> {
     reasons: Vec<std::borrow::Cow<'a, str>>,
     extents: Vec<FileExtent>,
     /// Not there in most: a version that knows none refuses one that has some.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    lossy: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lossy: Option<Grant>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -175,9 +176,11 @@ impl Planned {
         limit("extents", file.extents.len(), EXTENTS_MAX)?;
         limit("reasons", file.reasons.len(), REASONS_MAX)?;
         limit("notes", file.notes.len(), NOTES_MAX)?;
-        limit("lossy", file.lossy.len(), LOSSY_MAX)?;
-        let texts =
-            file.notes.iter().chain(&file.lossy).map(String::as_str).chain([file.policy.as_str()]);
+        let granted = || file.lossy.iter().flat_map(|grant| &grant.ranges);
+        limit("lossy", granted().count(), LOSSY_MAX)?;
+        let instance = file.lossy.iter().map(|grant| grant.instance.as_str());
+        let texts = file.notes.iter().chain(granted()).map(String::as_str).chain(instance);
+        let texts = texts.chain([file.policy.as_str()]);
         for text in texts.chain(file.reasons.iter().map(AsRef::as_ref)) {
             limit("a text", text.len(), TEXT_BYTES_MAX)?;
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mem::{MemoryId, PageRange};
+use serde::{Deserialize, Serialize};
 
 use crate::{Plan, Tier, Treatment};
 
@@ -26,8 +27,19 @@ pub struct Planned {
     pub notes: Vec<String>,
     /// What it is expected to cost.
     pub predictions: Predictions,
-    /// Ranges in which a loss is allowed, as they were written on the command line.
-    pub lossy: Vec<String>,
+    /// Where a loss is allowed.
+    pub lossy: Option<Grant>,
+}
+
+/// Ranges in which a loss is allowed. In another run of the program something else is at the same
+/// addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// The instance whose memory they are in.
+    pub instance: String,
+    /// The ranges as they were written on the command line.
+    pub ranges: Vec<String>,
 }
 
 /// The counts that divide the tiers: more than `critical` is critical, else more than `warm` is

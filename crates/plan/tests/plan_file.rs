@@ -6,7 +6,8 @@ use std::sync::Arc;
 use mem::{MemoryId, PageRange};
 use proptest::prelude::*;
 use rekindle_plan::{
-    Expensive, Extent, Plan, PlanFileError, Planned, Predictions, Thresholds, Tier, Treatment,
+    Expensive, Extent, Grant, Plan, PlanFileError, Planned, Predictions, Thresholds, Tier,
+    Treatment,
 };
 
 fn memory() -> impl Strategy<Value = MemoryId> {
@@ -67,7 +68,7 @@ fn planned() -> impl Strategy<Value = Planned> {
             window_intervals: t[2],
             notes: vec![text.clone()],
             predictions,
-            lossy: vec![text; usize::from(t[2] % 2 == 0)],
+            lossy: (t[2] % 2 == 0).then(|| Grant { instance: text.clone(), ranges: vec![text] }),
         }
     })
 }

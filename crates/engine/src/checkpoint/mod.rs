@@ -163,7 +163,7 @@ pub(crate) fn checkpoint_of<'a>(
     carried: Option<Carried<'a>>,
 ) -> Result<(CheckpointReport, Option<Carried<'a>>), CheckpointError> {
     let With { registry, observer, keeps_tracking } = *with;
-    let declared = planning::declared(&request.plan)?;
+    let declared = planning::declared(&request.plan, &found.line.instance)?;
     let lossy = [request.lossy.clone(), declared].concat();
     let request = &CheckpointRequest { lossy, ..request.clone() };
     let served = phases.run(BORROW, |watch| {

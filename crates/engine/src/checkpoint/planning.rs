@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use partition::{Budget, FaultLog, HostCosts, Input, policy};
 use plan::{
-    Extent, PLAN_FILE_BYTES_MAX, Plan, PlanFileError, Planned, Thresholds, Tier, Treatment,
+    Extent, Grant, PLAN_FILE_BYTES_MAX, Plan, PlanFileError, Planned, Thresholds, Tier, Treatment,
 };
 use process::InstanceId;
 use store::Store;
@@ -163,9 +163,20 @@ fn bootstrap(seeds: &[partition::Stretch<Arc<str>>]) -> Plan {
     Plan { extents: seeds.iter().zip(0..).map(extent).collect() }
 }
 
-/// The ranges in which the plan file that `choice` names allows a loss.
-pub(super) fn declared(choice: &PlanChoice) -> Result<Vec<String>, PlanVerbError> {
-    choice.file.as_deref().map_or(Ok(Vec::new()), |path| read(path).map(|planned| planned.lossy))
+/// The ranges in which the plan file that `choice` names allows a loss in `instance`.
+pub(super) fn declared(
+    choice: &PlanChoice,
+    instance: &InstanceId,
+) -> Result<Vec<String>, PlanVerbError> {
+    let Some(path) = choice.file.as_deref() else { return Ok(Vec::new()) };
+    match read(path)?.lossy {
+        None => Ok(Vec::new()),
+        Some(grant) if grant.instance == instance.to_string() => Ok(grant.ranges),
+        Some(Grant { instance: of, .. }) => {
+            let (path, this) = (path.to_owned(), instance.to_string());
+            Err(PlanVerbError::OtherInstance { path, of, this })
+        }
+    }
 }
 
 /// Reads a plan file.

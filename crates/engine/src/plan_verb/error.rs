@@ -50,6 +50,20 @@ pub enum PlanVerbError {
     /// The memory cannot be divided.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
+    /// What allows a loss was made for other memory.
+    #[error(
+        "take a loss from plan file {path}: it allows one in memory of instance {of}, and this is \
+         {this}, which may have anything at these addresses; make the plan of this one",
+        path = path.display()
+    )]
+    OtherInstance {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The instance that it is about.
+        of: String,
+        /// The one it was used for.
+        this: String,
+    },
     /// A loss cannot be allowed where it was named.
     #[error(transparent)]
     Lossy(Box<CheckpointError>),
@@ -77,7 +91,7 @@ impl VerbError for PlanVerbError {
             Self::Heat(error) => error.class(),
             Self::Inventory(_) => ExitClass::Damaged,
             Self::BadPlan { cause: PlanFileError::Schema(_), .. } => ExitClass::Incompatible,
-            Self::BadPlan { .. } => ExitClass::Usage,
+            Self::BadPlan { .. } | Self::OtherInstance { .. } => ExitClass::Usage,
             Self::PlanFile(_) => ExitClass::Unexpected,
             Self::Lossy(error) => error.class(),
         }

@@ -7,7 +7,7 @@ mod subject;
 use std::path::PathBuf;
 
 use partition::{Budget, HostCosts, Input, Policy, policy};
-use plan::{Planned, Thresholds, Tier};
+use plan::{Grant, Planned, Thresholds, Tier};
 
 pub use error::PlanVerbError;
 pub use report::{ExpensiveRow, PlanReport, TierRow};
@@ -81,7 +81,8 @@ fn declare(
     planned.notes.push(format!(
         "a loss is allowed in {bytes} bytes; what is stored is predicted as if nothing were lost"
     ));
-    planned.lossy.clone_from(&request.lossy);
+    let (instance, ranges) = (found.line.instance.to_string(), request.lossy.clone());
+    planned.lossy = Some(Grant { instance, ranges });
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Numbers of which a checkpoint may be only near to what they are, because somebody asked for it.
 
 use super::LIMIT;
-use rekindle_system_tests::program::{self, Program};
+use rekindle_system_tests::program::{self, Program, Start};
 use rekindle_system_tests::rekindle::{Rekindle, Report};
 use rekindle_system_tests::sandbox::{self, Place};
 use rekindle_system_tests::wait;
@@ -131,6 +131,11 @@ fn a_plan_says_where_a_loss_is_allowed() {
         let planned = rekindle.run(&words);
         planned.expect_ok();
         assert!(planned.json["notes"].to_string().contains("a loss is allowed"), "{planned}");
+        // Another program has other things at these addresses.
+        let other = Start::new(place.dir(), "other", &["sleep", "1000"]).start();
+        let refused = rekindle.run(&["checkpoint", &other.pid().to_string(), "--plan", &file]);
+        let _ = refused.expect_failure(&[2], "refused", &["of instance"]);
+        other.kill();
         let stopped = rekindle.stop(pid, &["--plan", &file]);
         assert_eq!(stopped.json["loss"].as_array().map(Vec::len), Some(2), "{stopped}");
         numbers.program.wait_gone();
