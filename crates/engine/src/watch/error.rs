@@ -46,6 +46,9 @@ pub enum WatchError {
         /// What the system said.
         cause: io::Error,
     },
+    /// A loss cannot be allowed where it was named.
+    #[error(transparent)]
+    Lossy(Box<CheckpointError>),
     /// The last checkpoint, which was asked for, was not taken.
     #[error("take the last checkpoint: {0}")]
     Last(#[from] CheckpointError),
@@ -60,6 +63,7 @@ impl VerbError for WatchError {
             Self::Profile(ProfileError::Proc(cause)) if !cause.is_denied() => ExitClass::RolledBack,
             Self::Profile(_) => ExitClass::NotPermitted,
             Self::Listen { .. } | Self::Metrics { .. } => ExitClass::Usage,
+            Self::Lossy(error) => error.class(),
             Self::Last(error) => error.class(),
         }
     }
@@ -73,6 +77,7 @@ impl VerbError for WatchError {
 
     fn blockers(&self) -> Vec<BlockerReport> {
         match self {
+            Self::Lossy(error) => error.blockers(),
             Self::Last(error) => error.blockers(),
             _ => Vec::new(),
         }

@@ -24,7 +24,7 @@ use std::time::Duration;
 use store::Store;
 
 use crate::ExternalPolicy;
-use crate::checkpoint::{Rehearse, TwinChoice};
+use crate::checkpoint::{Rehearse, TwinChoice, lossy};
 use crate::loan::{Lender, Told};
 use crate::registry::Registry;
 use crate::settings::Settings;
@@ -98,6 +98,8 @@ pub fn watch(
     let found = find(&request.target, registry)?;
     let instance = found.line.instance.clone();
     let _only = registry.lock_watch(&instance)?;
+    // Found anew for each checkpoint: this is so that a mistake is told at once.
+    lossy::find(&found.process, &request.lossy).map_err(|error| WatchError::Lossy(error.into()))?;
     let store = Store::create(&settings.store)?;
     if settings.dry_run {
         return Ok(());

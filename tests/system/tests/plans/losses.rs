@@ -161,6 +161,8 @@ fn a_watch_stores_numbers_as_near_as_was_asked_for() {
         let rekindle = Rekindle::new(&place.store(), place.dir());
         let before = numbers.all();
         let pid = numbers.program.pid().to_string();
+        let bad = rekindle.run(&["watch", &pid, "--lossy", "range=1-2,type=f64,abs=1"]);
+        let _ = bad.expect_failure(&[2], "refused", &["--lossy range=1-2"]);
         let lossy = format!("{},type=f64,abs=1e-3", numbers.range("doubles"));
         let words = ["watch", &pid, "--every", "1s", "--checkpoint-every", "1s", "--lossy", &lossy];
         let mut running = rekindle.start(&words);
