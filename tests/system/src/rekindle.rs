@@ -231,9 +231,18 @@ impl Report {
     #[must_use]
     pub fn expect(self, outcome: &str) -> Self {
         let found = self.json["outcome"].as_str();
-        assert!(self.code == Some(0) && found == Some(outcome), "wanted {outcome}: {self}");
+        let is_it = self.code == Some(0) && found == Some(outcome);
+        assert!(is_it, "wanted {outcome}: {self}{}", self.named_log());
         self.keeps_the_contract();
         self
+    }
+
+    /// The log that its message names, which goes when the test does.
+    fn named_log(&self) -> String {
+        let error = self.json["error"].as_str().unwrap_or_default();
+        let path = error.rsplit_once("see ").map_or("", |(_, path)| path);
+        std::fs::read_to_string(path)
+            .map_or_else(|_| String::new(), |log| format!("\n{path}:\n{log}"))
     }
 
     /// Demands exit code 0.
