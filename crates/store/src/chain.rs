@@ -45,13 +45,10 @@ pub(crate) fn open_ahead(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..THREADS {
-            // With fewer threads it takes longer, and nothing else.
-            let thread = std::thread::Builder::new().name("open".to_owned());
-            if thread.spawn_scoped(scope, work).is_err() {
-                break;
-            }
-        }
+        // With fewer threads it takes longer, and nothing else.
+        let thread = || std::thread::Builder::new().name("open".to_owned());
+        let threads = (1..THREADS).map_while(|_| thread().spawn_scoped(scope, work).ok());
+        let threads: Vec<_> = threads.collect();
         let mut ids = vec![id];
         let mut next = Some(first);
         let _ = send.send(id);
@@ -64,6 +61,11 @@ pub(crate) fn open_ahead(
         }
         drop(send);
         work();
+        // The end of the scope waits for their work alone, and an agent that forks then would still
+        // have threads.
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
     });
     opened.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

@@ -138,6 +138,15 @@ impl ProcDir {
         Self::open_at(rustix::fs::CWD, &format!("/proc/{pid}"), pid.to_string())
     }
 
+    /// Opens `/proc/self`: ourselves, whichever number we have there.
+    ///
+    /// # Errors
+    /// When there is no `/proc`.
+    pub fn ourselves() -> Result<Self, ProcError> {
+        // A link, which is followed only where it is not the last step.
+        Self::open_at(rustix::fs::CWD, "/proc/self/.", "self".to_owned())
+    }
+
     /// Opens `/proc/PID/task/TID` of the same process.
     ///
     /// # Errors
