@@ -5,7 +5,7 @@ use plan::{Planned, Thresholds, Tier, Treatment};
 use crate::builder::{Builder, Decision};
 use crate::odds::{Odds, classes};
 use crate::treat::hottest;
-use crate::walk::{Piece, Walker};
+use crate::walk::{Faulted, Piece, Walker};
 use crate::{Input, Kind, Policy};
 
 /// Chooses the thresholds itself.
@@ -19,6 +19,10 @@ use crate::{Input, Kind, Policy};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Adaptive;
 
+/// Pages that come in the order in which they were missed. Those missed later come with others of
+/// their tier: each would be an extent of its own for a little order, and what has to be done with
+/// a plan while the program stands still grows with its extents.
+const ORDERED_PAGES: u32 = 4096;
 /// Streaming a page competes with faults for disk and processor: it counts this many times.
 const INTERFERENCE: f64 = 4.0;
 /// Share of the pages loaded ahead that should be used in the first seconds.
@@ -47,8 +51,16 @@ impl Policy for Adaptive {
             let probability = odds.probability(piece);
             let class = classes::of(probability);
             let tier = cuts.tier(piece, class);
-            let reason = reasons.of(piece, class, &mut builder);
-            let priority = priority(piece, class, tier);
+            let (class, missed) = match piece.faulted {
+                Some(missed) if missed.order >= ORDERED_PAGES => {
+                    let others = classes::of(odds.unless_missed(piece));
+                    let is_alike = cuts.tier(piece, others) == tier;
+                    if is_alike { (others, None) } else { (class, Some(missed)) }
+                }
+                missed => (class, missed),
+            };
+            let reason = reasons.of(piece, class, missed.is_some(), &mut builder);
+            let priority = priority(class, tier, missed);
             builder.add(piece, Decision { tier, priority, reason, probability });
         });
         let thresholds = Thresholds {
@@ -199,14 +211,14 @@ fn order(histogram: &Histogram, odds: &Odds, mut cuts: Cuts) -> Cuts {
     }
 }
 
-/// Faulted pages come in the order in which they were missed, the others by heat.
-fn priority(piece: &Piece<'_>, class: usize, tier: Tier) -> u32 {
+/// Missed pages come in the order in which they were missed, the others by heat.
+fn priority(class: usize, tier: Tier, missed: Option<Faulted>) -> u32 {
     const FAULTS_TOGETHER: u32 = 64;
     const BEHIND_FAULTS: u32 = 1 << 24;
     let colder = u32::try_from(classes::COUNT - class).unwrap_or(u32::MAX);
-    match (tier, piece.faulted) {
+    match (tier, missed) {
         (Tier::Cold, _) => colder / 64,
-        (_, Some(faulted)) => (faulted.order / FAULTS_TOGETHER).min(BEHIND_FAULTS - 1),
+        (_, Some(missed)) => (missed.order / FAULTS_TOGETHER).min(BEHIND_FAULTS - 1),
         (_, None) => BEHIND_FAULTS + colder / 16,
     }
 }
@@ -221,7 +233,13 @@ struct Reasons {
 }
 
 impl Reasons {
-    fn of(&mut self, piece: &Piece<'_>, class: usize, builder: &mut Builder<'_>) -> u32 {
+    fn of(
+        &mut self,
+        piece: &Piece<'_>,
+        class: usize,
+        is_missed: bool,
+        builder: &mut Builder<'_>,
+    ) -> u32 {
         if let Some(seed) = piece.seed {
             // Seeds share few texts; the text's address tells them apart.
             let address = seed.as_ptr().addr();
@@ -232,7 +250,7 @@ impl Reasons {
         }
         let octave = class / classes::PER_OCTAVE;
         let known = piece.heat.access_count.is_some();
-        let key = (piece.region.kind, octave, known, piece.faulted.is_some());
+        let key = (piece.region.kind, octave, known, is_missed);
         if let Some((last, reason)) = self.last
             && last == key
         {

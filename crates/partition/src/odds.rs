@@ -68,6 +68,15 @@ impl Odds {
 
     /// The probability that one page of `piece` is touched in an interval.
     pub(crate) fn probability(&self, piece: &Piece<'_>) -> f64 {
+        let faulted = piece.faulted.map_or(0.0, |faulted| {
+            let early = at_least_once_in(faulted.early, self.answer_intervals);
+            early.max(at_least_once_in(faulted.soon, self.horizon_intervals))
+        });
+        self.unless_missed(piece).max(faulted).clamp(LEAST, MOST)
+    }
+
+    /// The same, were it not for the resumes that missed it.
+    pub(crate) fn unless_missed(&self, piece: &Piece<'_>) -> f64 {
         let region = &self.regions[piece.region_number];
         let seen = match piece.heat.access_count.filter(|_| self.intervals > 0.0) {
             Some(count) => {
@@ -79,11 +88,7 @@ impl Odds {
             None if piece.heat.write_count == Some(0) => region.unwritten,
             None => region.unseen,
         };
-        let faulted = piece.faulted.map_or(0.0, |faulted| {
-            let early = at_least_once_in(faulted.early, self.answer_intervals);
-            early.max(at_least_once_in(faulted.soon, self.horizon_intervals))
-        });
-        seen.max(faulted).clamp(LEAST, MOST)
+        seen.clamp(LEAST, MOST)
     }
 
     /// The probability that a page is touched before the first answer.

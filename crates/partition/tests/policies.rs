@@ -334,3 +334,30 @@ fn an_empty_instance_has_an_empty_plan() {
     }
     assert!(policy("no such policy", Thresholds::default()).is_none());
 }
+
+#[test]
+fn many_missed_pages_among_pages_of_their_tier_do_not_cut_a_plan_to_pieces() {
+    const PAGES: u64 = 60_000;
+    let inventory = one_region(Kind::Anonymous, PAGES);
+    let fault = |page| Fault {
+        memory: MEMORY,
+        page: PageIndex(page),
+        time_us: 2_000_000,
+        stall_us: 100,
+        thread: 1,
+        instruction: 0,
+        staged: false,
+    };
+    let every_fifth: Vec<Fault> = (0..PAGES).step_by(5).map(fault).collect();
+    let missed = every_fifth.len();
+    let logs = vec![FaultLog { answer_us: None, faults: every_fifth }; 2];
+    let planned = plan_with(&Adaptive, &inventory, &NoHeat, &logs, None);
+    check_cover(&inventory, &planned.plan);
+    let extents = &planned.plan.extents;
+    // Missed or not, all are wanted soon.
+    assert!(extents.iter().all(|extent| extent.tier == Tier::Warm));
+    // The first few thousand are extents of their own, and those between them.
+    assert!(extents.len() < 9000 && missed == 12_000, "{} extents", extents.len());
+    assert!(extents[0].reason.contains("missed"), "{}", extents[0].reason);
+    assert_eq!(extents[0].pages.start, PageIndex(0));
+}
