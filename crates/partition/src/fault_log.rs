@@ -39,8 +39,50 @@ pub struct Fault {
 pub struct FaultLog {
     /// When the first answer came, from the first instruction on; `None` without a probe.
     pub answer_us: Option<u64>,
+    /// What the pages that were held back tell; `None` when none were, or not for long enough.
+    pub held: Option<Held>,
     /// The faults in the order in which they were seen.
     pub faults: Vec<Fault>,
+}
+
+/// Pages that were loaded ahead, and what a sample of them that was held back tells.
+///
+/// "Used" is what was asked for in the first five seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Pages that the plan loads ahead, those that were held back included.
+    pub ahead_pages: u64,
+    /// Of those, the ones that were held back.
+    pub held_pages: u64,
+    /// Of the ones that were held back, those that were used.
+    pub used_pages: u64,
+    /// Faults on pages that the plan does not load ahead.
+    pub missed_pages: u64,
+}
+
+impl Held {
+    /// Of the pages that were used, those that were predicted, in thousandths. `None` when too few
+    /// were held back to tell.
+    pub fn hit_rate_permille(&self) -> Option<u32> {
+        let hits = self.used_ahead_pages()?;
+        let all = hits.saturating_add(self.missed_pages);
+        let rate = (u128::from(hits) * 1000 + u128::from(all) / 2).checked_div(all.into())?;
+        u32::try_from(rate).ok()
+    }
+
+    /// Bytes that were loaded ahead and not used.
+    pub fn wasted_bytes(&self) -> Option<u64> {
+        let unused = self.ahead_pages.saturating_sub(self.used_ahead_pages()?);
+        Some(unused.saturating_mul(mem::PAGE_SIZE))
+    }
+
+    /// How many of the pages that were loaded ahead were used, judged by the sample.
+    fn used_ahead_pages(&self) -> Option<u64> {
+        /// Fewer tell less than a tenth of the way.
+        const PAGES_MIN: u64 = 10;
+        let used = self.ahead_pages.saturating_mul(self.used_pages);
+        (self.held_pages >= PAGES_MIN).then(|| used / self.held_pages)
+    }
 }
 
 /// Why bytes are no fault log.
@@ -68,6 +110,8 @@ struct Head {
     schema: String,
     #[serde(default)]
     answer_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held: Option<Held>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -104,14 +148,21 @@ impl Fault {
 
 impl FaultLog {
     /// The first line of a log, newline included.
-    pub fn head_line(answer_us: Option<u64>) -> String {
+    fn head_line(answer_us: Option<u64>, held: Option<Held>) -> String {
         let answer = answer_us.map_or("null".to_owned(), |us| us.to_string());
-        format!("{{\"schema\":\"{FAULT_LOG_SCHEMA}\",\"answer_us\":{answer}}}\n")
+        let held = held.map_or_else(String::new, |held| {
+            let Held { ahead_pages, held_pages, used_pages, missed_pages } = held;
+            format!(
+                ",\"held\":{{\"ahead_pages\":{ahead_pages},\"held_pages\":{held_pages},\
+                 \"used_pages\":{used_pages},\"missed_pages\":{missed_pages}}}"
+            )
+        });
+        format!("{{\"schema\":\"{FAULT_LOG_SCHEMA}\",\"answer_us\":{answer}{held}}}\n")
     }
 
     /// The whole log as text.
     pub fn to_text(&self) -> String {
-        let mut text = Self::head_line(self.answer_us);
+        let mut text = Self::head_line(self.answer_us, self.held);
         text.extend(self.faults.iter().map(Fault::to_line));
         text
     }
@@ -129,7 +180,7 @@ impl FaultLog {
         if head.schema != FAULT_LOG_SCHEMA {
             return Err(FaultLogError::Schema(head.schema.chars().take(80).collect()));
         }
-        let mut log = Self { answer_us: head.answer_us, faults: Vec::new() };
+        let mut log = Self { answer_us: head.answer_us, held: head.held, faults: Vec::new() };
         for (number, line) in lines {
             if !line.ends_with(b"\n") {
                 break;
@@ -191,10 +242,14 @@ mod tests {
         #[test]
         fn a_log_comes_back_and_a_cut_one_as_far_as_it_goes(
             answer_us in any::<Option<u64>>(),
+            held in any::<Option<[u64; 4]>>(),
             faults in proptest::collection::vec(fault(), 0..20),
             cut in any::<proptest::sample::Index>(),
         ) {
-            let log = FaultLog { answer_us, faults };
+            let held = held.map(|[ahead_pages, held_pages, used_pages, missed_pages]| {
+                Held { ahead_pages, held_pages, used_pages, missed_pages }
+            });
+            let log = FaultLog { answer_us, held, faults };
             let text = log.to_text();
             prop_assert_eq!(&FaultLog::from_text(text.as_bytes()).unwrap(), &log);
             let cut = cut.index(text.len());
@@ -207,7 +262,7 @@ mod tests {
 
         #[test]
         fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let mut log = FaultLog::head_line(None).into_bytes();
+            let mut log = FaultLog::head_line(None, None).into_bytes();
             log.extend(&bytes);
             let _ = FaultLog::from_text(&log);
             prop_assert!(FaultLog::from_text(&bytes).is_err());
@@ -215,8 +270,24 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_stands_for_all() {
+        let held = Held { ahead_pages: 4000, held_pages: 200, used_pages: 150, missed_pages: 1000 };
+        assert_eq!(held.hit_rate_permille(), Some(750));
+        assert_eq!(held.wasted_bytes(), Some(1000 * 4096));
+        let few = Held { held_pages: 9, used_pages: 9, ..held };
+        assert_eq!((few.hit_rate_permille(), few.wasted_bytes()), (None, None));
+        let idle = Held { used_pages: 0, missed_pages: 0, ..held };
+        assert_eq!((idle.hit_rate_permille(), idle.wasted_bytes()), (None, Some(4000 * 4096)));
+        // What was damaged or made up must not end us.
+        let much = u64::MAX;
+        let hostile =
+            Held { ahead_pages: much, held_pages: 10, used_pages: much, missed_pages: much };
+        let _ = (hostile.hit_rate_permille(), hostile.wasted_bytes());
+    }
+
+    #[test]
     fn hostile_lines_are_named() {
-        let head = FaultLog::head_line(Some(3));
+        let head = FaultLog::head_line(Some(3), None);
         for line in [
             "{}",
             "{\"memory\":\"x1\",\"page\":1,\"time_us\":1}",

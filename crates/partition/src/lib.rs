@@ -31,7 +31,7 @@ pub use adaptive::Adaptive;
 pub use baseline::{AddressOrder, LastFaults, Lru, Sizes};
 pub use costs::{CodecCosts, HostCosts};
 pub use drift::{Drift, Move};
-pub use fault_log::{FAULT_LOG_SCHEMA, Fault, FaultLog, FaultLogError};
+pub use fault_log::{FAULT_LOG_SCHEMA, Fault, FaultLog, FaultLogError, Held};
 pub use from_heat::HeatPages;
 pub use heat_view::{HeatRuns, HeatView, NoHeat, PageHeat};
 pub use inventory::{

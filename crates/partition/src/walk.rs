@@ -199,8 +199,6 @@ impl<'a> Seams<'a, '_> {
 const AGAIN: f64 = 0.8;
 /// What each older resume makes of that.
 const FADE: f64 = 0.8;
-/// Of the pages that are loaded ahead, one in this many is held back to see whether it is used.
-const STAGED_ONE_IN: f64 = 20.0;
 
 /// What the fault logs say, by page. Pages that were loaded ahead do not fault, so what an older
 /// log has and a newer one lacks still counts, fading.
@@ -239,7 +237,8 @@ fn faulted(input: &Input<'_>) -> Vec<Stretch<Faulted>> {
 }
 
 /// How likely a page that was missed is missed again: what the second newest log had, as far as
-/// the newest has it, too. A staged page stands for all those that were loaded ahead with it.
+/// the newest has it, too. A log has what was loaded ahead as if it had
+/// been used, but for what was held back and was not.
 fn again(input: &Input<'_>, early: bool) -> f64 {
     let [newest, older, ..] = input.faults else { return AGAIN };
     let answer_us = |log: &FaultLog| log.answer_us.unwrap_or(input.budget.answer_window_us);
@@ -253,13 +252,12 @@ fn again(input: &Input<'_>, early: bool) -> f64 {
         .map(|f| (f.memory, f.page))
         .collect();
     let mut seen = HashSet::new();
-    let came_back: f64 = newest
+    let came_back = newest
         .faults
         .iter()
         .filter(|f| f.time_us <= input.budget.horizon_us && had.contains(&(f.memory, f.page)))
         .filter(|f| seen.insert((f.memory, f.page)))
-        .map(|f| if f.staged { STAGED_ONE_IN } else { 1.0 })
-        .sum();
+        .count() as f64;
     // Few pages tell little: they are weighed against what is usual.
     ((came_back + 8.0 * AGAIN) / (had.len() as f64 + 8.0)).clamp(0.01, 0.95)
 }

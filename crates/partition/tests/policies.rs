@@ -85,6 +85,7 @@ proptest! {
         };
         let logs = [FaultLog {
             answer_us: None,
+            held: None,
             faults: faults.into_iter().map(fault).collect(),
         }];
         for name in POLICY_NAMES {
@@ -230,6 +231,7 @@ fn what_was_missed_is_loaded_next_time_in_that_order() {
     };
     let log = FaultLog {
         answer_us: Some(10_000),
+        held: None,
         faults: vec![fault(7000, 5), fault(6000, 20), fault(8000, 900_000)],
     };
     let planned = plan_with(&Adaptive, &inventory, &heat, &[log], None);
@@ -350,7 +352,7 @@ fn many_missed_pages_among_pages_of_their_tier_do_not_cut_a_plan_to_pieces() {
     };
     let every_fifth: Vec<Fault> = (0..PAGES).step_by(5).map(fault).collect();
     let missed = every_fifth.len();
-    let logs = vec![FaultLog { answer_us: None, faults: every_fifth }; 2];
+    let logs = vec![FaultLog { answer_us: None, held: None, faults: every_fifth }; 2];
     let planned = plan_with(&Adaptive, &inventory, &NoHeat, &logs, None);
     check_cover(&inventory, &planned.plan);
     let extents = &planned.plan.extents;

@@ -15,7 +15,7 @@ pub(crate) struct Piece {
     /// Ascending, not touching.
     pub(crate) runs: Vec<PageRange>,
     /// The load order of the soonest of them.
-    order: u32,
+    pub(crate) order: u32,
 }
 
 impl Piece {

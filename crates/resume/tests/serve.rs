@@ -263,7 +263,7 @@ fn served(
     work: impl FnOnce(&mut Program, &Server<'_>),
 ) -> Ended {
     let ranges = [program.pages];
-    let server = Server::new(ledger, source, MEMORY, &ranges, (None, fill), bell()).unwrap();
+    let server = Server::new(ledger, source, MEMORY, &ranges, (None, fill, None), bell()).unwrap();
     std::thread::scope(|scope| {
         let serving =
             scope.spawn(|| tracing::subscriber::with_default(Told, || server.run().unwrap()));

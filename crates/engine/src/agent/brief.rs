@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use ::resume::serve::HeldBack;
 use mem::{MemoryId, PageRange};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,9 @@ pub(crate) struct Brief {
     pub(crate) registry: PathBuf,
     /// Load everything, not only what is asked for.
     pub(crate) fill: bool,
+    /// What of that is held back to learn whether it is used: the seed, and one page in how many.
+    #[serde(default)]
+    pub(crate) held: Option<(u64, u64)>,
     /// The session, once there is one.
     pub(crate) session: Option<Session>,
 }
@@ -46,6 +50,11 @@ pub(crate) struct Session {
 }
 
 impl Brief {
+    /// What is held back.
+    pub(crate) fn held_back(&self) -> Option<HeldBack> {
+        self.held.map(|(seed, one_in)| HeldBack { seed, one_in })
+    }
+
     pub(crate) fn to_text(&self) -> io::Result<Vec<u8>> {
         serde_json::to_vec(self).map_err(io::Error::from)
     }

@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 
-use ::resume::serve::Ledger;
-use mem::{MemoryId, PageIndex};
-use partition::{Fault, FaultLog};
+use ::resume::serve::{HeldBack, Ledger};
+use mem::{MemoryId, PageIndex, PageRange};
+use partition::{Fault, FaultLog, Held};
 use plan::{Plan, Tier};
 use process::InstanceId;
 use store::Store;
+
+use super::brief::Brief;
 
 /// Later faults say nothing of how a program begins.
 const HORIZON_US: u64 = 5_000_000;
@@ -34,7 +36,11 @@ pub(super) fn save(
     if let Some(plan) = plan {
         let status = ledger.status();
         let lasted = status.complete_after.unwrap_or(status.since);
-        log = complete(log, earlier, plan, crate::report::micros(lasted));
+        let lasted_us = crate::report::micros(lasted);
+        let apart = Apart::of(ledger, memory);
+        apart.iter().for_each(|apart| log.held = apart.measure(&mut log.faults, plan, ledger));
+        log.held = log.held.filter(|_| lasted_us >= HORIZON_US);
+        log = complete(log, earlier, (plan, apart.as_ref()), lasted_us);
     }
     let kept = store.keep_faults(instance, &name, log.to_text().as_bytes());
     if let Err(error) = kept {
@@ -58,7 +64,48 @@ fn log(ledger: &Ledger, memory: MemoryId) -> FaultLog {
             staged: false,
         })
     });
-    FaultLog { answer_us: None, faults: faults.collect() }
+    FaultLog { faults: faults.collect(), ..FaultLog::default() }
+}
+
+/// What was held back of what the plan loads ahead.
+struct Apart {
+    held: HeldBack,
+    memory: MemoryId,
+    /// What came later at all.
+    ranges: Vec<PageRange>,
+}
+
+impl Apart {
+    /// As the brief says that the ledger has; `None` when nothing was held back.
+    fn of(ledger: &Ledger, memory: MemoryId) -> Option<Self> {
+        let brief = Brief::from_text(&ledger.note()).ok()?;
+        let ranges = brief.session.as_ref()?.ranges();
+        Some(Self { held: brief.held_back()?, memory, ranges })
+    }
+
+    /// Whether a page that is not cold could fault, because it was held back.
+    fn has(&self, memory: MemoryId, page: PageIndex) -> bool {
+        memory == self.memory
+            && self.held.has(page)
+            && self.ranges.iter().any(|range| range.contains(page))
+    }
+
+    /// Marks the faults on what was held back, and counts.
+    fn measure(&self, faults: &mut [Fault], plan: &Plan, ledger: &Ledger) -> Option<Held> {
+        let places = plan.by_place();
+        let (ahead_pages, held_pages) = ledger.held_back();
+        let mut held = Held { ahead_pages, held_pages, used_pages: 0, missed_pages: 0 };
+        for fault in faults {
+            match places.at(fault.memory, fault.page).map(|extent| extent.tier) {
+                // Nothing is said of it, and it comes after what is predicted.
+                None => {}
+                Some(Tier::Cold) => held.missed_pages += 1,
+                Some(_) => fault.staged = self.has(fault.memory, fault.page),
+            }
+            held.used_pages += u64::from(fault.staged);
+        }
+        (held_pages > 0).then_some(held)
+    }
 }
 
 /// The newest log of another resume.
@@ -70,8 +117,14 @@ fn earlier(store: &Store, instance: &InstanceId, name: &str) -> Option<FaultLog>
 
 /// Adds what could not fault, as long as nothing tells that it is not used any more: pages of the
 /// `earlier` log that the plan had before the start or streamed, and cold ones that came along with
-/// others, or would have been asked for only after the `lasted_us` for which there were faults.
-fn complete(log: FaultLog, earlier: Option<FaultLog>, plan: &Plan, lasted_us: u64) -> FaultLog {
+/// others, or would have been asked for only after the `lasted_us` for which there were faults. What
+/// was held `apart` could fault.
+fn complete(
+    log: FaultLog,
+    earlier: Option<FaultLog>,
+    (plan, apart): (&Plan, Option<&Apart>),
+    lasted_us: u64,
+) -> FaultLog {
     let chunk = |fault: &Fault| (fault.memory, fault.page.0 / CHUNK_PAGES);
     let places = plan.by_place();
     let faulted: HashSet<(MemoryId, PageIndex)> =
@@ -83,7 +136,10 @@ fn complete(log: FaultLog, earlier: Option<FaultLog>, plan: &Plan, lasted_us: u6
         let could_not = match tier(fault) {
             None => false,
             Some(Tier::Cold) => with_others.contains(&chunk(fault)) || fault.time_us > lasted_us,
-            Some(_) => true,
+            Some(_) => {
+                let was_apart = apart.is_some_and(|apart| apart.has(fault.memory, fault.page));
+                !was_apart || fault.time_us > lasted_us
+            }
         };
         could_not && !faulted.contains(&(fault.memory, fault.page))
     });
@@ -95,7 +151,6 @@ fn complete(log: FaultLog, earlier: Option<FaultLog>, plan: &Plan, lasted_us: u6
 
 #[cfg(test)]
 mod tests {
-    use mem::PageRange;
     use plan::{Extent, Treatment};
 
     use super::*;
@@ -124,6 +179,7 @@ mod tests {
             Plan { extents: vec![extent(0, 10, Tier::Critical), extent(10, 99, Tier::Cold)] };
         let earlier = FaultLog {
             answer_us: None,
+            held: None,
             faults: vec![
                 fault(3, 50),
                 fault(15, 60),
@@ -133,10 +189,16 @@ mod tests {
                 fault(70, 400),
             ],
         };
-        let now = FaultLog { answer_us: None, faults: vec![fault(4, 10), fault(40, 90)] };
-        let log = complete(now, Some(earlier), &plan, 300);
+        let now = FaultLog { faults: vec![fault(4, 10), fault(40, 90)], ..FaultLog::default() };
+        let log = complete(now.clone(), Some(earlier.clone()), (&plan, None), 300);
         let found: Vec<_> = log.faults.iter().map(|f| (f.page.0, f.time_us)).collect();
         // 15 could have faulted, 41 came along with 40, nothing tells of 70 yet.
         assert_eq!(found, [(4, 10), (3, 50), (41, 85), (40, 90), (70, 400)]);
+        // 3 was held back: it could have faulted, and would not have been wanted before its time.
+        let all = HeldBack { seed: 1, one_in: 1 };
+        let apart = Apart { held: all, memory, ranges: vec![PageRange::new(0, 5)] };
+        let log = complete(now, Some(earlier), (&plan, Some(&apart)), 300);
+        let found: Vec<_> = log.faults.iter().map(|f| f.page.0).collect();
+        assert_eq!(found, [4, 41, 40, 70]);
     }
 }

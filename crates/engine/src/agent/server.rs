@@ -55,7 +55,7 @@ fn serve(
     let keeper = PidFd::open(keeper).ok();
     let ranges = session.ranges();
     let plan = || checkpoint.plan();
-    let choice = (Some(&plan as PlanOf<'_>), brief.fill);
+    let choice = (Some(&plan as PlanOf<'_>), brief.fill, brief.held_back());
     let server = Server::new(ledger, checkpoint, session.memory(), &ranges, choice, bell);
     let server = server.map_err(io::Error::other)?;
     tracing::debug!("faults are answered");

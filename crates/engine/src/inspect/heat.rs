@@ -3,7 +3,7 @@
 //! wait for. What nobody saw is null here, and a note says why.
 
 use heat::{Heat, Layout};
-use partition::{FaultLog, HeatRuns, HeatView, NoHeat};
+use partition::{FaultLog, HeatRuns, HeatView, Held, NoHeat};
 use plan::{Plan, Tier};
 use process::InstanceId;
 use serde::Serialize;
@@ -21,10 +21,10 @@ pub struct HeatReport {
     /// What the last resumes of the line needed in their first seconds, the newest first, held
     /// against this division.
     pub fault_logs: Vec<FaultLogRow>,
-    /// Of the pages that a resume used, those that were there ahead; null: nobody sees pages
-    /// that are there being used.
+    /// Of the pages that the newest resume of which that is known used in its first seconds, those
+    /// that were loaded ahead, judged by those of them that were held back.
     pub hit_rate_permille: Option<u32>,
-    /// Bytes that were loaded ahead and not used; null for the same reason.
+    /// Bytes that that resume loaded ahead and did not use.
     pub wasted_bytes: Option<u64>,
     /// Why something is null, and what was left out.
     pub notes: Vec<String>,
@@ -74,8 +74,8 @@ pub struct FaultLogRow {
     pub elsewhere_pages: u64,
 }
 
-const NOT_SEEN: &str = "hit rate and wasted bytes are not known: whether a page that was loaded \
-                        ahead was used is seen by nobody";
+const NOT_SEEN: &str = "hit rate and wasted bytes are not known: no resume of the line held back \
+                        enough pages for five seconds to see whether they are used";
 const NOTHING_EMBEDDED: &str =
     "checkpoints carry no heat: what is known of the line in this store is shown";
 
@@ -86,7 +86,7 @@ pub(super) fn report(
     layout: &Layout,
     plan: &Plan,
 ) -> HeatReport {
-    let mut notes = vec![NOT_SEEN.to_owned(), NOTHING_EMBEDDED.to_owned()];
+    let mut notes = vec![NOTHING_EMBEDDED.to_owned()];
     let heat = store.and_then(|store| line_heat(store, instance, &mut notes));
     let view: Box<dyn HeatView> = match &heat {
         Some(heat) => Box::new(HeatRuns::of_private(heat, layout)),
@@ -97,15 +97,29 @@ pub(super) fn report(
     }
     let tiers = Tier::ALL.iter().map(|tier| tier_row(*tier, plan, &*view)).collect();
     let logs = store.map(|store| fault_logs(store, instance, plan, &mut notes));
+    let (fault_logs, held): (Vec<_>, Vec<_>) = logs.unwrap_or_default().into_iter().unzip();
+    let known = fault_logs.iter().zip(held).find_map(|(row, held)| Some((row, held?)));
+    notes.insert(0, known.map_or_else(|| NOT_SEEN.to_owned(), |(row, held)| told(row, &held)));
+    let held = known.map(|(_, held)| held);
     HeatReport {
         embedded: None,
         line: heat.as_ref().map(line_row),
         tiers,
-        fault_logs: logs.unwrap_or_default(),
-        hit_rate_permille: None,
-        wasted_bytes: None,
+        hit_rate_permille: held.as_ref().and_then(Held::hit_rate_permille),
+        wasted_bytes: held.as_ref().and_then(Held::wasted_bytes),
+        fault_logs,
         notes,
     }
+}
+
+/// What hit rate and wasted bytes are made of.
+fn told(row: &FaultLogRow, held: &Held) -> String {
+    let Held { ahead_pages, held_pages, used_pages, missed_pages } = held;
+    format!(
+        "resume {}: {held_pages} of {ahead_pages} pages that it loaded ahead were held back, and \
+         {used_pages} of those were used; it missed {missed_pages} others",
+        row.name
+    )
 }
 
 fn line_heat(store: &Store, instance: &InstanceId, notes: &mut Vec<String>) -> Option<Heat> {
@@ -152,7 +166,7 @@ fn fault_logs(
     instance: &InstanceId,
     plan: &Plan,
     notes: &mut Vec<String>,
-) -> Vec<FaultLogRow> {
+) -> Vec<(FaultLogRow, Option<Held>)> {
     let logs = match store.faults(instance) {
         Ok(logs) => logs,
         Err(error) => {
@@ -163,7 +177,10 @@ fn fault_logs(
     let mut rows = Vec::new();
     for (name, bytes) in logs {
         match FaultLog::from_text(&bytes) {
-            Ok(log) => rows.push(fault_row(name, &log, plan)),
+            Ok(log) => {
+                let held = log.held.filter(|held| held.wasted_bytes().is_some());
+                rows.push((fault_row(name, &log, plan), held));
+            }
             Err(error) => notes.push(format!("the fault log {name} is left out: {error}")),
         }
     }
@@ -244,7 +261,7 @@ mod tests {
             staged: false,
         };
         let faults = [3, 29, 30, 99, 100, 5000].map(fault).into();
-        let log = FaultLog { answer_us: Some(9), faults };
+        let log = FaultLog { answer_us: Some(9), held: None, faults };
         let row = fault_row("one".to_owned(), &log, &plan());
         let expected = FaultLogRow {
             name: "one".to_owned(),

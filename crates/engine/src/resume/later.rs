@@ -1,8 +1,10 @@
 //! Loading after the start: what is begun of it before anything is built.
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
 use ::resume::ResumeError;
+use ::resume::serve::HeldBack;
 use mem::PageSource;
 use partition::HostCosts;
 use process::InstanceId;
@@ -109,7 +111,12 @@ impl Later {
         let store = checkpoint.store_root();
         let instance = &checkpoint.instance().line.instance;
         let brief = brief(settings, store, instance, load, registry);
-        let brief = Brief { checkpoint: Some(checkpoint.id().to_string()), ..brief };
+        let held = held(checkpoint, load);
+        let brief = Brief {
+            checkpoint: Some(checkpoint.id().to_string()),
+            held: held.map(|held| (held.seed, held.one_in)),
+            ..brief
+        };
         let is_ahead = agent.is_some();
         let agent = match agent {
             // One that has ended meanwhile is as good as none.
@@ -117,7 +124,10 @@ impl Later {
             None => AgentLink::spawn(brief),
         };
         let agent = agent.map_err(ResumeVerbError::Agent)?;
-        let first = first(checkpoint, load).map_err(ResumeError::Pages)?;
+        let mut first = first(checkpoint, load).map_err(ResumeError::Pages)?;
+        if let Some(held) = held {
+            first = first.difference(&held.within(&first));
+        }
         if is_ahead {
             // What was read ahead is there by now, and what was just written is still.
             return Ok(Self { agent, first });
@@ -147,6 +157,14 @@ fn first(checkpoint: &Checkpoint, load: Load) -> Result<mem::PageSet, mem::PageS
     })
 }
 
+/// Which pages are held back, others each time. All that was asked for is loaded where more than
+/// what is needed first was.
+fn held(checkpoint: &Checkpoint, load: Load) -> Option<HeldBack> {
+    let seed = RandomState::new().hash_one(());
+    let is_predicted = load == Load::Lazy;
+    is_predicted.then(|| HeldBack::of(checkpoint.plan(), own_memory(checkpoint), seed)).flatten()
+}
+
 /// What an agent of `instance` has to know, but for the checkpoint.
 fn brief(
     settings: &Settings,
@@ -163,6 +181,7 @@ fn brief(
         instance: instance.to_string(),
         registry: registry.root().to_owned(),
         fill: load == Load::Lazy,
+        held: None,
         session: None,
     }
 }

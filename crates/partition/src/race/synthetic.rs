@@ -155,7 +155,7 @@ impl Program {
             instruction: 0,
             staged: false,
         });
-        FaultLog { answer_us: Some(20_000), faults: faults.collect() }
+        FaultLog { answer_us: Some(20_000), held: None, faults: faults.collect() }
     }
 }
 

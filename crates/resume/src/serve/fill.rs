@@ -15,7 +15,7 @@ use super::queue::{Filled, Queue};
 use super::server::{Ended, ServeError, Server, now_ns};
 use super::spaces::State;
 use super::trouble::Trouble;
-use crate::order::load_order;
+use crate::order;
 
 /// Pages put in under one hold of the lock: about 0.1 ms.
 const STEP_PAGES: u64 = 32;
@@ -47,6 +47,9 @@ impl Server<'_> {
         // In this thread, so that nobody waits for it but who loads by it.
         let plan = self.plan.map(|plan| plan());
         plan.into_iter().for_each(|plan| self.pages.know(plan));
+        let (ahead_pages, held) = self.pages.held_back();
+        self.ledger.set(Word::AheadPages, ahead_pages);
+        self.ledger.set(Word::HeldPages, held.count().0);
         let mut program_ended = false;
         // What cannot be raised again is not lowered.
         let can_be_nice = set_thread_nice(1).and_then(|()| set_thread_nice(0)).is_ok();
@@ -59,7 +62,7 @@ impl Server<'_> {
                 None if program_ended => return Ok(Ended::Gone),
                 None => return Ok(Ended::Complete),
                 Some(space) if self.is_filling() => {
-                    if self.fill_space(space, plan)? {
+                    if self.fill_space(space, plan, &held)? {
                         self.release(space)?;
                     }
                 }
@@ -95,9 +98,17 @@ impl Server<'_> {
     /// Puts everything into a space that is still missing. Says whether all of it is there.
     ///
     /// What is critical was loaded before the start, so it comes last: to make sure of it.
-    fn fill_space(&self, space: u64, plan: Option<&Plan>) -> Result<bool, ServeError> {
-        let sets = [(self.pages.memory, self.pages.present.clone())];
-        let mut pieces = load_order(&sets, plan, READ_PAGES);
+    /// What is `held` back comes with what is cold.
+    fn fill_space(
+        &self,
+        space: u64,
+        plan: Option<&Plan>,
+        held: &PageSet,
+    ) -> Result<bool, ServeError> {
+        let in_order = |pages| order::load_order(&[(self.pages.memory, pages)], plan, READ_PAGES);
+        let mut pieces = in_order(self.pages.present.difference(held));
+        let held = in_order(held.clone()).into_iter();
+        pieces.extend(held.map(|piece| order::Piece { tier: Tier::Cold, ..piece }));
         pieces.sort_by_key(|piece| piece.tier == Tier::Critical);
         let filled = self.fill_queue(space, Queue::new(pieces, Instant::now()));
         // What is left when it ends early, the next one finds again.

@@ -79,6 +79,9 @@ pub(crate) enum Word {
     UnreadBytes,
     /// 1: the program has run.
     Ran,
+    /// Pages that are loaded ahead by the plan, and those of them that are held back.
+    AheadPages,
+    HeldPages,
 }
 
 /// One address space that is served.
@@ -237,6 +240,12 @@ impl Ledger {
         for (slot, value) in words.iter().zip([space, page.0, u64::from(thread), at_ns]) {
             slot.store(value, Ordering::Relaxed);
         }
+    }
+
+    /// Pages that are loaded ahead by the plan, and those of them that are held back
+    /// ([`HeldBack`](super::HeldBack)); 0 before the server knows.
+    pub fn held_back(&self) -> (u64, u64) {
+        (self.get(Word::AheadPages), self.get(Word::HeldPages))
     }
 
     /// When serving began, in nanoseconds since the host was started; 0 before that.

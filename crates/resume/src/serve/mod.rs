@@ -12,6 +12,7 @@
 //! page is looked up again after it was read.
 
 mod fill;
+mod held;
 mod layout;
 mod ledger;
 mod missing;
@@ -24,6 +25,7 @@ mod status;
 mod trouble;
 mod view;
 
+pub use held::HeldBack;
 pub use ledger::Ledger;
 pub use missing::Missing;
 pub use pause::Pause;

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use mem::{MemoryId, PAGE_SIZE, PageIndex, PageRange, PageSet, PageSource, PageSourceError};
-use plan::{ByPlace, Extent, Plan};
+use plan::{ByPlace, Extent, Plan, Tier};
+
+use super::held::HeldBack;
 
 /// Pages read together: what a source keeps in one frame.
 const PIECE_PAGES: u64 = 16;
@@ -34,6 +36,8 @@ pub(super) struct Pages<'a> {
     pub(super) memory: MemoryId,
     /// Which of them have content.
     pub(super) present: PageSet,
+    /// Which of them come with nothing else, and not ahead.
+    pub(super) held: Option<HeldBack>,
     /// Where the tiers are, once that is known.
     places: OnceLock<ByPlace<'a>>,
     kept: Mutex<VecDeque<Arc<Piece>>>,
@@ -45,12 +49,33 @@ impl<'a> Pages<'a> {
         memory: MemoryId,
     ) -> Result<Self, PageSourceError> {
         let (present, places) = (source.pages(memory)?, OnceLock::new());
-        Ok(Self { source, memory, present, places, kept: Mutex::new(VecDeque::new()) })
+        Ok(Self { source, memory, present, held: None, places, kept: Mutex::new(VecDeque::new()) })
     }
 
     /// From now on pages are read together with those of their tier alone.
     pub(super) fn know(&self, plan: &'a Plan) {
         let _ = self.places.set(plan.by_place());
+    }
+
+    /// How many pages are loaded ahead by the plan, and which of those are held back.
+    pub(super) fn held_back(&self) -> (u64, PageSet) {
+        let (Some(held), Some(places)) = (&self.held, self.places.get()) else {
+            return (0, PageSet::new());
+        };
+        let runs = self.present.runs().iter();
+        let parts = runs.flat_map(|run| places.within(self.memory, *run));
+        let is_ahead = |extent: &Extent| extent.tier != Tier::Cold;
+        let ahead = parts.filter(|(_, extent)| extent.is_some_and(is_ahead));
+        let ahead: PageSet = ahead.map(|(pages, _)| pages).collect();
+        (ahead.count().0, held.within(&ahead))
+    }
+
+    /// Whether `page` is held back, as far as that is known.
+    fn is_held(&self, page: PageIndex) -> bool {
+        let is_ahead = |places: &ByPlace<'_>| {
+            places.at(self.memory, page).is_some_and(|extent| extent.tier != Tier::Cold)
+        };
+        self.held.is_some_and(|held| held.has(page)) && self.places.get().is_none_or(is_ahead)
     }
 
     /// The piece that holds `page`, or `None` when the source has no content for it.
@@ -79,17 +104,27 @@ impl<'a> Pages<'a> {
     }
 
     /// The pages around `page` that are in its tier: a source has them together, and those of other
-    /// tiers elsewhere.
+    /// tiers elsewhere. One that is held back comes alone: that it is asked for is to mean that it
+    /// is used, and that it is not, that it is not.
     fn with_its_like(&self, page: PageIndex) -> Vec<PageRange> {
+        let alone = PageRange::new(page.0, page.0 + 1);
+        if self.is_held(page) {
+            return self.present.within(alone).collect();
+        }
         let start = page.0 / PIECE_PAGES * PIECE_PAGES;
         let around = PageRange::new(start, start + PIECE_PAGES);
-        let present = self.present.within(around);
+        let mut present: PageSet = self.present.within(around).collect();
+        for other in around.start.0..around.end.0 {
+            if self.is_held(PageIndex(other)) {
+                present.remove(PageRange::new(other, other + 1));
+            }
+        }
         let Some(places) = self.places.get() else {
-            return present.filter(|run| run.contains(page)).collect();
+            return present.runs().iter().copied().filter(|run| run.contains(page)).collect();
         };
         let tier = |extent: Option<&Extent>| extent.map_or(Plan::UNNAMED, |extent| extent.tier);
         let wanted = tier(places.at(self.memory, page));
-        let parts = present.flat_map(|run| places.within(self.memory, run));
+        let parts = present.runs().iter().flat_map(|run| places.within(self.memory, *run));
         let mut runs: Vec<PageRange> = Vec::new();
         for (pages, _) in parts.filter(|(_, extent)| tier(*extent) == wanted) {
             match runs.last_mut() {

@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sys::priority::set_thread_nice;
 use sys::userfault::{Install, Obstacle, Progress, Userfault, UserfaultError};
 
+use super::held::HeldBack;
 use super::ledger::{Kept, Ledger, Space, Spaces, Word};
 use super::pages::Pages;
 use super::spaces::{Job, State};
@@ -120,7 +121,7 @@ pub(super) fn now_ns() -> u64 {
 impl<'a> Server<'a> {
     /// Takes up the state in `ledger`, whoever left it: the source's pages of `memory` belong to
     /// the program, in whose `ranges` pages are missing. With `fill` everything is loaded in the
-    /// order of `plan`. `bell` is an eventfd that is readable when the state is asked for
+    /// order of `plan`, what is `held` back of it with what is cold. `bell` is an eventfd that is readable when the state is asked for
     /// ([`Ledger::ask_for_state`]).
     ///
     /// # Errors
@@ -130,10 +131,11 @@ impl<'a> Server<'a> {
         source: &'a dyn PageSource,
         memory: MemoryId,
         ranges: &'a [PageRange],
-        (plan, fill): (Option<PlanOf<'a>>, bool),
+        (plan, fill, held): (Option<PlanOf<'a>>, bool, Option<HeldBack>),
         bell: BorrowedFd<'a>,
     ) -> Result<Self, ServeError> {
         let mut pages = Pages::new(source, memory)?;
+        pages.held = held;
         pages.present = Self::content(&pages.present, ranges);
         let state = State::take_up(ledger)?;
         ledger.set(Word::PagesTotal, pages.present.count().0);
