@@ -78,7 +78,7 @@ impl Held {
 
     /// How many of the pages that were loaded ahead were used, judged by the sample.
     fn used_ahead_pages(&self) -> Option<u64> {
-        /// Fewer tell less than a tenth of the way.
+        /// Fewer say next to nothing of the others.
         const PAGES_MIN: u64 = 10;
         let used = self.ahead_pages.saturating_mul(self.used_pages);
         (self.held_pages >= PAGES_MIN).then(|| used / self.held_pages)
@@ -150,13 +150,8 @@ impl FaultLog {
     /// The first line of a log, newline included.
     fn head_line(answer_us: Option<u64>, held: Option<Held>) -> String {
         let answer = answer_us.map_or("null".to_owned(), |us| us.to_string());
-        let held = held.map_or_else(String::new, |held| {
-            let Held { ahead_pages, held_pages, used_pages, missed_pages } = held;
-            format!(
-                ",\"held\":{{\"ahead_pages\":{ahead_pages},\"held_pages\":{held_pages},\
-                 \"used_pages\":{used_pages},\"missed_pages\":{missed_pages}}}"
-            )
-        });
+        let held = held.map(|held| format!(",\"held\":{}", serde_json::json!(held)));
+        let held = held.unwrap_or_default();
         format!("{{\"schema\":\"{FAULT_LOG_SCHEMA}\",\"answer_us\":{answer}{held}}}\n")
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
+#[path = "plans/held_back.rs"]
+mod held_back;
 #[path = "plans/losses.rs"]
 mod losses;
 #[path = "plans/rehearsals.rs"]
@@ -101,6 +103,11 @@ fn random_plan(pid: i32, draw: &mut Draw) -> Value {
             at += count;
         }
     }
+    plan_file("random", "drawn", extents)
+}
+
+/// A plan file of `extents`, which all have the same reason.
+fn plan_file(policy: &str, reason: &str, extents: Vec<Value>) -> Value {
     let predictions = json!({
         "pause_us": 0, "copied_in_pause_bytes": 0, "first_answer_us": 0,
         "faults_before_answer": 0, "stall_us": 0, "critical_bytes": 0,
@@ -108,9 +115,9 @@ fn random_plan(pid: i32, draw: &mut Draw) -> Value {
         "cold_stored_bytes": 0, "not_stored_bytes": 0, "expensive": [],
     });
     json!({
-        "schema": "rekindle.plan.v1", "policy": "random", "window_intervals": 0,
+        "schema": "rekindle.plan.v1", "policy": policy, "window_intervals": 0,
         "thresholds": { "warm": 0, "critical": 0 }, "notes": [], "predictions": predictions,
-        "memories": ["private/0"], "reasons": ["drawn"], "extents": extents,
+        "memories": ["private/0"], "reasons": [reason], "extents": extents,
     })
 }
 
@@ -191,58 +198,6 @@ fn missed(rekindle: &Rekindle) -> usize {
         .filter(|extent| extent["tier"] != "cold")
         .filter(|extent| extent["reason"].as_str().unwrap().contains("missed by an earlier resume"))
         .count()
-}
-
-/// Has 8192 pages and tells where; when it finds the file `go` it reads every other one of the first
-/// 4000, and one in 32 of 3200 others.
-const HALF: &str = r"
-import ctypes, mmap, os, sys, time
-go, out = sys.argv[1], open(sys.argv[2], 'a', buffering=1)
-m = mmap.mmap(-1, 8192 * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-for i in range(8192): m[i * 4096:i * 4096 + 8] = i.to_bytes(8, 'little')
-out.write('%d\n' % (ctypes.addressof(ctypes.c_char.from_buffer(m)) // 4096))
-while not os.path.exists(go): time.sleep(0.005)
-pages = list(range(0, 4000, 2)) + list(range(4800, 8000, 32))
-wrong = sum(m[i * 4096:i * 4096 + 8] != i.to_bytes(8, 'little') for i in pages)
-out.write('%d wrong\n' % wrong)
-while True: time.sleep(1)
-";
-
-#[test]
-fn what_is_held_back_tells_how_much_of_what_was_loaded_ahead_is_used() {
-    sandbox::run(LIMIT, |place| {
-        let rekindle = Rekindle::new(&place.store(), place.dir());
-        let (go, out) = (place.path("go"), place.path("out"));
-        let program = program::python(place, "half", HALF, &[&go, &out]);
-        let told = || std::fs::read_to_string(&out).unwrap_or_default();
-        wait::until_true("the pages", Duration::from_secs(60), || told().ends_with('\n'));
-        let first: u64 = told().trim().parse().unwrap();
-        let mut plan = random_plan(program.pid(), &mut Draw(1));
-        plan["extents"] =
-            json!([[0, first, 4000, 2, 2, 0, 0], [0, first + 4000, 4192, 3, 2, 1, 0]]);
-        let file = write(&place.path("half.plan"), &plan);
-        let made = rekindle.stop(program.pid(), &["--plan", &file]);
-        assert_eq!(made.number("warm_raw_bytes") / 4096 / 4000, 1, "{made}");
-        let resumed = rekindle.resume("latest", &["--lazy"]);
-        let program = Program::of_pid(resumed.pid("pid"));
-        std::fs::write(&go, "").unwrap();
-        wait::until_true("an answer", LIMIT, || told().ends_with("wrong\n"));
-        assert!(told().ends_with("\n0 wrong\n"), "{}", told());
-        let row = || rekindle.run(&["status"]).json["instances"][0].clone();
-        wait::until_true("all of it, and nobody of ours", LIMIT, || {
-            row()["state"] == "complete" && row()["processes"] == json!([])
-        });
-        let shown = rekindle.run(&["inspect", "latest", "heat"]);
-        shown.expect_ok();
-        let heat = &shown.json["heat"];
-        // One in twenty of 4000 were held back, of which half were used: a hundred, give or take
-        // five deviations. Beside them a hundred pages were missed.
-        let hit_rate = heat["hit_rate_permille"].as_u64().unwrap_or_else(|| panic!("{shown}"));
-        assert!((920..=970).contains(&hit_rate), "{shown}");
-        let wasted = heat["wasted_bytes"].as_u64().unwrap() / 4096;
-        assert!((1200..=2800).contains(&wasted), "{shown}");
-        program.kill();
-    });
 }
 
 #[test]

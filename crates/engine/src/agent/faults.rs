@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use ::resume::serve::{HeldBack, Ledger};
 use mem::{MemoryId, PageIndex, PageRange};
 use partition::{Fault, FaultLog, Held};
-use plan::{Plan, Tier};
+use plan::{ByPlace, Plan, Tier};
 use process::InstanceId;
 use store::Store;
 
@@ -37,10 +37,11 @@ pub(super) fn save(
         let status = ledger.status();
         let lasted = status.complete_after.unwrap_or(status.since);
         let lasted_us = crate::report::micros(lasted);
+        let places = plan.by_place();
         let apart = Apart::of(ledger, memory);
-        apart.iter().for_each(|apart| log.held = apart.measure(&mut log.faults, plan, ledger));
-        log.held = log.held.filter(|_| lasted_us >= HORIZON_US);
-        log = complete(log, earlier, (plan, apart.as_ref()), lasted_us);
+        let held = apart.as_ref().and_then(|apart| apart.measure(&mut log.faults, &places, ledger));
+        log.held = held.filter(|_| lasted_us >= HORIZON_US);
+        log = complete(log, earlier, (&places, apart.as_ref()), lasted_us);
     }
     let kept = store.keep_faults(instance, &name, log.to_text().as_bytes());
     if let Err(error) = kept {
@@ -91,8 +92,7 @@ impl Apart {
     }
 
     /// Marks the faults on what was held back, and counts.
-    fn measure(&self, faults: &mut [Fault], plan: &Plan, ledger: &Ledger) -> Option<Held> {
-        let places = plan.by_place();
+    fn measure(&self, faults: &mut [Fault], places: &ByPlace<'_>, ledger: &Ledger) -> Option<Held> {
         let (ahead_pages, held_pages) = ledger.held_back();
         let mut held = Held { ahead_pages, held_pages, used_pages: 0, missed_pages: 0 };
         for fault in faults {
@@ -122,11 +122,10 @@ fn earlier(store: &Store, instance: &InstanceId, name: &str) -> Option<FaultLog>
 fn complete(
     log: FaultLog,
     earlier: Option<FaultLog>,
-    (plan, apart): (&Plan, Option<&Apart>),
+    (places, apart): (&ByPlace<'_>, Option<&Apart>),
     lasted_us: u64,
 ) -> FaultLog {
     let chunk = |fault: &Fault| (fault.memory, fault.page.0 / CHUNK_PAGES);
-    let places = plan.by_place();
     let faulted: HashSet<(MemoryId, PageIndex)> =
         log.faults.iter().map(|fault| (fault.memory, fault.page)).collect();
     let tier = |fault: &Fault| places.at(fault.memory, fault.page).map(|extent| extent.tier);
@@ -190,14 +189,14 @@ mod tests {
             ],
         };
         let now = FaultLog { faults: vec![fault(4, 10), fault(40, 90)], ..FaultLog::default() };
-        let log = complete(now.clone(), Some(earlier.clone()), (&plan, None), 300);
+        let log = complete(now.clone(), Some(earlier.clone()), (&plan.by_place(), None), 300);
         let found: Vec<_> = log.faults.iter().map(|f| (f.page.0, f.time_us)).collect();
         // 15 could have faulted, 41 came along with 40, nothing tells of 70 yet.
         assert_eq!(found, [(4, 10), (3, 50), (41, 85), (40, 90), (70, 400)]);
         // 3 was held back: it could have faulted, and would not have been wanted before its time.
         let all = HeldBack { seed: 1, one_in: 1 };
         let apart = Apart { held: all, memory, ranges: vec![PageRange::new(0, 5)] };
-        let log = complete(now, Some(earlier), (&plan, Some(&apart)), 300);
+        let log = complete(now, Some(earlier), (&plan.by_place(), Some(&apart)), 300);
         let found: Vec<_> = log.faults.iter().map(|f| f.page.0).collect();
         assert_eq!(found, [4, 41, 40, 70]);
     }

@@ -96,18 +96,16 @@ pub(super) fn report(
         notes.push("nothing was learned of accesses: `rekindle profile` does that".to_owned());
     }
     let tiers = Tier::ALL.iter().map(|tier| tier_row(*tier, plan, &*view)).collect();
-    let logs = store.map(|store| fault_logs(store, instance, plan, &mut notes));
-    let (fault_logs, held): (Vec<_>, Vec<_>) = logs.unwrap_or_default().into_iter().unzip();
-    let known = fault_logs.iter().zip(held).find_map(|(row, held)| Some((row, held?)));
-    notes.insert(0, known.map_or_else(|| NOT_SEEN.to_owned(), |(row, held)| told(row, &held)));
-    let held = known.map(|(_, held)| held);
+    let logs = store.map(|store| fault_logs(store, instance, plan, &mut notes)).unwrap_or_default();
+    let known = logs.iter().find_map(|(row, held)| Some((row, held.as_ref()?)));
+    notes.insert(0, known.map_or_else(|| NOT_SEEN.to_owned(), |(row, held)| told(row, held)));
     HeatReport {
         embedded: None,
         line: heat.as_ref().map(line_row),
         tiers,
-        hit_rate_permille: held.as_ref().and_then(Held::hit_rate_permille),
-        wasted_bytes: held.as_ref().and_then(Held::wasted_bytes),
-        fault_logs,
+        hit_rate_permille: known.and_then(|(_, held)| held.hit_rate_permille()),
+        wasted_bytes: known.and_then(|(_, held)| held.wasted_bytes()),
+        fault_logs: logs.into_iter().map(|(row, _)| row).collect(),
         notes,
     }
 }

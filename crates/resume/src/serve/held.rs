@@ -52,24 +52,19 @@ impl HeldBack {
 #[cfg(test)]
 mod tests {
     use mem::PageRange;
-    use plan::{Extent, Treatment};
+    use plan::Treatment;
 
     use super::*;
 
     const MEMORY: MemoryId = MemoryId::Private(0);
 
     fn plan(ahead: u64, cold: u64) -> Plan {
-        let extent = |start, end, tier| Extent {
-            memory: MEMORY,
-            pages: PageRange::new(start, end),
-            tier,
-            treatment: Treatment::Zstd,
-            load_order: 0,
-            reason: "".into(),
-        };
-        let mut extents = vec![extent(0, ahead, Tier::Warm)];
-        extents.extend((cold > 0).then(|| extent(ahead, ahead + cold, Tier::Cold)));
-        Plan { extents }
+        // With a gap, so that they are two extents.
+        let cold = PageRange::new(ahead + 1, ahead + 1 + cold);
+        let pages: PageSet = [PageRange::new(0, ahead), cold].into_iter().collect();
+        let mut plan = Plan::everything(&[(MEMORY, pages)], Treatment::Zstd);
+        plan.extents.iter_mut().skip(1).for_each(|extent| extent.tier = Tier::Cold);
+        plan
     }
 
     #[test]

@@ -47,9 +47,10 @@ impl<'a> Pages<'a> {
     pub(super) fn new(
         source: &'a dyn PageSource,
         memory: MemoryId,
+        held: Option<HeldBack>,
     ) -> Result<Self, PageSourceError> {
         let (present, places) = (source.pages(memory)?, OnceLock::new());
-        Ok(Self { source, memory, present, held: None, places, kept: Mutex::new(VecDeque::new()) })
+        Ok(Self { source, memory, present, held, places, kept: Mutex::new(VecDeque::new()) })
     }
 
     /// From now on pages are read together with those of their tier alone.

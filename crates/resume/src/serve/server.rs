@@ -121,8 +121,8 @@ pub(super) fn now_ns() -> u64 {
 impl<'a> Server<'a> {
     /// Takes up the state in `ledger`, whoever left it: the source's pages of `memory` belong to
     /// the program, in whose `ranges` pages are missing. With `fill` everything is loaded in the
-    /// order of `plan`, what is `held` back of it with what is cold. `bell` is an eventfd that is readable when the state is asked for
-    /// ([`Ledger::ask_for_state`]).
+    /// order of `plan`, what is `held` back of it with what is cold. `bell` is an eventfd that is
+    /// readable when the state is asked for ([`Ledger::ask_for_state`]).
     ///
     /// # Errors
     /// When the source cannot be listed or the state not be taken up.
@@ -134,8 +134,7 @@ impl<'a> Server<'a> {
         (plan, fill, held): (Option<PlanOf<'a>>, bool, Option<HeldBack>),
         bell: BorrowedFd<'a>,
     ) -> Result<Self, ServeError> {
-        let mut pages = Pages::new(source, memory)?;
-        pages.held = held;
+        let mut pages = Pages::new(source, memory, held)?;
         pages.present = Self::content(&pages.present, ranges);
         let state = State::take_up(ledger)?;
         ledger.set(Word::PagesTotal, pages.present.count().0);
